@@ -1,0 +1,73 @@
+//! The names that shape objects, settled for good: labels, annotations, managers, paths.
+//!
+//! This is the only file that spells them.
+
+/// The label that says who manages an object.
+pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+/// The value of [`MANAGED_BY`] on everything we make.
+pub const MANAGER: &str = "codesandbox";
+/// The label that says which installation an object belongs to: the Helm release's name.
+pub const INSTANCE: &str = "app.kubernetes.io/instance";
+/// The label that holds a sandbox's name on its pod.
+pub const SANDBOX: &str = "codesandbox.dev/sandbox";
+/// The label that holds a sandbox's UID on its pod and selects it in its own policy.
+pub const SANDBOX_UID: &str = "codesandbox.dev/sandbox-uid";
+/// The label that holds a pool's name on its pods.
+pub const POOL: &str = "codesandbox.dev/pool";
+/// The annotation on a CodeSandbox that holds the principal who made it.
+pub const OWNER: &str = "codesandbox.dev/owner";
+
+/// The operator's field manager.
+pub const OPERATOR: &str = "codesandbox-operator";
+/// The front end's field manager.
+pub const FRONTEND: &str = "codesandbox-frontend";
+/// The kubectl plugin's field manager.
+pub const PLUGIN: &str = "kubectl-sandbox";
+
+/// The `className` of a CodeSandbox that names none.
+pub const DEFAULT_CLASS: &str = "codesandbox";
+/// The GPU resource of a CodeSandbox that names none.
+pub const DEFAULT_GPU: &str = "nvidia.com/gpu";
+/// The container in which user code runs.
+pub const CONTAINER: &str = "sandbox";
+/// The directory user code starts in; the only one that is meant to hold its files.
+pub const WORKSPACE: &str = "/workspace";
+/// Where the agent's volume is mounted, read-only.
+pub const AGENT_DIR: &str = "/.codesandbox/bin";
+/// The agent in a sandbox. The admission policy for `pods/exec` spells it too.
+pub const AGENT: &str = "/.codesandbox/bin/agent";
+/// Where the agent keeps the logs of runs.
+pub const RUNS_DIR: &str = "/.codesandbox/runs";
+/// The home directory of user code.
+pub const HOME: &str = "/home/sandbox";
+/// What begins the name of every environment variable that is ours.
+pub const RESERVED_ENV: &str = "CODESANDBOX_";
+/// The variable that tells the agent its pod's UID, which it proves to clients with.
+pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
+/// What begins the name of every Secret a CodeSandbox may read from.
+pub const SECRET_PREFIX: &str = "sandbox-";
+/// The one policy of a namespace that denies all traffic of every sandbox pod.
+pub const DENY_POLICY: &str = "codesandbox-deny";
+/// The longest name of a CodeSandbox, in bytes: with `-` and an attempt it has to fit into a label value (63).
+pub const MAX_NAME: usize = 50;
+
+/// The name of a sandbox's pod for an attempt: a function of both, so that a pod which
+/// is terminating or lost never blocks its successor.
+pub fn pod(sandbox: &str, attempt: u32) -> String {
+    format!("{sandbox}-{attempt}")
+}
+
+/// The command that `pods/exec` starts: a bridge between its stdio and the agent's socket.
+pub fn connect_command() -> [&'static str; 2] {
+    [AGENT, "connect"]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_name_fits_into_a_label_value() {
+        assert!(pod(&"a".repeat(MAX_NAME), u32::MAX).len() <= 63);
+    }
+}

@@ -1,0 +1,158 @@
+//! CodeSandbox status: what the operator saw.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// What the operator saw of a sandbox. Written by the operator alone.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct CodeSandboxStatus {
+    /// Ready, PodScheduled, NetworkIsolated, Finished.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    pub conditions: Vec<Condition>,
+
+    /// Which pod in turn this is, from 1. It grows when a pod was lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1))]
+    pub attempt: Option<u32>,
+
+    /// The pod of this attempt.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_name: Option<String>,
+
+    /// The UID of that pod. It changes when files and processes are new.
+    #[serde(default, skip_serializing_if = "Option::is_none", rename = "podUID")]
+    pub pod_uid: Option<String>,
+
+    /// The node the pod runs on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub node: Option<String>,
+
+    /// How the sandbox was started.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub start: Option<Start>,
+
+    /// When the sandbox is deleted: its creation and its ttl.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub expires_at: Option<Time>,
+
+    /// How the sandbox, or an earlier attempt at it, ended last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_termination: Option<Termination>,
+
+    /// The generation of the spec that this status is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub observed_generation: Option<i64>,
+}
+
+impl CodeSandboxStatus {
+    /// The condition of a type.
+    pub fn condition(&self, type_: &str) -> Option<&Condition> {
+        self.conditions.iter().find(|condition| condition.type_ == type_)
+    }
+
+    /// Whether the condition of a type is True.
+    pub fn is_true(&self, type_: &str) -> bool {
+        self.condition(type_).is_some_and(|condition| condition.status == "True")
+    }
+}
+
+/// How a sandbox was started.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Start {
+    /// From a pool (Warm) or with a pod of its own (Cold).
+    pub mode: StartMode,
+    /// Why.
+    pub reason: String,
+}
+
+/// Where a sandbox's pod came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum StartMode {
+    /// A pool.
+    Warm,
+    /// Made for it.
+    Cold,
+}
+
+/// How a container or pod ended.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Termination {
+    /// What ended it.
+    pub reason: TerminationReason,
+    /// The exit code of the container, where it had one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// What happened and what to do next.
+    pub message: String,
+}
+
+/// What ended a sandbox, or keeps it from starting. Each is given by one pure function of the operator.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum TerminationReason {
+    /// The agent ended with 0.
+    Completed,
+    /// The administrator's maximum lifetime was over.
+    DeadlineExceeded,
+    /// The container used more memory than its limit.
+    OOMKilled,
+    /// The node took its resources back, or the sandbox used more disk than its limit.
+    Evicted,
+    /// The node went away.
+    NodeLost,
+    /// The pod was deleted by somebody else.
+    Killed,
+    /// None of these.
+    Unknown,
+}
+
+/// The types of conditions.
+pub mod condition {
+    /// The sandbox takes calls.
+    pub const READY: &str = "Ready";
+    /// The pod has a node: mirrored from the pod.
+    pub const POD_SCHEDULED: &str = "PodScheduled";
+    /// The namespace's deny policy is there and selects the pod, and no other policy opens it.
+    pub const NETWORK_ISOLATED: &str = "NetworkIsolated";
+    /// The sandbox has ended and will not start again.
+    pub const FINISHED: &str = "Finished";
+}
+
+/// The reasons of conditions.
+pub mod reason {
+    /// Ready: the pod runs and is ready.
+    pub const POD_READY: &str = "PodReady";
+    /// Not Ready: the pod was made and is not known to do anything yet.
+    pub const CREATING: &str = "Creating";
+    /// Not Ready: no node takes the pod yet.
+    pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// Not Ready: the container is being started.
+    pub const STARTING: &str = "Starting";
+    /// Not Ready: the image cannot be had.
+    pub const IMAGE_PULL: &str = "ImagePull";
+    /// Not Ready: the container cannot be started as it was asked for.
+    pub const START_FAILED: &str = "StartFailed";
+    /// Not Ready: the agent cannot be put into the sandbox.
+    pub const AGENT_INJECTION_FAILED: &str = "AgentInjectionFailed";
+    /// Not Ready: the container ended and is started again.
+    pub const RESTARTING: &str = "Restarting";
+    /// Not Ready: the API server refused the pod.
+    pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
+    /// Not Ready: an object with the pod's name belongs to somebody else.
+    pub const NAME_TAKEN: &str = "NameTaken";
+    /// Not Ready: the pod went away; another is made.
+    pub const POD_LOST: &str = "PodLost";
+    /// Not Ready: the pod is being deleted; another is made.
+    pub const TERMINATING: &str = "Terminating";
+    /// Not Finished: the sandbox lives.
+    pub const RUNNING: &str = "Running";
+    /// NetworkIsolated: the deny policy selects the pod.
+    pub const DENY_POLICY: &str = "DenyPolicy";
+    /// NetworkIsolated: the deny policy selects the pod, and its own policy lets it reach public addresses.
+    pub const INTERNET_POLICY: &str = "InternetPolicy";
+    /// Not NetworkIsolated: a policy of somebody else opens the pod.
+    pub const OPENED_BY_POLICY: &str = "OpenedByPolicy";
+}

@@ -1,0 +1,8 @@
+//! Generates the messages and both ends of the service from `proto/agent.proto`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let files = protox::compile(["proto/agent.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(files)?;
+    println!("cargo::rerun-if-changed=proto");
+    Ok(())
+}
