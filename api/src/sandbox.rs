@@ -290,7 +290,6 @@ impl Default for CodeSandboxSpec {
 fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        "anyOf": [{"type": "integer"}, {"type": "string"}],
         "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
         "maxLength": 32,
         "x-kubernetes-validations": [{
