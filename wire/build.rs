@@ -2,7 +2,11 @@
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = protox::compile(["proto/agent.proto"], ["proto"])?;
-    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(files)?;
+    tonic_prost_build::configure()
+        .bytes(".")
+        .btree_map(".")
+        .build_transport(false)
+        .compile_fds(files)?;
     println!("cargo::rerun-if-changed=proto");
     Ok(())
 }

@@ -1,1 +1,23 @@
-//! stub
+//! Kube verbs and agent sessions: how a program makes a sandbox and runs code in it.
+//!
+//! ```text
+//! Sandboxes (watch cache, create, delete, wait) ─► Session (one exec stream, Hello checked) ─► Run, files
+//! ```
+//!
+//! What the agent says is untrusted input: user code shares its uid. Nothing here turns a
+//! lost stream into a result.
+
+mod connect;
+mod error;
+mod exec;
+mod files;
+mod run;
+mod sandboxes;
+mod session;
+
+pub use connect::{client, infer};
+pub use error::Error;
+pub use files::{Contents, Piece};
+pub use run::Run;
+pub use sandboxes::Sandboxes;
+pub use session::{Lane, Session};

@@ -1,1 +1,14 @@
-//! stub
+//! What a caller may do with sandboxes: principal, authorisation, verbs. Free of any transport.
+//!
+//! Doors (MCP now, others later) turn their protocol into these verbs and these errors back
+//! into their protocol, and hold no logic of their own.
+
+mod error;
+mod principal;
+mod request;
+mod verbs;
+
+pub use error::{Code, Error};
+pub use principal::Principal;
+pub use request::Create;
+pub use verbs::{Config, Service};

@@ -26,9 +26,9 @@ pub const MAX_CONTEXTS: usize = 16;
 /// enough not to hold up other calls on the same stream.
 pub const CHUNK: usize = 64 << 10;
 /// How long a run may take if its caller sets no timeout.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(300);
+pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
 /// The longest timeout that is taken.
-pub const MAX_TIMEOUT: Duration = Duration::from_secs(24 * 3600);
+pub const MAX_TIMEOUT: Duration = Duration::from_hours(24);
 /// How long a process has between SIGTERM (or an interrupt) and SIGKILL.
 pub const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still taken from children that outlive their leader, when a run ends.

@@ -1,0 +1,106 @@
+//! What can go wrong between a caller and a sandbox.
+
+use std::time::Duration;
+
+/// What can go wrong between a caller and a sandbox.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No usable configuration for the kube API.
+    #[error("could not set up the kube client")]
+    Config(#[source] Box<dyn std::error::Error + Send + Sync>),
+
+    /// The kube API refused or failed.
+    #[error("could not {doing} CodeSandbox {sandbox}")]
+    Kube {
+        /// The verb.
+        doing: &'static str,
+        /// The object.
+        sandbox: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+
+    /// The pod cannot be reached through `pods/exec`, or not now.
+    #[error("could not open an exec stream to pod {pod}")]
+    Exec {
+        /// The pod.
+        pod: String,
+        /// Why.
+        #[source]
+        source: Box<kube::Error>,
+    },
+
+    /// The pod of this name is another one than the caller meant.
+    #[error("pod {pod} was replaced: its files, processes and runs are gone")]
+    Replaced {
+        /// The pod.
+        pod: String,
+    },
+
+    /// The agent speaks a protocol this client does not.
+    #[error("the agent of pod {pod} speaks protocol {agent}, this client {client}")]
+    Protocol {
+        /// The pod.
+        pod: String,
+        /// The agent's version.
+        agent: u32,
+        /// Ours.
+        client: u32,
+    },
+
+    /// The stream to the agent broke, or never came about.
+    #[error("lost the stream to pod {pod}: {reason}")]
+    Lost {
+        /// The pod.
+        pod: String,
+        /// The transport's words.
+        reason: String,
+    },
+
+    /// A run's outcome cannot be told. It may be running, have ended or never have started.
+    #[error("the outcome of run {run} is unknown: {reason}")]
+    Unknown {
+        /// The run.
+        run: String,
+        /// Why it cannot be told.
+        reason: String,
+    },
+
+    /// The bytes that arrived are not the ones that were sent.
+    #[error("{what} arrived corrupted: its sha256 differs from the agent's")]
+    Corrupted {
+        /// The stream or file.
+        what: String,
+    },
+
+    /// The agent's answer was an error.
+    #[error(transparent)]
+    Agent(wire::Error),
+
+    /// An answer took too long.
+    #[error("no answer to {doing} from pod {pod} within {after:?}")]
+    Deadline {
+        /// The call.
+        doing: &'static str,
+        /// The pod.
+        pod: String,
+        /// The deadline.
+        after: Duration,
+    },
+}
+
+impl Error {
+    /// Whether the stream is to blame and a new one may do.
+    pub(crate) fn is_transport(&self) -> bool {
+        match self {
+            Self::Lost { .. } | Self::Deadline { .. } => true,
+            // 404 is the pod gone and 403 a missing right: neither mends itself. Everything
+            // else, a container between two starts included, may.
+            Self::Exec { source, .. } => {
+                !matches!(&**source, kube::Error::Api(status) if matches!(status.code, 403 | 404))
+            }
+            _ => false,
+        }
+    }
+}

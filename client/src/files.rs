@@ -1,0 +1,184 @@
+//! Files of a sandbox, streamed, with a digest both ways.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream;
+use sha2::{Digest, Sha256};
+use tokio::time::timeout;
+use wire::{
+    limits::CHUNK,
+    v1::{
+        Entry, ListRequest, ReadEnd, ReadEvent, ReadRequest, RemoveRequest, StatRequest, WriteEnd,
+        WriteRequest, WriteStart, read_event, write_request::Part,
+    },
+};
+
+use crate::{
+    Error, Lane, Session,
+    session::{CALL_DEADLINE, Call, check_digest},
+};
+
+/// A part of a file.
+#[derive(Clone, Debug)]
+pub struct Contents {
+    /// What the file was when it was opened.
+    pub entry: Entry,
+    /// The bytes that were asked for, as far as the file has them.
+    pub data: Vec<u8>,
+}
+
+/// What a download hands on.
+#[derive(Clone, Debug)]
+pub enum Piece {
+    /// What the file was when it was opened: first.
+    Entry(Entry),
+    /// Its bytes, in order.
+    Data(Bytes),
+}
+
+/// Data above this size, in bytes, takes the bulk lane: below, opening it costs more than it saves.
+const BULK: usize = 1 << 20;
+
+/// The slowest upload that is waited for, in bytes a second.
+const SLOWEST: u64 = 1 << 20;
+
+fn lane(bytes: usize) -> Lane {
+    if bytes > BULK { Lane::Bulk } else { Lane::Control }
+}
+
+impl Session {
+    /// Reads at most `length` bytes of a file from `offset` on into memory.
+    pub async fn read(&self, path: &str, offset: u64, length: usize) -> Result<Contents, Error> {
+        let mut contents = Contents { entry: Entry::default(), data: Vec::new() };
+        self.download(path, offset, length as u64, lane(length), |event| match event {
+            Piece::Entry(entry) => contents.entry = entry,
+            Piece::Data(data) => contents.data.extend_from_slice(&data),
+        })
+        .await?;
+        Ok(contents)
+    }
+
+    /// Reads a part of a file (`length` 0: to its end), handing on what arrives. Its bytes are right
+    /// only when this has returned without an error.
+    pub async fn download(
+        &self,
+        path: &str,
+        offset: u64,
+        length: u64,
+        lane: Lane,
+        mut take: impl FnMut(Piece),
+    ) -> Result<u64, Error> {
+        let request = ReadRequest { path: path.into(), offset, length };
+        // Only the opening is tried again: what was handed on cannot be taken back.
+        let mut stream = self
+            .call(Call::new("Read", lane), |mut agent| {
+                let request = request.clone();
+                async move { agent.read(request).await }
+            })
+            .await?;
+        let mut hasher = Sha256::new();
+        loop {
+            let message = timeout(CALL_DEADLINE, stream.message()).await.map_err(|_| {
+                Error::Deadline { doing: "Read", pod: self.pod().into(), after: CALL_DEADLINE }
+            })?;
+            match message {
+                Ok(Some(ReadEvent { event: Some(read_event::Event::Entry(entry)) })) => {
+                    take(Piece::Entry(entry));
+                }
+                Ok(Some(ReadEvent { event: Some(read_event::Event::Data(data)) })) => {
+                    hasher.update(&data);
+                    take(Piece::Data(data));
+                }
+                Ok(Some(ReadEvent {
+                    event: Some(read_event::Event::End(ReadEnd { bytes, sha256 })),
+                })) => {
+                    check_digest(path, &hasher.finalize(), &sha256)?;
+                    return Ok(bytes);
+                }
+                Ok(Some(ReadEvent { event: None })) => {}
+                Ok(None) => {
+                    return Err(Error::Lost {
+                        pod: self.pod().into(),
+                        reason: format!("{path} ended before its digest"),
+                    });
+                }
+                Err(status) => return Err(self.error(&status)),
+            }
+        }
+    }
+
+    /// Replaces a file, all of it or nothing. `mode` 0 keeps the file's own, or 0644.
+    pub async fn write(
+        &self,
+        path: &str,
+        data: Bytes,
+        mode: u32,
+        create_parents: bool,
+    ) -> Result<Entry, Error> {
+        let digest = Bytes::from(Sha256::digest(&data).to_vec());
+        let start = WriteStart { path: path.into(), mode, create_parents };
+        let end = WriteEnd { sha256: digest.clone() };
+        let call = Call {
+            doing: "Write",
+            lane: lane(data.len()),
+            within: CALL_DEADLINE + Duration::from_secs(data.len() as u64 / SLOWEST),
+        };
+        let reply = self
+            .call(call, |mut agent| {
+                let parts = parts(start.clone(), data.clone(), end.clone());
+                async move { agent.write(stream::iter(parts)).await }
+            })
+            .await?;
+        check_digest(path, &digest, &reply.sha256)?;
+        Ok(reply.entry.unwrap_or_default())
+    }
+
+    /// The entries below a directory, to a depth, at most `limit`.
+    pub async fn list(&self, path: &str, depth: u32, limit: u32) -> Result<Vec<Entry>, Error> {
+        let request = ListRequest { path: path.into(), depth, limit };
+        let mut stream = self
+            .call(Call::new("List", Lane::Control), |mut agent| {
+                let request = request.clone();
+                async move { agent.list(request).await }
+            })
+            .await?;
+        let mut entries = Vec::new();
+        while let Some(entry) = stream.message().await.map_err(|status| self.error(&status))? {
+            entries.push(entry);
+        }
+        Ok(entries)
+    }
+
+    /// What a path is; a symlink is not followed.
+    pub async fn stat(&self, path: &str) -> Result<Entry, Error> {
+        let request = StatRequest { path: path.into() };
+        self.call(Call::new("Stat", Lane::Control), |mut agent| {
+            let request = request.clone();
+            async move { agent.stat(request).await }
+        })
+        .await
+    }
+
+    /// Removes a file or directory; says whether there was one.
+    pub async fn remove(&self, path: &str, recursive: bool) -> Result<bool, Error> {
+        let request = RemoveRequest { path: path.into(), recursive };
+        let reply = self
+            .call(Call::new("Remove", Lane::Control), |mut agent| {
+                let request = request.clone();
+                async move { agent.remove(request).await }
+            })
+            .await?;
+        Ok(reply.existed)
+    }
+}
+
+/// The messages of a write: its start, its data in chunks that share the one buffer, its end.
+fn parts(start: WriteStart, mut data: Bytes, end: WriteEnd) -> Vec<WriteRequest> {
+    let mut parts = vec![Part::Start(start)];
+    while !data.is_empty() {
+        parts.push(Part::Data(data.split_to(CHUNK.min(data.len()))));
+    }
+    parts.push(Part::End(end));
+    parts.into_iter().map(|part| WriteRequest { part: Some(part) }).collect()
+}

@@ -1,0 +1,154 @@
+//! One run as its caller sees it: events in order, each once, to the outcome or an honest `Unknown`.
+
+use std::{sync::Arc, time::Duration};
+
+use sha2::{Digest, Sha256};
+use tokio::time::{Instant, sleep};
+use wire::v1::{Outcome, RunEvent, RunRequest, Stream, run_event::Event};
+
+use crate::{Error, Session, session::check_digest};
+
+/// How long a lost stream is opened again before the outcome is called unknown: an API
+/// server or a kubelet needs some ten seconds to come back.
+const RECONNECT_FOR: Duration = Duration::from_mins(1);
+/// The pause between two tries, doubled from the first to the second bound.
+const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
+
+/// A run's events. Dropping it leaves the run alone.
+pub struct Run {
+    session: Arc<Session>,
+    request: RunRequest,
+    /// The number of the next event.
+    next: u64,
+    stream: Option<tonic::Streaming<RunEvent>>,
+    /// Since when, and after which pause, the stream is opened again in vain.
+    failing: Option<(Instant, Duration)>,
+    totals: Option<[Sha256; 2]>,
+    ended: bool,
+}
+
+impl Run {
+    pub(crate) fn new(session: Arc<Session>, request: RunRequest) -> Self {
+        let totals = (request.from == 0).then(Default::default);
+        Self {
+            session,
+            next: request.from,
+            request,
+            stream: None,
+            failing: None,
+            totals,
+            ended: false,
+        }
+    }
+
+    /// The run's id.
+    pub fn id(&self) -> &str {
+        &self.request.run_id
+    }
+
+    /// The number of the next event: where to attach later.
+    pub fn position(&self) -> u64 {
+        self.next
+    }
+
+    /// The next event; `None` after the outcome. Nothing is lost when the future is dropped.
+    ///
+    /// A stream that breaks is opened again and goes on where it broke. When that cannot be
+    /// done the outcome is [`Error::Unknown`], never a made-up one.
+    pub async fn next(&mut self) -> Result<Option<RunEvent>, Error> {
+        while !self.ended {
+            match self.step().await {
+                Ok(event) => {
+                    self.failing = None;
+                    self.next = event.number + 1;
+                    self.account(&event)?;
+                    return Ok(Some(event));
+                }
+                Err(error) => self.recover(error).await?,
+            }
+        }
+        Ok(None)
+    }
+
+    async fn step(&mut self) -> Result<RunEvent, Error> {
+        if self.stream.is_none() {
+            let mut request = self.request.clone();
+            request.from = self.next;
+            // Once the run has been seen, only its log will do: an agent that forgot it
+            // must not run it again.
+            if self.next > self.request.from {
+                request.spec = None;
+            }
+            self.stream = Some(self.session.events(request).await?);
+        }
+        let stream = self.stream.as_mut().expect("opened above");
+        let lost =
+            |reason: &str| Error::Lost { pod: self.session.pod().into(), reason: reason.into() };
+        match stream.message().await {
+            Ok(Some(event)) if event.number == self.next => Ok(event),
+            Ok(Some(event)) => {
+                Err(lost(&format!("event {} came where {} was due", event.number, self.next)))
+            }
+            Ok(None) => Err(lost("the stream ended before the outcome")),
+            Err(status) => Err(self.session.error(&status)),
+        }
+    }
+
+    /// Waits before the next try, or gives up with what is true.
+    async fn recover(&mut self, error: Error) -> Result<(), Error> {
+        self.stream = None;
+        let sent = self.failing.is_some() || self.next > self.request.from;
+        let unknown = |reason: String| Error::Unknown { run: self.request.run_id.clone(), reason };
+        if !error.is_transport() {
+            return Err(match error {
+                // The pod went away under a run that may have started on it.
+                Error::Exec { .. } | Error::Replaced { .. } if sent => unknown(error.to_string()),
+                Error::Agent(error) if error.code == wire::Code::RunNotFound && self.next > 0 => {
+                    unknown("the agent has forgotten it".into())
+                }
+                error => error,
+            });
+        }
+        let (since, pause) = self.failing.unwrap_or_else(|| (Instant::now(), RECONNECT_PAUSE.0));
+        if since.elapsed() >= RECONNECT_FOR {
+            return Err(unknown(error.to_string()));
+        }
+        tracing::debug!(pod = self.session.pod(), %error, "opening the stream again");
+        self.failing = Some((since, (pause * 2).min(RECONNECT_PAUSE.1)));
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// Keeps the digests of what arrived and compares them with the outcome's.
+    fn account(&mut self, event: &RunEvent) -> Result<(), Error> {
+        match &event.event {
+            Some(Event::Output(output)) => {
+                if let Some(totals) = &mut self.totals {
+                    let stderr = output.stream() == Stream::Stderr;
+                    totals[usize::from(stderr)].update(&output.data);
+                }
+                Ok(())
+            }
+            Some(Event::Outcome(outcome)) => {
+                self.ended = true;
+                self.check(outcome)
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn check(&mut self, outcome: &Outcome) -> Result<(), Error> {
+        let Some([stdout, stderr]) = self.totals.take().filter(|_| !outcome.truncated) else {
+            return Ok(());
+        };
+        for (name, ours, theirs) in
+            [("stdout", stdout, &outcome.stdout), ("stderr", stderr, &outcome.stderr)]
+        {
+            if let Some(theirs) = theirs {
+                let what = format!("{name} of run {}", self.request.run_id);
+                check_digest(&what, &ours.finalize(), &theirs.sha256)?;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,188 @@
+//! The sandboxes of one namespace: a watch cache to read, the kube API to write, sessions kept warm.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use api::{CodeSandbox, names};
+use futures::StreamExt;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, PostParams, Preconditions},
+    runtime::{WatchStreamExt, reflector, watcher},
+};
+use tokio::{
+    sync::watch,
+    time::{Instant, timeout, timeout_at},
+};
+
+use crate::{Error, Session};
+
+/// How long one request to the kube API may take.
+const KUBE_DEADLINE: Duration = Duration::from_secs(15);
+
+/// The sandboxes of one namespace.
+pub struct Sandboxes {
+    api: Api<CodeSandbox>,
+    pods: Api<Pod>,
+    store: reflector::Store<CodeSandbox>,
+    /// Counts what the watch has brought, so that waiters look again.
+    changes: watch::Receiver<u64>,
+    /// By the pods' UIDs. A session ends with its pod, so there are never more than sandboxes seen.
+    sessions: Mutex<HashMap<String, Arc<Session>>>,
+}
+
+impl Sandboxes {
+    /// The sandboxes of a namespace. Has to be called within a runtime: the watch runs as a task
+    /// until the value is dropped.
+    pub fn new(client: Client, namespace: &str) -> Arc<Self> {
+        let api: Api<CodeSandbox> = Api::namespaced(client.clone(), namespace);
+        let (store, writer) = reflector::store();
+        let (seen, changes) = watch::channel(0);
+        let sandboxes = Arc::new(Self {
+            pods: Api::namespaced(client, namespace),
+            store,
+            changes,
+            sessions: Mutex::default(),
+            api: api.clone(),
+        });
+        let weak = Arc::downgrade(&sandboxes);
+        tokio::spawn(async move {
+            let stream = watcher(api, watch_config()).default_backoff().modify(|sandbox| {
+                sandbox.managed_fields_mut().clear();
+            });
+            let mut stream = std::pin::pin!(reflector::reflector(writer, stream));
+            while let Some(event) = stream.next().await {
+                let Some(sandboxes) = weak.upgrade() else { return };
+                match event {
+                    Ok(event) => sandboxes.forget_sessions(&event),
+                    Err(error) => tracing::warn!(%error, "the watch of CodeSandboxes failed"),
+                }
+                seen.send_modify(|count| *count += 1);
+            }
+        });
+        sandboxes
+    }
+
+    /// Whether the cache has been filled.
+    pub async fn synced(&self, within: Duration) -> bool {
+        matches!(timeout(within, self.store.wait_until_ready()).await, Ok(Ok(())))
+    }
+
+    /// Creates a sandbox.
+    pub async fn create(&self, sandbox: &CodeSandbox) -> Result<CodeSandbox, Error> {
+        let params =
+            PostParams { field_manager: Some(names::FRONTEND.into()), ..PostParams::default() };
+        self.kube("create", &sandbox.name_any(), self.api.create(&params, sandbox)).await
+    }
+
+    /// A sandbox: from the cache, or from the API server where the cache has none yet.
+    pub async fn get(&self, name: &str) -> Result<Option<Arc<CodeSandbox>>, Error> {
+        if let Some(cached) = self.cached(name) {
+            return Ok(Some(cached));
+        }
+        self.kube("get", name, self.api.get_opt(name)).await.map(|found| found.map(Arc::new))
+    }
+
+    /// Every sandbox the cache has, by name.
+    pub fn list(&self) -> BTreeMap<String, Arc<CodeSandbox>> {
+        self.store.state().into_iter().map(|sandbox| (sandbox.name_any(), sandbox)).collect()
+    }
+
+    /// Deletes this very sandbox: one made under the same name since is left alone.
+    pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
+        let params = DeleteParams {
+            preconditions: Some(Preconditions { uid, resource_version: None }),
+            ..DeleteParams::background()
+        };
+        match self.kube("delete", name, self.api.delete(name, &params)).await {
+            Err(Error::Kube { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()) => {
+                Ok(())
+            }
+            result => result.map(drop),
+        }
+    }
+
+    /// Waits until `judge` says something of this sandbox, or of its absence; `None` at the deadline.
+    ///
+    /// The sandbox is known by name and UID. Absence counts only once the cache has had it, or
+    /// does not come to have it: a cache may lag behind the create.
+    pub async fn wait<T>(
+        &self,
+        sandbox: &CodeSandbox,
+        deadline: Instant,
+        judge: impl Fn(Option<&CodeSandbox>) -> Option<T>,
+    ) -> Option<T> {
+        let name = sandbox.name_any();
+        let mut changes = self.changes.clone();
+        let mut seen = false;
+        loop {
+            changes.mark_unchanged();
+            let current = self.cached(&name).filter(|current| current.uid() == sandbox.uid());
+            seen |= current.is_some();
+            if seen && let Some(verdict) = judge(current.as_deref()) {
+                return Some(verdict);
+            }
+            match timeout_at(deadline, changes.changed()).await {
+                Ok(Ok(())) => {}
+                Ok(Err(_)) | Err(_) => return None,
+            }
+        }
+    }
+
+    /// The session with the agent of a sandbox's pod; `None` while it has none.
+    pub fn session(&self, sandbox: &CodeSandbox) -> Option<Arc<Session>> {
+        let status = sandbox.status.as_ref()?;
+        let (pod, uid) = (status.pod_name.clone()?, status.pod_uid.clone()?);
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        let session = sessions
+            .entry(uid.clone())
+            .or_insert_with(|| Session::new(self.pods.clone(), pod, uid));
+        Some(session.clone())
+    }
+
+    fn cached(&self, name: &str) -> Option<Arc<CodeSandbox>> {
+        let namespace = self.api.namespace()?;
+        self.store.get(&reflector::ObjectRef::new(name).within(namespace))
+    }
+
+    /// Ends the sessions whose pods no sandbox has any more.
+    fn forget_sessions(&self, event: &watcher::Event<CodeSandbox>) {
+        if matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
+            return;
+        }
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.is_empty() {
+            return;
+        }
+        let state = self.store.state();
+        let alive: std::collections::HashSet<_> = state
+            .iter()
+            .filter_map(|sandbox| sandbox.status.as_ref()?.pod_uid.as_deref())
+            .collect();
+        sessions.retain(|uid, _| alive.contains(uid.as_str()));
+    }
+
+    async fn kube<T>(
+        &self,
+        doing: &'static str,
+        sandbox: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
+        let failed =
+            |source| Error::Kube { doing, sandbox: sandbox.into(), source: Box::new(source) };
+        match timeout(KUBE_DEADLINE, request).await {
+            Ok(result) => result.map_err(failed),
+            Err(elapsed) => Err(failed(kube::Error::Service(Box::new(elapsed)))),
+        }
+    }
+}
+
+/// Load balancers drop quiet connections after 240 s without a word, and kube asks for watches of
+/// 290 s; 200 s stays below. The only place that knows.
+fn watch_config() -> watcher::Config {
+    watcher::Config::default().timeout(200)
+}

@@ -1,0 +1,109 @@
+//! What the tools answer in structure: complete by itself, since some clients show models nothing else.
+
+use api::{CodeSandbox, Egress, condition};
+use kube::ResourceExt;
+use rmcp::schemars::JsonSchema;
+use serde::Serialize;
+use wire::v1::{Entry, entry::Kind};
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
+pub(crate) struct Sandbox {
+    /// The id to call other tools with.
+    pub(crate) sandbox_id: String,
+    /// Whether it takes calls.
+    pub(crate) ready: bool,
+    /// Why it is ready, or not yet, or no more.
+    pub(crate) reason: String,
+    /// The same in a sentence.
+    pub(crate) message: String,
+    /// When it and its files are deleted (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<String>,
+    /// What it may reach: deny or internet.
+    pub(crate) network: String,
+    /// Whether the network was seen to be isolated.
+    pub(crate) network_isolated: bool,
+    /// Whether it has ended for good.
+    pub(crate) finished: bool,
+    /// How it, or its pod before, ended last.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) last_termination: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Sandboxes {
+    pub(crate) sandboxes: Vec<Sandbox>,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Deleted {
+    pub(crate) sandbox_id: String,
+    pub(crate) deleted: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Written {
+    pub(crate) path: String,
+    pub(crate) bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Files {
+    pub(crate) entries: Vec<File>,
+    /// Whether there are more entries than these.
+    pub(crate) truncated: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct File {
+    pub(crate) path: String,
+    /// file, directory, symlink or other.
+    pub(crate) kind: &'static str,
+    pub(crate) size: u64,
+    /// Milliseconds since 1970.
+    pub(crate) modified_unix_ms: u64,
+}
+
+impl From<&CodeSandbox> for Sandbox {
+    fn from(sandbox: &CodeSandbox) -> Self {
+        let status = sandbox.status.clone().unwrap_or_default();
+        let ready = status.condition(condition::READY);
+        Self {
+            sandbox_id: sandbox.name_any(),
+            ready: status.is_true(condition::READY),
+            reason: ready.map_or("Accepted", |ready| &ready.reason).into(),
+            message: ready
+                .map_or("the operator has not taken it up yet", |ready| &ready.message)
+                .into(),
+            expires_at: status.expires_at.as_ref().map(|time| time.0.to_string()),
+            network: match sandbox.spec.network.egress {
+                Egress::Deny => "deny",
+                Egress::Internet => "internet",
+            }
+            .into(),
+            network_isolated: status.is_true(condition::NETWORK_ISOLATED),
+            finished: status.is_true(condition::FINISHED),
+            last_termination: status
+                .last_termination
+                .as_ref()
+                .map(|last| format!("{:?}: {}", last.reason, last.message)),
+        }
+    }
+}
+
+impl From<&Entry> for File {
+    fn from(entry: &Entry) -> Self {
+        Self {
+            path: String::from_utf8_lossy(&entry.path).into_owned(),
+            kind: match entry.kind() {
+                Kind::File => "file",
+                Kind::Directory => "directory",
+                Kind::Symlink => "symlink",
+                Kind::Other | Kind::Unspecified => "other",
+            },
+            size: entry.size,
+            modified_unix_ms: entry.modified_unix_ms,
+        }
+    }
+}

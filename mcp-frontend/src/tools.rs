@@ -1,0 +1,291 @@
+//! The tools. Each turns its arguments into a verb of `service` and the answer back; no more.
+
+use std::time::Duration;
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use rmcp::{
+    ErrorData, RoleServer,
+    handler::server::wrapper::Parameters,
+    model::{CallToolResult, ContentBlock, ResourceContents},
+    service::RequestContext,
+    tool, tool_router,
+};
+use serde::Serialize;
+use service::{Create, Error};
+use tokio::time::Instant;
+use wire::v1::{Code, Command, RunSpec, run_spec::What};
+
+use crate::{
+    args::{
+        FileList, FileRead, FileWrite, MAX_WAIT, NetworkAccess, RunCode, RunCommand, SandboxCreate,
+        SandboxId, SandboxList,
+    },
+    outputs, run,
+    server::{Server, principal},
+};
+
+type Context = RequestContext<RoleServer>;
+type ToolResult = Result<CallToolResult, ErrorData>;
+
+#[tool_router(vis = "pub(crate)")]
+impl Server {
+    /// Create an isolated machine for running code and wait until it is ready. Returns its sandbox_id for the other tools. With a name, asking again returns the same sandbox.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
+        annotations(title = "Create sandbox", read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_create(
+        &self,
+        Parameters(args): Parameters<SandboxCreate>,
+        context: Context,
+    ) -> ToolResult {
+        let deadline = Instant::now() + Duration::from_secs(args.wait_seconds.min(MAX_WAIT));
+        let request = Create {
+            name: args.name,
+            image: args.image,
+            env: args.env.into_iter().collect(),
+            cpu: args.cpu,
+            memory: args.memory,
+            gpu_count: args.gpu,
+            egress: match args.network {
+                NetworkAccess::Deny => api::Egress::Deny,
+                NetworkAccess::Internet => api::Egress::Internet,
+            },
+            ttl: args.ttl,
+        };
+        let result = match self.service.create(&principal(&context)?, &request).await {
+            Ok(sandbox) => Ok(self.service.settled(&sandbox, deadline).await),
+            Err(error) => Err(error),
+        };
+        answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+    }
+
+    /// List your sandboxes with their state and expiry.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandboxes>(),
+        annotations(title = "List sandboxes", read_only_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_list(
+        &self,
+        Parameters(_): Parameters<SandboxList>,
+        context: Context,
+    ) -> ToolResult {
+        let sandboxes = self.service.list(&principal(&context)?);
+        answer(Ok(outputs::Sandboxes {
+            sandboxes: sandboxes.iter().map(|sandbox| outputs::Sandbox::from(&**sandbox)).collect(),
+        }))
+    }
+
+    /// Look at one sandbox: whether it is ready, why not, when it expires, how it ended last.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
+        annotations(title = "Get sandbox", read_only_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_get(
+        &self,
+        Parameters(args): Parameters<SandboxId>,
+        context: Context,
+    ) -> ToolResult {
+        let result = self.service.get(&principal(&context)?, &args.sandbox_id).await;
+        answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+    }
+
+    /// Delete a sandbox with its files and everything that runs in it. Fine if it is gone already.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Deleted>(),
+        annotations(title = "Delete sandbox", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_delete(
+        &self,
+        Parameters(args): Parameters<SandboxId>,
+        context: Context,
+    ) -> ToolResult {
+        let result = self.service.delete(&principal(&context)?, &args.sandbox_id).await;
+        answer(result.map(|()| outputs::Deleted { sandbox_id: args.sandbox_id, deleted: true }))
+    }
+
+    /// Run Python in a sandbox. State is kept between calls. Returns the value of the last expression, stdout, stderr, exceptions with the lines of your code, and matplotlib figures as pictures.
+    #[tool(annotations(
+        title = "Run code",
+        read_only_hint = false,
+        destructive_hint = true,
+        idempotent_hint = false,
+        open_world_hint = true
+    ))]
+    async fn run_code(
+        &self,
+        Parameters(args): Parameters<RunCode>,
+        context: Context,
+    ) -> ToolResult {
+        let options = args.options();
+        let code = Code {
+            language: args.language.as_str().into(),
+            context: args.context_id,
+            source: args.code.into(),
+        };
+        let spec = RunSpec { what: Some(What::Code(code)), timeout_ms: 0 };
+        let principal = principal(&context)?;
+        told(run::run(&self.service, &principal, args.sandbox_id, spec, options, &context).await)
+    }
+
+    /// Run a program or a shell line in a sandbox. Returns exit code, stdout and stderr. Programs put in the background with & live on.
+    #[tool(annotations(
+        title = "Run command",
+        read_only_hint = false,
+        destructive_hint = true,
+        idempotent_hint = false,
+        open_world_hint = true
+    ))]
+    async fn run_command(
+        &self,
+        Parameters(args): Parameters<RunCommand>,
+        context: Context,
+    ) -> ToolResult {
+        let options = args.options();
+        let command = Command {
+            argv: args.argv.unwrap_or_default(),
+            shell: args.command.unwrap_or_default(),
+            cwd: args.cwd,
+            env: args.env.into_iter().collect(),
+            stdin: args.stdin.into(),
+        };
+        let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+        let principal = principal(&context)?;
+        told(run::run(&self.service, &principal, args.sandbox_id, spec, options, &context).await)
+    }
+
+    /// Read a file, or a part of it. Text comes as text, pictures as pictures, other bytes as a binary resource.
+    #[tool(annotations(title = "Read file", read_only_hint = true, open_world_hint = false))]
+    async fn file_read(
+        &self,
+        Parameters(args): Parameters<FileRead>,
+        context: Context,
+    ) -> ToolResult {
+        let limit = args.limit.clamp(1, 1 << 20);
+        let principal = principal(&context)?;
+        let read = self.service.read(&principal, &args.sandbox_id, &args.path, args.offset, limit);
+        told(read.await.map(|contents| file(&args, contents)))
+    }
+
+    /// Write a file: all of it or nothing. An existing file is replaced.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Written>(),
+        annotations(title = "Write file", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn file_write(
+        &self,
+        Parameters(args): Parameters<FileWrite>,
+        context: Context,
+    ) -> ToolResult {
+        let data = match (args.content, args.content_base64) {
+            (Some(text), None) => text.into_bytes(),
+            (None, Some(text)) => match BASE64.decode(text.as_bytes()) {
+                Ok(data) => data,
+                Err(error) => return invalid(&format!("content_base64 is not base64: {error}")),
+            },
+            _ => return invalid("give either content or content_base64"),
+        };
+        let bytes = data.len() as u64;
+        let principal = principal(&context)?;
+        let written = self.service.write(&principal, &args.sandbox_id, &args.path, data).await;
+        answer(written.map(|entry| outputs::Written {
+            path: String::from_utf8_lossy(&entry.path).into_owned(),
+            bytes,
+        }))
+    }
+
+    /// List the files below a directory, with sizes and times.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Files>(),
+        annotations(title = "List files", read_only_hint = true, open_world_hint = false)
+    )]
+    async fn file_list(
+        &self,
+        Parameters(args): Parameters<FileList>,
+        context: Context,
+    ) -> ToolResult {
+        let (depth, limit) = (args.depth.clamp(1, 16), args.limit.clamp(1, 1000));
+        let principal = principal(&context)?;
+        let files =
+            self.service.files(&principal, &args.sandbox_id, &args.path, depth, limit).await;
+        answer(files.map(|entries| outputs::Files {
+            truncated: entries.iter().any(|entry| entry.truncated),
+            entries: entries.iter().map(outputs::File::from).collect(),
+        }))
+    }
+}
+
+/// A structured answer, or the error in words.
+fn answer<T: Serialize>(result: Result<T, Error>) -> ToolResult {
+    told(match result {
+        Ok(output) => {
+            let value = serde_json::to_value(output)
+                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+            Ok(CallToolResult::structured(value))
+        }
+        Err(error) => Err(error),
+    })
+}
+
+/// A fault of the sandbox or the request is a result the model can read, not an error of the protocol.
+#[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
+fn told(result: Result<CallToolResult, Error>) -> ToolResult {
+    Ok(result.unwrap_or_else(|error| failure(&error.to_string())))
+}
+
+#[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
+fn invalid(message: &str) -> ToolResult {
+    Ok(failure(&format!("INVALID_ARGUMENT: {message}")))
+}
+
+fn failure(text: &str) -> CallToolResult {
+    CallToolResult::error(vec![ContentBlock::text(text)])
+}
+
+/// A file's bytes in the form its reader can use.
+fn file(args: &FileRead, contents: client::Contents) -> CallToolResult {
+    let client::Contents { entry, data } = contents;
+    let whole = args.offset == 0 && data.len() as u64 == entry.size;
+    if whole && let Some(mime) = image(&data) {
+        return CallToolResult::success(vec![ContentBlock::image(BASE64.encode(&data), mime)]);
+    }
+    let part = format!(
+        "bytes {}..{} of {} in {}",
+        args.offset,
+        args.offset + data.len() as u64,
+        entry.size,
+        args.path
+    );
+    let content = match String::from_utf8(data) {
+        Ok(text) => ContentBlock::text(text),
+        Err(error) if !args.path.is_empty() => {
+            let blob = BASE64.encode(error.as_bytes());
+            let uri = format!(
+                "sandbox://{}/files/{}",
+                args.sandbox_id,
+                args.path.trim_start_matches('/')
+            );
+            ContentBlock::resource(
+                ResourceContents::blob(blob, uri).with_mime_type("application/octet-stream"),
+            )
+        }
+        Err(_) => ContentBlock::text(String::new()),
+    };
+    let mut content = vec![content];
+    if !whole {
+        content
+            .push(ContentBlock::text(format!("[{part}; call again with another offset for more]")));
+    }
+    CallToolResult::success(content)
+}
+
+/// The picture formats clients show, by their first bytes.
+fn image(data: &[u8]) -> Option<&'static str> {
+    [
+        (&b"\x89PNG\r\n\x1a\n"[..], "image/png"),
+        (b"\xff\xd8\xff", "image/jpeg"),
+        (b"GIF8", "image/gif"),
+    ]
+    .into_iter()
+    .find_map(|(magic, mime)| data.starts_with(magic).then_some(mime))
+}

@@ -1,0 +1,397 @@
+//! A run as a model reads it: one line of facts, then what it said, bounded and honest about it.
+
+use std::{collections::VecDeque, fmt::Write as _};
+
+use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
+use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
+use serde_json::{Value, json};
+use wire::v1::{
+    Exception, Form, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event,
+};
+
+/// The largest picture that is passed on, in bytes: clients refuse or choke on more.
+const MAX_IMAGE: usize = 2 << 20;
+/// How many pictures an answer holds.
+const MAX_IMAGES: usize = 10;
+
+/// What has been seen of a run so far, bounded.
+pub(crate) struct Transcript {
+    sandbox: String,
+    run: String,
+    stdout: Excerpt,
+    stderr: Excerpt,
+    results: Vec<String>,
+    images: Vec<Form>,
+    images_omitted: usize,
+    exception: Option<Exception>,
+    context_new: bool,
+    log_truncated: bool,
+    outcome: Option<Outcome>,
+}
+
+impl Transcript {
+    /// The transcript of a run, keeping at most `max` bytes of each stream.
+    pub(crate) fn new(sandbox: String, run: String, max: usize) -> Self {
+        Self {
+            sandbox,
+            run,
+            stdout: Excerpt::new(max),
+            stderr: Excerpt::new(max),
+            results: Vec::new(),
+            images: Vec::new(),
+            images_omitted: 0,
+            exception: None,
+            context_new: false,
+            log_truncated: false,
+            outcome: None,
+        }
+    }
+
+    /// Takes in an event; says whether it was the last.
+    pub(crate) fn push(&mut self, event: RunEvent) -> bool {
+        match event.event {
+            Some(Event::Started(started)) => self.context_new = started.context_new,
+            Some(Event::Output(output)) => match output.stream() {
+                Stream::Stderr => self.stderr.push(&output.data),
+                _ => self.stdout.push(&output.data),
+            },
+            Some(Event::Display(display)) => {
+                for form in display.forms {
+                    self.display(form, display.result);
+                }
+            }
+            Some(Event::Exception(exception)) => self.exception = Some(exception),
+            Some(Event::Truncated(_)) => self.log_truncated = true,
+            Some(Event::Outcome(outcome)) => {
+                self.outcome = Some(outcome);
+                return true;
+            }
+            None => {}
+        }
+        false
+    }
+
+    fn display(&mut self, form: Form, result: bool) {
+        if form.mime.starts_with("image/") && form.mime != "image/svg+xml" {
+            if self.images.len() < MAX_IMAGES && form.data.len() <= MAX_IMAGE {
+                self.images.push(form);
+            } else {
+                self.images_omitted += 1;
+            }
+        } else if result && form.mime == "text/plain" {
+            self.results.push(String::from_utf8_lossy(&form.data).into_owned());
+        }
+    }
+
+    /// The last line of output so far: what progress shows.
+    pub(crate) fn last_line(&self) -> String {
+        let tail = self.stdout.last_bytes(400);
+        let text = String::from_utf8_lossy(&tail);
+        let line = text.trim_end().rsplit(['\n', '\r']).next().unwrap_or_default();
+        line.chars().take(200).collect()
+    }
+
+    /// How much output there was so far, in bytes.
+    pub(crate) fn produced(&self) -> u64 {
+        self.stdout.total + self.stderr.total
+    }
+
+    /// The answer. A run that failed is a successful call; only a run nobody can tell about is an error.
+    pub(crate) fn answer(self) -> CallToolResult {
+        let lost = matches!(self.outcome, Some(Outcome { how: Some(How::Lost(_)), .. }));
+        let meta = self.meta();
+        let mut content = vec![ContentBlock::text(self.text())];
+        content.extend(
+            self.images
+                .into_iter()
+                .map(|image| ContentBlock::image(BASE64.encode(&image.data), image.mime)),
+        );
+        let mut result =
+            if lost { CallToolResult::error(content) } else { CallToolResult::success(content) };
+        let mut object = MetaObject::new();
+        object.0.insert("codesandbox.dev/run".into(), meta);
+        result.meta = Some(object);
+        result
+    }
+
+    fn text(&self) -> String {
+        let mut text = self.facts();
+        let mut section = |name: &str, body: &str| {
+            if !body.is_empty() {
+                let _ = write!(text, "\n--- {name}\n{}", body.trim_end_matches('\n'));
+            }
+        };
+        let complete = self.log_complete();
+        section("result", &self.results.join("\n"));
+        section("stdout", &self.stdout.text(complete));
+        section("stderr", &self.stderr.text(complete));
+        if let Some(exception) = &self.exception {
+            section("exception", &exception.traceback);
+        }
+        for note in self.notes() {
+            let _ = write!(text, "\n[{note}]");
+        }
+        text
+    }
+
+    /// Machines and people both read this line.
+    fn facts(&self) -> String {
+        let ids = format!("run_id={} sandbox_id={}", self.run, self.sandbox);
+        let Some(outcome) = &self.outcome else { return format!("status=running {ids}") };
+        let seconds = seconds(outcome.duration_ms);
+        format!("{} duration={seconds}s {ids}", how(outcome))
+    }
+
+    fn notes(&self) -> Vec<String> {
+        let mut notes = Vec::new();
+        match &self.outcome {
+            None => notes.push(format!(
+                "the run goes on; call again with the same arguments and run_id={} to wait on",
+                self.run
+            )),
+            Some(outcome) => {
+                match outcome.how {
+                    Some(How::TimedOut(_)) => notes.push("it was ended at its timeout; raise timeout_seconds if it needs longer".into()),
+                    Some(How::Lost(_)) => notes.push("RUN_LOST: the sandbox was restarted while it ran (often out of memory); it may have had effects, look before running it again".into()),
+                    Some(How::OomKilled(_)) => notes.push("it used more memory than the sandbox has; use less, or create a sandbox with more memory".into()),
+                    _ => {}
+                }
+                if outcome.context_lost {
+                    notes.push("the interpreter ended and its variables are gone; the next run_code starts a new one".into());
+                }
+            }
+        }
+        if self.context_new && self.outcome.as_ref().is_some_and(|o| !o.context_lost) {
+            notes.push("a new interpreter was started for this run".into());
+        }
+        if !self.log_complete() {
+            notes.push("the log's bound was reached; later output was counted, not kept: write large output to a file".into());
+        }
+        if self.images_omitted > 0 {
+            notes.push(format!(
+                "{} pictures omitted: at most {MAX_IMAGES} of 2 MiB each",
+                self.images_omitted
+            ));
+        }
+        notes
+    }
+
+    fn log_complete(&self) -> bool {
+        !self.log_truncated && self.outcome.as_ref().is_none_or(|outcome| !outcome.truncated)
+    }
+
+    fn meta(&self) -> Value {
+        let mut meta = json!({
+            "run_id": self.run,
+            "sandbox_id": self.sandbox,
+            "status": self.outcome.as_ref().map_or("running", |outcome| kind(outcome)),
+        });
+        let Some(outcome) = &self.outcome else { return meta };
+        let fields = meta.as_object_mut().expect("it was made as one");
+        match outcome.how {
+            Some(How::Exited(code)) => drop(fields.insert("exit_code".into(), code.into())),
+            Some(How::Signaled(signal)) => drop(fields.insert("signal".into(), signal.into())),
+            _ => {}
+        }
+        fields.insert("duration_ms".into(), outcome.duration_ms.into());
+        fields.insert("log_complete".into(), self.log_complete().into());
+        fields.insert("context_lost".into(), outcome.context_lost.into());
+        for (name, total, excerpt) in
+            [("stdout", &outcome.stdout, &self.stdout), ("stderr", &outcome.stderr, &self.stderr)]
+        {
+            let StreamTotal { bytes, sha256 } = total.clone().unwrap_or_default();
+            fields.insert(
+                name.into(),
+                json!({"bytes": bytes, "sha256": hex(&sha256), "omitted": excerpt.omitted()}),
+            );
+        }
+        meta
+    }
+}
+
+fn how(outcome: &Outcome) -> String {
+    match outcome.how {
+        Some(How::Exited(code)) => format!("exit_code={code}"),
+        Some(How::Signaled(signal)) => format!("status=signaled signal={signal}"),
+        _ => format!("status={}", kind(outcome)),
+    }
+}
+
+fn kind(outcome: &Outcome) -> &'static str {
+    match outcome.how {
+        Some(How::Exited(_)) => "exited",
+        Some(How::Signaled(_)) => "signaled",
+        Some(How::TimedOut(_)) => "timed_out",
+        Some(How::Cancelled(_)) => "cancelled",
+        Some(How::OomKilled(_)) => "oom_killed",
+        Some(How::Lost(_)) => "lost",
+        // An outcome of a later protocol: not known here, and not made up.
+        None => "unknown",
+    }
+}
+
+fn seconds(ms: u64) -> String {
+    format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
+/// The beginning and the end of a stream: a quarter and three quarters of its bound.
+struct Excerpt {
+    head: Vec<u8>,
+    tail: VecDeque<u8>,
+    max_head: usize,
+    max_tail: usize,
+    total: u64,
+}
+
+impl Excerpt {
+    fn new(max: usize) -> Self {
+        let max_head = max / 4;
+        Self {
+            head: Vec::new(),
+            tail: VecDeque::new(),
+            max_head,
+            max_tail: max - max_head,
+            total: 0,
+        }
+    }
+
+    fn push(&mut self, data: &[u8]) {
+        self.total += data.len() as u64;
+        let (head, rest) = data.split_at(data.len().min(self.max_head - self.head.len()));
+        self.head.extend_from_slice(head);
+        // Only the last bytes can stay; a flood is not copied twice.
+        let rest = &rest[rest.len().saturating_sub(self.max_tail)..];
+        let excess = (self.tail.len() + rest.len()).saturating_sub(self.max_tail);
+        self.tail.drain(..excess);
+        self.tail.extend(rest);
+    }
+
+    fn omitted(&self) -> u64 {
+        self.total - self.head.len() as u64 - self.tail.len() as u64
+    }
+
+    fn last_bytes(&self, count: usize) -> Vec<u8> {
+        let from = if self.tail.is_empty() { &self.head[..] } else { &[] };
+        let bytes = from.iter().chain(&self.tail);
+        let skip = (from.len() + self.tail.len()).saturating_sub(count);
+        bytes.skip(skip).copied().collect()
+    }
+
+    /// The text, with a line where something is omitted, so that nothing partial looks complete.
+    fn text(&self, log_complete: bool) -> String {
+        let tail: Vec<u8> = self.tail.iter().copied().collect();
+        let omitted = self.omitted();
+        if omitted == 0 {
+            return String::from_utf8_lossy(&[&self.head[..], &tail].concat()).into_owned();
+        }
+        let next = if log_complete {
+            "raise max_output_chars, or write the output to a file and read parts of it"
+        } else {
+            "write large output to a file and read parts of it"
+        };
+        format!(
+            "{}\n[... {omitted} bytes omitted; {next} ...]\n{}",
+            String::from_utf8_lossy(&self.head),
+            String::from_utf8_lossy(&tail)
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::v1::{Display, Empty, Output, Started};
+
+    use super::*;
+
+    fn transcript(events: impl IntoIterator<Item = Event>) -> Transcript {
+        let mut transcript = Transcript::new("sbx-a".into(), "r-1".into(), 200);
+        for (number, event) in events.into_iter().enumerate() {
+            transcript.push(RunEvent { number: number as u64, at_ms: 0, event: Some(event) });
+        }
+        transcript
+    }
+
+    fn output(stream: Stream, text: &str) -> Event {
+        Event::Output(Output { stream: stream.into(), data: text.to_owned().into() })
+    }
+
+    fn outcome(how: How) -> Event {
+        Event::Outcome(Outcome { how: Some(how), duration_ms: 1234, ..Outcome::default() })
+    }
+
+    fn form(mime: &str, data: &'static [u8], result: bool) -> Event {
+        let form = Form { mime: mime.into(), data: data.into() };
+        Event::Display(Display { result, forms: vec![form] })
+    }
+
+    /// tests.md C4 and C6.
+    #[test]
+    fn a_failed_run_is_a_successful_call() {
+        let result = transcript([
+            Event::Started(Started::default()),
+            output(Stream::Stdout, "out\n"),
+            output(Stream::Stderr, "warned\n"),
+            outcome(How::Exited(3)),
+        ])
+        .answer();
+        assert_eq!(result.is_error, Some(false));
+        assert_eq!(
+            result.content[0].as_text().unwrap().text,
+            "exit_code=3 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n--- stdout\nout\n--- stderr\nwarned"
+        );
+        assert_eq!(result.structured_content, None);
+    }
+
+    #[test]
+    fn a_run_that_goes_on_says_how_to_wait_on() {
+        let text = transcript([output(Stream::Stdout, "half")]).text();
+        assert_eq!(
+            text,
+            "status=running run_id=r-1 sandbox_id=sbx-a\n--- stdout\nhalf\n[the run goes on; call again with the same arguments and run_id=r-1 to wait on]"
+        );
+    }
+
+    #[test]
+    fn a_lost_run_is_an_error_and_never_an_exit_code() {
+        let result = transcript([outcome(How::Lost(Empty {}))]).answer();
+        assert_eq!(result.is_error, Some(true));
+        let text = &result.content[0].as_text().unwrap().text;
+        assert!(text.starts_with("status=lost ") && text.contains("RUN_LOST: "), "{text}");
+    }
+
+    #[test]
+    fn what_is_omitted_is_said_to_the_byte() {
+        let text = transcript([
+            output(Stream::Stdout, &"a".repeat(120)),
+            output(Stream::Stdout, &"b".repeat(200)),
+            outcome(How::Exited(0)),
+        ])
+        .text();
+        let expected = format!(
+            "{}\n[... 120 bytes omitted; raise max_output_chars, or write the output to a file and read parts of it ...]\n{}",
+            "a".repeat(50),
+            "b".repeat(150)
+        );
+        assert!(text.ends_with(&expected), "{text}");
+    }
+
+    #[test]
+    fn a_picture_is_an_image_and_a_value_is_a_result() {
+        let result = transcript([
+            form("image/png", b"png", false),
+            form("text/plain", b"42", true),
+            outcome(How::Exited(0)),
+        ])
+        .answer();
+        assert!(result.content[0].as_text().unwrap().text.ends_with("\n--- result\n42"));
+        let image = result.content[1].as_image().unwrap();
+        assert_eq!((image.mime_type.as_str(), image.data.as_str()), ("image/png", "cG5n"));
+    }
+}

@@ -1,0 +1,137 @@
+//! Errors as callers read them: a stable code, what happened to which sandbox, what to do next.
+
+use std::fmt;
+
+/// What went wrong, stable for programs. Those of the agent come as they are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Code {
+    /// A request that can never succeed as it is.
+    InvalidArgument,
+    /// No such sandbox, or not the caller's.
+    SandboxNotFound,
+    /// The name is taken by a sandbox that was asked for differently.
+    SandboxExists,
+    /// The sandbox does not run yet.
+    SandboxNotReady,
+    /// The sandbox has ended and will not start again.
+    SandboxFinished,
+    /// The pod of the sandbox was replaced: its state is gone.
+    SandboxReplaced,
+    /// Nobody can tell how the run ended.
+    OutcomeUnknown,
+    /// What arrived is not what was sent.
+    Corrupted,
+    /// The kube API, or the way to the sandbox, does not answer.
+    Unavailable,
+    /// This installation may not do what was asked.
+    Forbidden,
+    /// The agent said so.
+    Agent(wire::Code),
+}
+
+impl Code {
+    /// The code as it stands in messages.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InvalidArgument => "INVALID_ARGUMENT",
+            Self::SandboxNotFound => "SANDBOX_NOT_FOUND",
+            Self::SandboxExists => "SANDBOX_EXISTS",
+            Self::SandboxNotReady => "SANDBOX_NOT_READY",
+            Self::SandboxFinished => "SANDBOX_FINISHED",
+            Self::SandboxReplaced => "SANDBOX_REPLACED",
+            Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
+            Self::Corrupted => "CORRUPTED",
+            Self::Unavailable => "UNAVAILABLE",
+            Self::Forbidden => "FORBIDDEN",
+            Self::Agent(code) => code.as_str(),
+        }
+    }
+}
+
+/// An error as a caller reads it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Error {
+    /// What a program matches on.
+    pub code: Code,
+    /// What happened, to what, why, and what to do next.
+    pub message: String,
+}
+
+impl Error {
+    pub(crate) fn new(code: Code, message: impl Into<String>) -> Self {
+        Self { code, message: message.into() }
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}: {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl From<client::Error> for Error {
+    fn from(error: client::Error) -> Self {
+        use client::Error as E;
+        let (code, next) = match &error {
+            E::Agent(error) => return Self::new(Code::Agent(error.code), error.message.clone()),
+            E::Kube { source, .. } => return kube(&error, source),
+            E::Exec { source, .. } => match &**source {
+                kube::Error::Api(status) if status.code == 404 => (
+                    Code::SandboxReplaced,
+                    "Its pod is gone. Look with sandbox_get, or create a new sandbox.",
+                ),
+                kube::Error::Api(status) if status.code == 403 => (
+                    Code::Forbidden,
+                    "The front end lacks the right to exec; tell the administrator.",
+                ),
+                _ => (Code::Unavailable, "Try again."),
+            },
+            E::Replaced { .. } => {
+                (Code::SandboxReplaced, "Files and variables have to be made anew; then try again.")
+            }
+            E::Unknown { .. } => (
+                Code::OutcomeUnknown,
+                "It may have had effects. Ask again with the same run_id, or look at what it did before running it anew.",
+            ),
+            E::Corrupted { .. } => (Code::Corrupted, "Try again."),
+            E::Protocol { .. } => (
+                Code::Unavailable,
+                "Create a new sandbox: this one is too old or too new for the front end.",
+            ),
+            E::Lost { .. } | E::Deadline { .. } => (Code::Unavailable, "Try again."),
+            E::Config(_) => (Code::Unavailable, "Tell the administrator."),
+        };
+        Self::new(code, format!("{}. {next}", chain(&error)))
+    }
+}
+
+/// The kube API's refusals, in its own words: they say what is wrong with the request.
+fn kube(error: &client::Error, source: &kube::Error) -> Error {
+    let kube::Error::Api(status) = source else {
+        return Error::new(Code::Unavailable, format!("{}. Try again.", chain(error)));
+    };
+    let code = match status.code {
+        400 | 422 => Code::InvalidArgument,
+        403 => Code::Forbidden,
+        404 => Code::SandboxNotFound,
+        409 => Code::SandboxExists,
+        _ => Code::Unavailable,
+    };
+    Error::new(code, format!("{error}: {}", status.message))
+}
+
+/// An error and its sources in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(error) = source {
+        let cause = error.to_string();
+        if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+        source = error.source();
+    }
+    text
+}

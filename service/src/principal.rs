@@ -1,0 +1,25 @@
+//! Who is asking.
+
+use api::{CodeSandbox, names};
+use kube::ResourceExt;
+
+/// Who is asking, as a door has found out. Every verb takes one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Principal(String);
+
+impl Principal {
+    /// The principal of this name. It becomes the value of an annotation.
+    pub fn new(name: impl Into<String>) -> Self {
+        Self(name.into())
+    }
+
+    /// The name, as it stands in the owner annotation.
+    pub fn name(&self) -> &str {
+        &self.0
+    }
+
+    /// Whether this principal may see and use a sandbox: only its owner may.
+    pub fn owns(&self, sandbox: &CodeSandbox) -> bool {
+        sandbox.annotations().get(names::OWNER) == Some(&self.0)
+    }
+}

@@ -1,0 +1,257 @@
+//! The verbs. Each authorises the handle it is given: an id is a name, not a capability.
+
+use std::{sync::Arc, time::Duration};
+
+use api::{CodeSandbox, condition};
+use client::{Sandboxes, Session};
+use kube::ResourceExt;
+use tokio::time::Instant;
+use wire::v1::{Entry, RunSpec};
+
+use crate::{Code, Create, Error, Principal};
+
+/// How long a call waits for a sandbox that is being made.
+const READY_DEADLINE: Duration = Duration::from_secs(30);
+
+/// What the verbs need to know.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The class of the sandboxes that are made and seen.
+    pub class: String,
+}
+
+/// What callers may do with the sandboxes of one namespace.
+pub struct Service {
+    sandboxes: Arc<Sandboxes>,
+    config: Config,
+}
+
+impl Service {
+    /// The verbs over a namespace's sandboxes.
+    pub fn new(sandboxes: Arc<Sandboxes>, config: Config) -> Self {
+        Self { sandboxes, config }
+    }
+
+    /// Whether the service can answer: its cache has been filled.
+    pub async fn ready(&self) -> bool {
+        self.sandboxes.synced(Duration::from_millis(100)).await
+    }
+
+    /// Creates a sandbox. With a name it is idempotent: asked for once more in the same words,
+    /// the same sandbox is the answer.
+    pub async fn create(
+        &self,
+        principal: &Principal,
+        request: &Create,
+    ) -> Result<Arc<CodeSandbox>, Error> {
+        let name = request.name.clone().unwrap_or_else(new_name);
+        let object = request.object(&name, principal, &self.config.class);
+        let error: Error = match self.sandboxes.create(&object).await {
+            Ok(created) => return Ok(Arc::new(created)),
+            Err(error) => error.into(),
+        };
+        if error.code != Code::SandboxExists {
+            return Err(error);
+        }
+        match self.find(principal, &name).await {
+            Ok(existing) if existing.spec == object.spec => Ok(existing),
+            Ok(_) => Err(Error::new(
+                Code::SandboxExists,
+                format!(
+                    "sandbox {name} exists with other settings. Use it as it is, delete it first, or choose another name."
+                ),
+            )),
+            Err(_) => Err(Error::new(
+                Code::SandboxExists,
+                format!("the name {name} is taken. Choose another name, or none."),
+            )),
+        }
+    }
+
+    /// The caller's sandboxes, by name.
+    pub fn list(&self, principal: &Principal) -> Vec<Arc<CodeSandbox>> {
+        let all = self.sandboxes.list().into_values();
+        all.filter(|sandbox| self.visible(principal, sandbox)).collect()
+    }
+
+    /// One of the caller's sandboxes.
+    pub async fn get(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
+        self.find(principal, name).await
+    }
+
+    /// Deletes a sandbox and everything in it. One that is gone already is fine.
+    pub async fn delete(&self, principal: &Principal, name: &str) -> Result<(), Error> {
+        match self.find(principal, name).await {
+            Ok(sandbox) => Ok(self.sandboxes.delete(name, sandbox.uid()).await?),
+            Err(error) if error.code == Code::SandboxNotFound => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Waits until a sandbox takes calls, cannot, or `deadline`; the sandbox as it then is.
+    pub async fn settled(&self, sandbox: &Arc<CodeSandbox>, deadline: Instant) -> Arc<CodeSandbox> {
+        let settled = |current: Option<&CodeSandbox>| {
+            let Some(current) = current else { return Some(sandbox.clone()) };
+            let status = current.status.as_ref()?;
+            let settled = status.is_true(condition::READY) || status.is_true(condition::FINISHED);
+            settled.then(|| Arc::new(current.clone()))
+        };
+        if let Some(settled) = self.sandboxes.wait(sandbox, deadline, settled).await {
+            return settled;
+        }
+        match self.sandboxes.get(&sandbox.name_any()).await {
+            Ok(Some(current)) if current.uid() == sandbox.uid() => current,
+            _ => sandbox.clone(),
+        }
+    }
+
+    /// Starts a run in a sandbox, or attaches to it if its id is known there. The run goes on
+    /// when the answer is dropped.
+    pub async fn run(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        run: String,
+        spec: RunSpec,
+    ) -> Result<client::Run, Error> {
+        Ok(self.session(principal, sandbox).await?.run(run, spec))
+    }
+
+    /// Attaches to a run that was started before, from its first event.
+    pub async fn attach(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        run: String,
+    ) -> Result<client::Run, Error> {
+        Ok(self.session(principal, sandbox).await?.attach(run, 0))
+    }
+
+    /// Cancels a run; says whether it was going on.
+    pub async fn cancel(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        run: &str,
+    ) -> Result<bool, Error> {
+        Ok(self.session(principal, sandbox).await?.cancel(run).await?)
+    }
+
+    /// Reads at most `length` bytes of a file from `offset` on.
+    pub async fn read(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        path: &str,
+        offset: u64,
+        length: usize,
+    ) -> Result<client::Contents, Error> {
+        Ok(self.session(principal, sandbox).await?.read(path, offset, length).await?)
+    }
+
+    /// Replaces a file, all of it or nothing; its directories are made.
+    pub async fn write(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        path: &str,
+        data: Vec<u8>,
+    ) -> Result<Entry, Error> {
+        Ok(self.session(principal, sandbox).await?.write(path, data.into(), 0, true).await?)
+    }
+
+    /// The entries below a directory.
+    pub async fn files(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        path: &str,
+        depth: u32,
+        limit: u32,
+    ) -> Result<Vec<Entry>, Error> {
+        Ok(self.session(principal, sandbox).await?.list(path, depth, limit).await?)
+    }
+
+    /// The session with a sandbox's agent, once the sandbox is ready.
+    async fn session(&self, principal: &Principal, name: &str) -> Result<Arc<Session>, Error> {
+        let mut sandbox = self.find(principal, name).await?;
+        if !is(&sandbox, condition::READY) {
+            sandbox = self.settled(&sandbox, Instant::now() + READY_DEADLINE).await;
+        }
+        if is(&sandbox, condition::READY)
+            && let Some(session) = self.sandboxes.session(&sandbox)
+        {
+            return Ok(session);
+        }
+        Err(not_ready(&sandbox))
+    }
+
+    async fn find(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
+        let found = self.sandboxes.get(name).await?;
+        // Somebody else's sandbox and none at all are told apart to nobody.
+        found.filter(|sandbox| self.visible(principal, sandbox)).ok_or_else(|| {
+            Error::new(
+                Code::SandboxNotFound,
+                format!("there is no sandbox {name}: it was deleted, its ttl has ended, or it never was. Call sandbox_create and try again with the new id; its files and variables have to be made anew."),
+            )
+        })
+    }
+
+    fn visible(&self, principal: &Principal, sandbox: &CodeSandbox) -> bool {
+        sandbox.spec.class_name == self.config.class && principal.owns(sandbox)
+    }
+}
+
+fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
+    sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
+}
+
+/// Why a sandbox takes no calls, in the words of its conditions.
+fn not_ready(sandbox: &CodeSandbox) -> Error {
+    let name = sandbox.name_any();
+    let status = sandbox.status.clone().unwrap_or_default();
+    let words = |type_| {
+        let condition = status.condition(type_);
+        condition.map_or_else(String::new, |condition| {
+            format!(" ({}: {})", condition.reason, condition.message)
+        })
+    };
+    if status.is_true(condition::FINISHED) {
+        return Error::new(
+            Code::SandboxFinished,
+            format!(
+                "sandbox {name} has ended{}. Call sandbox_create for a new one.",
+                words(condition::FINISHED)
+            ),
+        );
+    }
+    Error::new(
+        Code::SandboxNotReady,
+        format!(
+            "sandbox {name} is not ready yet{}. Try again, or look with sandbox_get.",
+            words(condition::READY)
+        ),
+    )
+}
+
+/// A name nobody has: 40 random bits, in letters a person can read out.
+fn new_name() -> String {
+    const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
+    let random: [u8; 8] = rand::random();
+    let letters = random.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
+    format!("sbx-{}", letters.iter().collect::<String>())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_new_name_is_one_the_crd_takes() {
+        let name = new_name();
+        assert!(
+            name.len() == 12 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-'),
+            "{name}"
+        );
+    }
+}
