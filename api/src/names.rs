@@ -44,6 +44,8 @@ pub const HOME: &str = "/home/sandbox";
 pub const RESERVED_ENV: &str = "CODESANDBOX_";
 /// The variable that tells the agent its pod's UID, which it proves to clients with.
 pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
+/// The variable that tells the agent in which directory commands start.
+pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
 /// What begins the name of every Secret a CodeSandbox may read from.
 pub const SECRET_PREFIX: &str = "sandbox-";
 /// The one policy of a namespace that denies all traffic of every sandbox pod.
@@ -55,6 +57,11 @@ pub const MAX_NAME: usize = 50;
 /// is terminating or lost never blocks its successor.
 pub fn pod(sandbox: &str, attempt: u32) -> String {
     format!("{sandbox}-{attempt}")
+}
+
+/// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.
+pub fn internet_policy(sandbox: &str) -> String {
+    format!("{sandbox}-internet")
 }
 
 /// The command that `pods/exec` starts: a bridge between its stdio and the agent's socket.

@@ -29,9 +29,11 @@ use crate::{CodeSandboxStatus, Duration, names};
     validation = Rule::new("size(self.metadata.name) <= 50 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')")
         .message("metadata.name must be a DNS label (a-z, 0-9, -) of at most 50 characters, because pods are named after it"),
 )]
+// With has() and not with `self.?x == oldSelf.?x`: the API server takes the cost of comparing optionals to be unbounded
+// and refuses the whole CRD.
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.?className == oldSelf.?className && self.?image == oldSelf.?image && self.?imagePullPolicy == oldSelf.?imagePullPolicy && self.?imagePullSecrets == oldSelf.?imagePullSecrets && self.?env == oldSelf.?env && self.?workingDir == oldSelf.?workingDir && self.?resources == oldSelf.?resources && self.?gpu == oldSelf.?gpu && self.?network == oldSelf.?network && self.?runtimeClassName == oldSelf.?runtimeClassName && self.?ttlAfterFinished == oldSelf.?ttlAfterFinished")
+    validation = Rule::new("self.className == oldSelf.className && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && self.workingDir == oldSelf.workingDir && self.resources == oldSelf.resources && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && self.network == oldSelf.network && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && self.ttlAfterFinished == oldSelf.ttlAfterFinished")
         .message("only spec.ttl can be changed; to change anything else, delete the CodeSandbox and create a new one"),
 )]
 pub struct CodeSandboxSpec {

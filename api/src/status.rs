@@ -147,12 +147,16 @@ pub mod reason {
     pub const POD_LOST: &str = "PodLost";
     /// Not Ready: the pod is being deleted; another is made.
     pub const TERMINATING: &str = "Terminating";
+    /// PodScheduled: the pod has a node. Kubernetes gives that no reason.
+    pub const SCHEDULED: &str = "Scheduled";
     /// Not Finished: the sandbox lives.
     pub const RUNNING: &str = "Running";
     /// NetworkIsolated: the deny policy selects the pod.
     pub const DENY_POLICY: &str = "DenyPolicy";
     /// NetworkIsolated: the deny policy selects the pod, and its own policy lets it reach public addresses.
     pub const INTERNET_POLICY: &str = "InternetPolicy";
+    /// Not NetworkIsolated: the deny policy is missing, was changed or does not select the pod.
+    pub const NOT_DENIED: &str = "NotDenied";
     /// Not NetworkIsolated: a policy of somebody else opens the pod.
     pub const OPENED_BY_POLICY: &str = "OpenedByPolicy";
 }

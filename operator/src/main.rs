@@ -1,1 +1,38 @@
-fn main() {}
+//! The CodeSandbox operator: turns CodeSandboxes into pods and network policies, and writes down what became of them.
+//!
+//! A reconcile is `observe` (reads) → [`plan`] (decides, pure) → `act` (writes). [`plan`] and everything it calls
+//! see no clock, no randomness and no environment; what they need comes in as arguments.
+
+mod act;
+mod call;
+mod cli;
+mod config;
+mod controller;
+mod events;
+mod expiry;
+mod health;
+mod http;
+mod isolation;
+mod memory;
+mod metrics;
+mod network;
+mod observe;
+mod plan;
+mod pod;
+mod run;
+mod selector;
+mod starting;
+mod status;
+mod termination;
+#[cfg(test)]
+mod testing;
+mod watch;
+
+use clap::Parser;
+
+fn main() -> anyhow::Result<()> {
+    match cli::Cli::parse().command {
+        cli::Command::Run(args) => run::run(*args),
+        cli::Command::Crd => cli::print_crd(&mut std::io::stdout().lock()),
+    }
+}

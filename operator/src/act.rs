@@ -1,0 +1,178 @@
+//! Carries out plans: the only place that writes.
+//!
+//! The rights this needs, all in the namespaces that are watched, none in the cluster:
+//!
+//! | resource | verbs | why |
+//! |---|---|---|
+//! | `codesandbox.dev/codesandboxes` | get, list, watch | the main watch; a list shows whether the CRD is there |
+//! | `codesandbox.dev/codesandboxes` | delete | the end of the ttl |
+//! | `codesandbox.dev/codesandboxes/status` | patch | server-side apply |
+//! | `codesandbox.dev/codesandboxes/finalizers` | update | `blockOwnerDeletion`, where the admission plugin `OwnerReferencesPermissionEnforcement` is on |
+//! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
+//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours |
+//! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
+//! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
+//! | `events.k8s.io/events` | create, patch | patch counts repeats |
+
+use api::{CodeSandbox, CodeSandboxStatus, names};
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, TypeMeta},
+};
+use serde::Serialize;
+
+use crate::{
+    call::{Caller, Error, Kind, Verb},
+    observe::{self, Observed},
+    plan::Action,
+};
+
+/// What came of an action.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum Done {
+    /// It was done, and the observation knows.
+    Observed,
+    /// The API server will not have the object. That is nothing to fail with, but to be told to the user.
+    Refused {
+        /// What it will not have, as in `Pod box-1`.
+        object: String,
+        /// Its words.
+        words: String,
+    },
+    /// The sandbox is gone.
+    Gone,
+}
+
+/// Carries out an action and lets the observation know what came of it.
+pub(crate) async fn act(
+    caller: &Caller,
+    action: &Action,
+    observed: &mut Observed,
+) -> Result<Done, Error> {
+    match action {
+        Action::Apply(policy) => apply(caller, policy, observed).await,
+        Action::CreatePod(pod) => create(caller, pod, observed).await,
+        Action::DeletePod { name, uid } => {
+            let pods: Api<Pod> = caller.api();
+            delete(caller, &pods, Kind::Pod, name, only(uid, None)).await?;
+            observed.pod = None;
+            Ok(Done::Observed)
+        }
+        Action::DeleteSandbox { name, uid, resource_version } => {
+            let sandboxes: Api<CodeSandbox> = caller.api();
+            delete(caller, &sandboxes, Kind::CodeSandbox, name, only(uid, Some(resource_version)))
+                .await?;
+            Ok(Done::Gone)
+        }
+    }
+}
+
+async fn apply(
+    caller: &Caller,
+    policy: &NetworkPolicy,
+    observed: &mut Observed,
+) -> Result<Done, Error> {
+    let policies: Api<NetworkPolicy> = caller.api();
+    let name = policy.name_any();
+    let (manager, patch) = (manager(), Patch::Apply(policy));
+    let request = policies.patch(&name, &manager, &patch);
+    match caller.request(Verb::Apply, Kind::NetworkPolicy, &name, request).await {
+        Ok(live) => {
+            observed.see(live);
+            Ok(Done::Observed)
+        }
+        Err(error) => refused(Kind::NetworkPolicy, &name, error),
+    }
+}
+
+/// Pods are created and not applied: hardly anything of one can be changed, so that applying it anew would be refused
+/// once a later version of ours builds it otherwise.
+async fn create(caller: &Caller, pod: &Pod, observed: &mut Observed) -> Result<Done, Error> {
+    let pods: Api<Pod> = caller.api();
+    let name = pod.name_any();
+    let params =
+        PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
+    match caller.request(Verb::Create, Kind::Pod, &name, pods.create(&params, pod)).await {
+        Ok(live) => observed.pod = Some(live),
+        // Ours from a reconcile that was cut off, or somebody else's: whoever looks at it will tell.
+        Err(error) if error.answer().is_some_and(kube::core::Status::is_already_exists) => {
+            observed.pod = observe::pod(caller, &name).await?;
+        }
+        Err(error) => return refused(Kind::Pod, &name, error),
+    }
+    Ok(Done::Observed)
+}
+
+/// Admission answers 403 (Pod Security, quota, policies), validation 422, and webhooks also 400.
+fn refused(kind: Kind, name: &str, error: Error) -> Result<Done, Error> {
+    match error.answer() {
+        Some(status) if matches!(status.code, 400 | 403 | 422) => {
+            Ok(Done::Refused { object: format!("{kind:?} {name}"), words: status.message.clone() })
+        }
+        _ => Err(error),
+    }
+}
+
+/// Deletes an object if it is still the one that was seen. One that is gone already was deleted, too.
+async fn delete<K>(
+    caller: &Caller,
+    objects: &Api<K>,
+    kind: Kind,
+    name: &str,
+    preconditions: Preconditions,
+) -> Result<(), Error>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    let params = DeleteParams::background().preconditions(preconditions);
+    match caller.request(Verb::Delete, kind, name, objects.delete(name, &params)).await {
+        Ok(_) => Ok(()),
+        Err(error) if error.has_code(404) => Ok(()),
+        Err(error) => Err(error),
+    }
+}
+
+fn only(uid: &str, resource_version: Option<&String>) -> Preconditions {
+    Preconditions { uid: Some(uid.into()), resource_version: resource_version.cloned() }
+}
+
+/// Writes a sandbox's status, if the sandbox is still the object that was judged: one judged from an old copy would
+/// undo what a newer one says. Gives the sandbox as it is then, or nothing where it is gone.
+pub(crate) async fn write_status(
+    caller: &Caller,
+    sandbox: &CodeSandbox,
+    status: &CodeSandboxStatus,
+) -> Result<Option<CodeSandbox>, Error> {
+    let sandboxes: Api<CodeSandbox> = caller.api();
+    let name = sandbox.name_any();
+    let patch = StatusPatch {
+        types: TypeMeta::resource::<CodeSandbox>(),
+        metadata: ObjectMeta {
+            name: Some(name.clone()),
+            resource_version: sandbox.resource_version(),
+            ..ObjectMeta::default()
+        },
+        status,
+    };
+    let (manager, patch) = (manager(), Patch::Apply(&patch));
+    let request = sandboxes.patch_status(&name, &manager, &patch);
+    match caller.request(Verb::Apply, Kind::CodeSandboxStatus, &name, request).await {
+        Ok(written) => Ok(Some(written)),
+        Err(error) if error.has_code(404) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+fn manager() -> PatchParams {
+    PatchParams::apply(names::OPERATOR).force()
+}
+
+/// What an apply of a status says, and nothing else.
+#[derive(Debug, Serialize)]
+struct StatusPatch<'a> {
+    #[serde(flatten)]
+    types: TypeMeta,
+    metadata: ObjectMeta,
+    status: &'a CodeSandboxStatus,
+}

@@ -1,0 +1,94 @@
+//! The command line.
+
+use std::{io::Write, net::SocketAddr};
+
+use clap::{Args, Parser, Subcommand};
+use kube::CustomResourceExt;
+
+use crate::config::Config;
+
+/// The CodeSandbox operator.
+#[derive(Debug, Parser)]
+#[command(version, about)]
+pub(crate) struct Cli {
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Command {
+    /// Run the operator
+    Run(Box<RunArgs>),
+    /// Print the CustomResourceDefinitions as YAML
+    Crd,
+}
+
+/// What `operator run` takes. Every flag can be given as an environment variable instead.
+#[derive(Debug, Args)]
+pub(crate) struct RunArgs {
+    /// A namespace to watch; repeat it, or separate several by commas
+    #[arg(
+        long = "namespace",
+        env = "OPERATOR_NAMESPACES",
+        value_delimiter = ',',
+        required = true,
+        num_args = 1
+    )]
+    pub(crate) namespaces: Vec<String>,
+
+    /// Where to serve metrics and health
+    #[arg(long, env = "OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    pub(crate) listen: SocketAddr,
+
+    #[command(flatten)]
+    pub(crate) config: Config,
+}
+
+/// Prints what `crds/codesandboxes.yaml` holds, byte for byte.
+pub(crate) fn print_crd(out: &mut impl Write) -> anyhow::Result<()> {
+    writeln!(out, "# Generated from api/ by `make crds`.")?;
+    write!(out, "{}", serde_yaml::to_string(&api::CodeSandbox::crd())?)?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn namespaces_come_repeated_or_with_commas() {
+        let cli = Cli::parse_from([
+            "operator",
+            "run",
+            "--namespace",
+            "a,b",
+            "--namespace",
+            "c",
+            "--instance",
+            "demo",
+            "--agent-image",
+            "agent:1",
+            "--sandbox-image",
+            "python:3",
+        ]);
+        let Command::Run(args) = cli.command else { panic!("not run") };
+        assert_eq!(args.namespaces, ["a", "b", "c"]);
+        assert_eq!(args.config.class, api::names::DEFAULT_CLASS);
+        assert_eq!(args.config.max_lifetime.as_secs(), 24 * 3600);
+    }
+
+    #[test]
+    fn the_printed_crd_is_the_committed_one() {
+        let mut printed = Vec::new();
+        print_crd(&mut printed).unwrap();
+        let committed = include_str!("../../crds/codesandboxes.yaml");
+        assert_eq!(String::from_utf8(printed).unwrap(), committed);
+    }
+}

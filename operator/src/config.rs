@@ -1,0 +1,122 @@
+//! What the administrator decides for every sandbox of this installation.
+
+use std::{net::IpAddr, str::FromStr, time::Duration};
+
+use api::ImagePullPolicy;
+use clap::Args;
+
+/// The settings that shape what is built. They are arguments to `plan`, never globals.
+#[derive(Clone, Debug, Args)]
+pub(crate) struct Config {
+    /// The `className` of the CodeSandboxes that are ours; others are left alone
+    #[arg(long, env = "OPERATOR_CLASS", default_value = api::names::DEFAULT_CLASS)]
+    pub(crate) class: String,
+
+    /// The Helm release, in the label of every pod we make
+    #[arg(long, env = "OPERATOR_INSTANCE")]
+    pub(crate) instance: String,
+
+    /// The image that holds the agent at /agent
+    #[arg(long, env = "OPERATOR_AGENT_IMAGE")]
+    pub(crate) agent_image: String,
+
+    /// When to pull the agent's image: Always, `IfNotPresent` or Never
+    #[arg(long, env = "OPERATOR_AGENT_IMAGE_PULL_POLICY", value_parser = pull_policy)]
+    pub(crate) agent_image_pull_policy: Option<ImagePullPolicy>,
+
+    /// The image of CodeSandboxes that name none
+    #[arg(long, env = "OPERATOR_SANDBOX_IMAGE")]
+    pub(crate) sandbox_image: String,
+
+    /// When to pull a sandbox's image where the CodeSandbox does not say: Always, `IfNotPresent` or Never
+    #[arg(long, env = "OPERATOR_SANDBOX_IMAGE_PULL_POLICY", value_parser = pull_policy)]
+    pub(crate) sandbox_image_pull_policy: Option<ImagePullPolicy>,
+
+    /// How long a pod may run at most, whatever its ttl says
+    #[arg(long, env = "OPERATOR_MAX_LIFETIME", default_value = "24h", value_parser = lifetime)]
+    pub(crate) max_lifetime: Duration,
+
+    /// A resolver that sandboxes with egress Internet may use; repeat it for up to three
+    #[arg(long = "dns-server", env = "OPERATOR_DNS_SERVERS", value_delimiter = ',', num_args = 1)]
+    pub(crate) dns_servers: Vec<IpAddr>,
+
+    /// A range of the cluster (pods, services, nodes) that egress Internet must not reach, besides the private ones; repeat it for more
+    #[arg(
+        long = "cluster-cidr",
+        env = "OPERATOR_CLUSTER_CIDRS",
+        value_delimiter = ',',
+        num_args = 1
+    )]
+    pub(crate) cluster_cidrs: Vec<Cidr>,
+}
+
+/// A range of addresses, such as `10.96.0.0/12`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Cidr {
+    address: IpAddr,
+    prefix: u8,
+}
+
+impl Cidr {
+    pub(crate) fn is_ipv4(&self) -> bool {
+        self.address.is_ipv4()
+    }
+}
+
+impl std::fmt::Display for Cidr {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}/{}", self.address, self.prefix)
+    }
+}
+
+impl FromStr for Cidr {
+    type Err = String;
+
+    /// A prefix of 0 is refused: the API takes only exceptions that are smaller than what they are cut out of.
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let refuse = || format!("{text} is not a range such as 10.96.0.0/12");
+        let (address, prefix) = text.split_once('/').ok_or_else(refuse)?;
+        let address: IpAddr = address.parse().map_err(|_| refuse())?;
+        let prefix: u8 = prefix.parse().map_err(|_| refuse())?;
+        let longest = if address.is_ipv4() { 32 } else { 128 };
+        if (1..=longest).contains(&prefix) { Ok(Self { address, prefix }) } else { Err(refuse()) }
+    }
+}
+
+fn pull_policy(text: &str) -> Result<ImagePullPolicy, String> {
+    [ImagePullPolicy::Always, ImagePullPolicy::IfNotPresent, ImagePullPolicy::Never]
+        .into_iter()
+        .find(|policy| policy.as_str() == text)
+        .ok_or_else(|| format!("{text} is none of Always, IfNotPresent, Never"))
+}
+
+fn lifetime(text: &str) -> Result<Duration, String> {
+    match kube::core::Duration::from_str(text).map(Duration::from) {
+        // kube drops the sign.
+        Ok(duration) if duration.as_secs() > 0 && !text.starts_with('-') => Ok(duration),
+        _ => Err(format!("{text} is not a time of at least a second, such as 24h")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ranges_are_read_strictly() {
+        for good in ["10.96.0.0/12", "fd00::/8", "1.2.3.4/32"] {
+            assert_eq!(good.parse::<Cidr>().unwrap().to_string(), good);
+        }
+        for bad in ["10.0.0.0", "10.0.0.0/33", "0.0.0.0/0", "::/129", "x/8", ""] {
+            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn lifetimes_are_at_least_a_second() {
+        assert_eq!(lifetime("90m").unwrap().as_secs(), 5400);
+        for bad in ["0s", "1ms", "-1h", "tomorrow"] {
+            assert!(lifetime(bad).is_err(), "{bad}");
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The loop of one namespace: what is watched, what a reconcile is, what becomes of its failures.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::CodeSandbox;
+use futures::{StreamExt, stream};
+use jiff::Timestamp;
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use kube::{
+    Resource, ResourceExt,
+    runtime::{
+        Controller,
+        controller::{Action, Config as Runner, Error as LoopError},
+        reflector::{self, ObjectRef, Store, store::Writer},
+        watcher,
+    },
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info, warn};
+
+use crate::{
+    act::{self, Done},
+    call::{Caller, Error},
+    config::Config,
+    events::Publisher,
+    memory::Memory,
+    metrics::Outcome,
+    network, observe,
+    plan::{self, Plan},
+    watch,
+};
+
+/// How many sandboxes of a namespace are reconciled at once: each takes a connection to the API server.
+const CONCURRENCY: u16 = 8;
+/// How many actions a reconcile takes at most; three make a sandbox from nothing.
+const MAX_ACTIONS: usize = 6;
+
+/// What the reconciles of a namespace share.
+pub(crate) struct Context {
+    pub(crate) caller: Caller,
+    pub(crate) config: Arc<Config>,
+    /// The namespace's network policies, as its watch shows them.
+    pub(crate) policies: Store<NetworkPolicy>,
+    pub(crate) memory: Memory,
+    pub(crate) publisher: Publisher,
+}
+
+/// The namespace's sandboxes as the watch shows them, and the loop over them, which runs until it is stopped.
+pub(crate) fn controller(
+    context: Arc<Context>,
+    policies: Writer<NetworkPolicy>,
+    stop: CancellationToken,
+) -> (Store<CodeSandbox>, impl Future<Output = ()> + Send) {
+    let (sandboxes, writer) = reflector::store();
+    let changes = watch::sandboxes(&context.caller, writer).map(Ok);
+    let pods = watch::pods(&context.caller, &context.config.instance).map(Ok);
+    // The store of policies is filled by the same watch that says whom to judge again: with two, a sandbox could be
+    // judged by the policies of before the change, and nobody would call again.
+    let shown = sandboxes.clone();
+    let judged_anew = watch::policies(&context.caller, policies)
+        .flat_map(move |policy| stream::iter(affected(&policy, &shown)));
+    let runs = Controller::for_stream(changes, sandboxes.clone())
+        .with_config(Runner::default().concurrency(CONCURRENCY))
+        .owns_stream(pods)
+        .reconcile_on(judged_anew)
+        .graceful_shutdown_on(async move { stop.cancelled().await })
+        .run(reconcile, retry, context.clone());
+    let task = runs.for_each(move |run| {
+        report(&context, run);
+        futures::future::ready(())
+    });
+    (sandboxes, task)
+}
+
+/// The sandboxes that a policy concerns: the one it was made for, or else any.
+fn affected(policy: &NetworkPolicy, sandboxes: &Store<CodeSandbox>) -> Vec<ObjectRef<CodeSandbox>> {
+    if let Some(owner) = network::made_for(policy) {
+        let namespace = policy.namespace().unwrap_or_default();
+        return vec![ObjectRef::new(&owner).within(&namespace)];
+    }
+    sandboxes.state().iter().map(|sandbox| ObjectRef::from_obj(sandbox.as_ref())).collect()
+}
+
+/// Brings one sandbox closer to what it should be.
+async fn reconcile(sandbox: Arc<CodeSandbox>, context: Arc<Context>) -> Result<Action, Error> {
+    let metrics = &context.caller.metrics;
+    if sandbox.spec.class_name != context.config.class {
+        metrics.reconciled(Outcome::Ignored, Duration::ZERO);
+        return Ok(Action::await_change());
+    }
+    let (start, now) = (Instant::now(), Timestamp::now());
+    let name = sandbox.name_any();
+    let sandbox = context.memory.newest(sandbox, start);
+    let result = settle(&sandbox, &context, now).await;
+    let outcome = match &result {
+        Ok(_) if context.memory.refusal(&name, now).is_some() => Outcome::Refused,
+        Ok(_) => Outcome::Ok,
+        Err(Error::Conflict { .. }) => Outcome::Conflict,
+        Err(_) => Outcome::Error,
+    };
+    metrics.reconciled(outcome, start.elapsed());
+    if let Ok(requeue) = result {
+        metrics.progressed(now);
+        context.memory.succeeded(&name, outcome == Outcome::Refused);
+        return Ok(requeue.map_or_else(Action::await_change, Action::requeue));
+    }
+    result.map(|_| Action::await_change())
+}
+
+/// Observes, plans and acts until nothing is left to do, then writes the status. Gives when to look again.
+async fn settle(
+    sandbox: &CodeSandbox,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Option<Duration>, Error> {
+    let Context { caller, config, memory, .. } = context;
+    let name = sandbox.name_any();
+    let mut observed = observe::observe(caller, &context.policies, sandbox, config, now).await?;
+    observed.refusal = memory.refusal(&name, now);
+
+    let mut failure = None;
+    let mut plan = plan::plan(sandbox, &observed, config, now);
+    for _ in 0..MAX_ACTIONS {
+        let Some(action) = &plan.action else { break };
+        if plan.ends() {
+            context.publisher.publish(plan.events.clone(), &sandbox.object_ref(&()));
+        }
+        match act::act(caller, action, &mut observed).await {
+            Ok(Done::Observed) => {}
+            Ok(Done::Refused { object, words }) => {
+                observed.refusal = Some(memory.refused(&name, object, words, now));
+            }
+            Ok(Done::Gone) => return Ok(None),
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
+        }
+        plan = plan::plan(sandbox, &observed, config, now);
+    }
+    if plan.action.is_some() && failure.is_none() {
+        failure = Some(Error::Unsettled { sandbox: name });
+    }
+    // Even after a failure to make something: what was seen is true all the same, and isolation may have been lost.
+    if !plan.deletes() {
+        write_status(sandbox, context, &mut plan).await?;
+    }
+    failure.map_or(Ok(plan.requeue), Err)
+}
+
+/// Writes the status where it is another one, then tells about it.
+async fn write_status(
+    sandbox: &CodeSandbox,
+    context: &Context,
+    plan: &mut Plan,
+) -> Result<(), Error> {
+    let Some(status) = plan.status.take() else { return Ok(()) };
+    let Some(written) = act::write_status(&context.caller, sandbox, &status).await? else {
+        return Ok(());
+    };
+    context.memory.wrote(sandbox, written);
+    if status.is_true(api::condition::READY)
+        && let Some(took) = context.memory.ready(&sandbox.name_any(), Instant::now())
+    {
+        context.caller.metrics.ready(took);
+    }
+    context.publisher.publish(std::mem::take(&mut plan.events), &sandbox.object_ref(&()));
+    Ok(())
+}
+
+/// When to try again after a failure.
+#[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
+fn retry(sandbox: Arc<CodeSandbox>, _: &Error, context: Arc<Context>) -> Action {
+    Action::requeue(context.memory.failed(&sandbox.name_any()))
+}
+
+/// Logs what became of a reconcile: failures once, here, with their causes.
+fn report(
+    context: &Context,
+    run: Result<(ObjectRef<CodeSandbox>, Action), LoopError<Error, watcher::Error>>,
+) {
+    match run {
+        Ok((sandbox, _)) => debug!(%sandbox, "reconciled"),
+        Err(LoopError::ObjectNotFound(sandbox)) => context.memory.forget(&sandbox.name),
+        Err(LoopError::ReconcilerFailed(error @ Error::Conflict { .. }, sandbox)) => {
+            debug!(%sandbox, %error, "reconciled from an old copy; trying again");
+        }
+        Err(LoopError::ReconcilerFailed(error, sandbox)) => {
+            warn!(%sandbox, %error, "reconcile failed; trying again");
+        }
+        Err(LoopError::QueueError(error)) => {
+            warn!(%error, "a watch failed; trying again");
+        }
+        Err(LoopError::RunnerError(error)) => {
+            info!(
+                %error,
+                "stopped before the sandboxes were known"
+            );
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

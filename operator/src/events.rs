@@ -1,0 +1,163 @@
+//! What users are told in events: the turns in a sandbox's life, each once.
+
+use api::{CodeSandbox, CodeSandboxStatus, condition, names, reason};
+use k8s_openapi::api::core::v1::ObjectReference;
+use kube::{
+    Client,
+    runtime::events::{Event, EventType, Recorder, Reporter},
+};
+use tokio::sync::mpsc;
+use tracing::{debug, warn};
+
+use crate::{
+    call::{Kind, Verb},
+    metrics::Metrics,
+};
+
+/// How many events may wait to be published. What is more is dropped and counted: an event is worth less than a reconcile.
+const QUEUE: usize = 256;
+/// How much of a note the API takes, in bytes.
+const MAX_NOTE: usize = 1024;
+
+/// Something worth telling.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Notice {
+    pub(crate) warning: bool,
+    pub(crate) reason: String,
+    pub(crate) action: &'static str,
+    pub(crate) note: String,
+    /// The pod it is about. The recorder counts an event twice that says the same of the same objects.
+    pub(crate) pod: Option<String>,
+}
+
+/// What to tell of the way from one status to the next.
+pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) -> Vec<Notice> {
+    let notice = |warning, reason: &str, action, note: &str| Notice {
+        warning,
+        reason: reason.into(),
+        action,
+        note: note.into(),
+        pod: new.pod_name.clone(),
+    };
+    let was = |type_| old.and_then(|old| old.condition(type_));
+    let mut notices = Vec::new();
+
+    let pod = |status: &CodeSandboxStatus| status.pod_uid.clone();
+    if let Some(name) = new.pod_name.as_deref().filter(|_| old.and_then(pod) != pod(new)) {
+        notices.push(notice(false, "Created", "CreatePod", &format!("made Pod {name}")));
+    }
+    if let Some(ready) = new.condition(condition::READY) {
+        let before = was(condition::READY);
+        if ready.status == "True" && before.is_none_or(|before| before.status != "True") {
+            notices.push(notice(false, "Ready", "Start", &ready.message));
+        } else if is_trouble(&ready.reason)
+            && before.is_none_or(|before| before.reason != ready.reason)
+        {
+            notices.push(notice(true, &ready.reason, "Start", &ready.message));
+        }
+    }
+    if let Some(isolated) = new.condition(condition::NETWORK_ISOLATED) {
+        let before = was(condition::NETWORK_ISOLATED).is_none_or(|before| before.status != "False");
+        if isolated.status == "False" && before {
+            notices.push(notice(true, &isolated.reason, "Isolate", &isolated.message));
+        }
+    }
+    if let Some(finished) = new.condition(condition::FINISHED).filter(|one| one.status == "True")
+        && was(condition::FINISHED).is_none_or(|before| before.status != "True")
+    {
+        notices.push(notice(
+            finished.reason != "Completed",
+            &finished.reason,
+            "Finish",
+            &finished.message,
+        ));
+    }
+    notices
+}
+
+/// That a sandbox's time is over.
+pub(crate) fn expired(sandbox: &CodeSandbox) -> Notice {
+    Notice {
+        warning: false,
+        reason: "Expired".into(),
+        action: "Delete",
+        note: format!("spec.ttl ({}) is over; the sandbox is deleted", sandbox.spec.ttl),
+        pod: None,
+    }
+}
+
+/// Whether a reason of Ready is one somebody has to do something about.
+fn is_trouble(reason: &str) -> bool {
+    matches!(
+        reason,
+        reason::UNSCHEDULABLE
+            | reason::IMAGE_PULL
+            | reason::START_FAILED
+            | reason::AGENT_INJECTION_FAILED
+            | reason::RESTARTING
+            | reason::ADMISSION_REFUSED
+            | reason::NAME_TAKEN
+            | reason::POD_LOST
+            | reason::TERMINATING
+    )
+}
+
+/// Where notices go: a queue, so that no reconcile waits for an event or fails with one.
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    queue: mpsc::Sender<(Notice, ObjectReference)>,
+    metrics: Metrics,
+}
+
+impl Publisher {
+    /// A publisher, and the task that writes what it is given until it and its clones are dropped.
+    pub(crate) fn new(client: Client, metrics: Metrics) -> (Self, impl Future<Output = ()> + Send) {
+        let (queue, notices) = mpsc::channel(QUEUE);
+        let task = write(client, notices, metrics.clone());
+        (Self { queue, metrics }, task)
+    }
+
+    pub(crate) fn publish(&self, notices: Vec<Notice>, about: &ObjectReference) {
+        for notice in notices {
+            if self.queue.try_send((notice, about.clone())).is_err() {
+                self.metrics.event_dropped();
+            }
+        }
+    }
+}
+
+async fn write(
+    client: Client,
+    mut notices: mpsc::Receiver<(Notice, ObjectReference)>,
+    metrics: Metrics,
+) {
+    // The recorder turns repeats within six minutes into a count.
+    let recorder = Recorder::new(client, Reporter::from(names::OPERATOR));
+    while let Some((notice, about)) = notices.recv().await {
+        metrics.request(Verb::Create, Kind::Event);
+        let event = event(notice, about.namespace.clone());
+        match tokio::time::timeout(crate::call::DEADLINE, recorder.publish(&event, &about)).await {
+            Ok(Ok(())) => debug!(name = about.name, reason = event.reason, "published an event"),
+            Ok(Err(error)) => warn!(%error, reason = event.reason, "an event was lost"),
+            Err(_) => warn!(reason = event.reason, "an event was lost: no answer"),
+        }
+    }
+}
+
+fn event(notice: Notice, namespace: Option<String>) -> Event {
+    let mut note = notice.note;
+    note.truncate(note.floor_char_boundary(MAX_NOTE));
+    Event {
+        type_: if notice.warning { EventType::Warning } else { EventType::Normal },
+        reason: notice.reason,
+        note: Some(note),
+        action: notice.action.into(),
+        secondary: notice.pod.map(|name| ObjectReference {
+            api_version: Some("v1".into()),
+            kind: Some("Pod".into()),
+            name: Some(name),
+            namespace,
+            ..ObjectReference::default()
+        }),
+    }
+}

@@ -1,0 +1,265 @@
+//! What is to be done about a sandbox. Every decision is here or in what this calls, all of it pure.
+//!
+//! A plan holds at most one action. It is carried out, what the API server answered becomes part of the observation,
+//! and there is another plan, until one needs no action; then the status is written. So a pod is never planned
+//! before the deny policy has been *seen*, and stopping anywhere in between is safe.
+
+use std::time::Duration;
+
+use api::{CodeSandbox, CodeSandboxStatus, Egress, Termination, names};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::{core::v1::Pod, networking::v1::NetworkPolicy},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+
+use crate::{
+    config::Config,
+    events::{self, Notice},
+    expiry, isolation, network,
+    observe::Observed,
+    pod, status, termination,
+};
+
+/// How long to wait for a name that somebody else's object has. Nothing tells us when such an object goes.
+const TAKEN_RETRY: Duration = Duration::from_secs(30);
+
+/// What is to be done about a sandbox now.
+#[derive(Debug, Default)]
+pub(crate) struct Plan {
+    /// What to do first; with what comes of it, there is to be another plan.
+    pub(crate) action: Option<Action>,
+    /// The status to write when there is nothing (more) to do; none where it is the one that is there.
+    pub(crate) status: Option<CodeSandboxStatus>,
+    /// What to tell about, once that is done.
+    pub(crate) events: Vec<Notice>,
+    /// When to look again without having been told to.
+    pub(crate) requeue: Option<Duration>,
+}
+
+impl Plan {
+    /// Whether the sandbox itself is to go.
+    pub(crate) fn ends(&self) -> bool {
+        matches!(self.action, Some(Action::DeleteSandbox { .. }))
+    }
+
+    /// Whether the status supposes that the action has been carried out: an attempt is not over while its name is in use.
+    pub(crate) fn deletes(&self) -> bool {
+        self.ends() || matches!(self.action, Some(Action::DeletePod { .. }))
+    }
+}
+
+/// A write.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) enum Action {
+    /// Apply a network policy.
+    Apply(Box<NetworkPolicy>),
+    /// Create a pod.
+    CreatePod(Box<Pod>),
+    /// Delete a pod that has our name and owner and is not the one we made.
+    DeletePod { name: String, uid: String },
+    /// Delete the CodeSandbox itself, if it is still the object that was judged.
+    DeleteSandbox { name: String, uid: String, resource_version: String },
+}
+
+/// What a sandbox's pod is to it.
+#[derive(Debug)]
+pub(crate) enum Situation<'a> {
+    /// The sandbox has finished, whatever became of its pod.
+    Over,
+    /// No pod of this attempt has been made.
+    Absent,
+    /// The pod of this attempt is gone, is going, or is another one under its name.
+    Lost(Option<&'a Pod>),
+    /// Somebody else's object has a name we need.
+    Taken(Taken),
+    /// The pod will not run again.
+    Ended(&'a Pod, Termination),
+    /// The pod runs or is on its way to.
+    Alive(&'a Pod),
+}
+
+/// Somebody else's object that has a name we need.
+#[derive(Debug)]
+pub(crate) struct Taken {
+    pub(crate) kind: &'static str,
+    pub(crate) name: String,
+    /// Whether it belongs to an earlier sandbox of the same name, and so goes by itself.
+    pub(crate) predecessor: bool,
+}
+
+impl Taken {
+    fn new(kind: &'static str, object: &ObjectMeta, sandbox: &CodeSandbox) -> Self {
+        let mut owners = object.owner_references.iter().flatten();
+        Self {
+            kind,
+            name: object.name.clone().unwrap_or_default(),
+            predecessor: owners.any(|owner| {
+                owner.kind == "CodeSandbox" && Some(&owner.name) == sandbox.metadata.name.as_ref()
+            }),
+        }
+    }
+}
+
+/// The attempt a sandbox is at.
+pub(crate) fn attempt(sandbox: &CodeSandbox) -> u32 {
+    sandbox.status.as_ref().and_then(|status| status.attempt).unwrap_or(1)
+}
+
+/// Whether what is to be done depends on the sandbox's pod, which then has to be looked for. The pod of a sandbox that
+/// has no status at all is not looked for but made: should it be there, creating it says so.
+pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, now: Timestamp) -> bool {
+    let finished = |status: &CodeSandboxStatus| status.is_true(api::condition::FINISHED);
+    sandbox.metadata.deletion_timestamp.is_none()
+        && expiry::ends_at(sandbox).is_none_or(|end| end > now)
+        && sandbox.status.as_ref().is_some_and(|status| !finished(status))
+}
+
+/// What is to be done about a sandbox that looks like this, now.
+pub(crate) fn plan(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    config: &Config,
+    now: Timestamp,
+) -> Plan {
+    if sandbox.metadata.deletion_timestamp.is_some() {
+        // Everything of it has an owner reference and goes with it.
+        return Plan::default();
+    }
+    if let Some(plan) = expired(sandbox, now) {
+        return plan;
+    }
+    let situation = situation(sandbox, observed);
+    let status = status::status(sandbox, observed, &situation, config, now);
+    Plan {
+        action: action(sandbox, observed, &situation, config),
+        events: events::between(sandbox.status.as_ref(), &status),
+        requeue: requeue(sandbox, observed, &situation, &status, now),
+        status: (!status::same(sandbox.status.as_ref(), &status)).then_some(status),
+    }
+}
+
+/// The end of a sandbox whose time is over.
+fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
+    if expiry::ends_at(sandbox)? > now {
+        return None;
+    }
+    let ttl_over = expiry::expires_at(sandbox).is_some_and(|time| time <= now);
+    let delete = Action::DeleteSandbox {
+        name: sandbox.name_any(),
+        uid: sandbox.uid()?,
+        // The ttl may have been prolonged a moment ago.
+        resource_version: sandbox.resource_version()?,
+    };
+    Some(Plan {
+        action: Some(delete),
+        events: ttl_over.then(|| events::expired(sandbox)).into_iter().collect(),
+        ..Plan::default()
+    })
+}
+
+fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Situation<'a> {
+    let status = sandbox.status.as_ref();
+    if status.is_some_and(|status| status.is_true(api::condition::FINISHED)) {
+        return Situation::Over;
+    }
+    let seen = status.and_then(|status| status.pod_uid.as_deref());
+    let Some(pod) = &observed.pod else {
+        return match (seen, taken_policy(sandbox, observed)) {
+            (Some(_), _) => Situation::Lost(None),
+            (None, Some(taken)) => Situation::Taken(taken),
+            (None, None) => Situation::Absent,
+        };
+    };
+    if !pod::is_owned(&pod.metadata, sandbox) {
+        return match seen {
+            // Ours is gone, and its name with it.
+            Some(_) => Situation::Lost(None),
+            None => Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox)),
+        };
+    }
+    let replaced = seen.is_some_and(|seen| pod.metadata.uid.as_deref() != Some(seen));
+    // A pod being deleted may end in any phase: its end is the deletion, not that phase.
+    if replaced || pod.metadata.deletion_timestamp.is_some() {
+        return Situation::Lost(Some(pod));
+    }
+    match termination::ended(pod) {
+        Some(end) => Situation::Ended(pod, end),
+        None => Situation::Alive(pod),
+    }
+}
+
+/// Somebody else's policy that has the name of the sandbox's own, where it needs one.
+fn taken_policy(sandbox: &CodeSandbox, observed: &Observed) -> Option<Taken> {
+    if sandbox.spec.network.egress != Egress::Internet {
+        return None;
+    }
+    let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;
+    let foreign = !pod::is_owned(&policy.metadata, sandbox);
+    foreign.then(|| Taken::new("NetworkPolicy", &policy.metadata, sandbox))
+}
+
+/// The first thing that is missing. The order is the safety: policies, then the pod.
+fn action(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    situation: &Situation<'_>,
+    config: &Config,
+) -> Option<Action> {
+    if observed.refusal.is_some() {
+        return None;
+    }
+    match situation {
+        Situation::Over | Situation::Taken(_) | Situation::Ended(..) | Situation::Lost(None) => {
+            None
+        }
+        Situation::Lost(Some(pod)) => impostor(pod),
+        Situation::Absent => {
+            let pod = || Action::CreatePod(Box::new(pod::pod(sandbox, config, attempt(sandbox))));
+            Some(policy(sandbox, observed, config).unwrap_or_else(pod))
+        }
+        Situation::Alive(_) => policy(sandbox, observed, config),
+    }
+}
+
+/// A pod that is not going by itself though it is not the one we made.
+fn impostor(pod: &Pod) -> Option<Action> {
+    if pod.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(Action::DeletePod { name: pod.name_any(), uid: pod.uid()? })
+}
+
+/// The first policy that is missing or was changed.
+fn policy(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Action> {
+    let namespace = sandbox.namespace()?;
+    if isolation::deny(observed, &namespace).is_none() {
+        return Some(Action::Apply(Box::new(network::deny(&namespace))));
+    }
+    let missing = sandbox.spec.network.egress == Egress::Internet
+        && isolation::internet(sandbox, observed, config).is_none()
+        && taken_policy(sandbox, observed).is_none();
+    missing.then(|| Action::Apply(Box::new(network::internet(sandbox, config))))
+}
+
+/// When to look again: at the end of the sandbox at the latest. All else is told to us by the watches.
+fn requeue(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    situation: &Situation<'_>,
+    status: &CodeSandboxStatus,
+    now: Timestamp,
+) -> Option<Duration> {
+    let soon = match situation {
+        Situation::Lost(_) => Some(Duration::ZERO),
+        Situation::Taken(_) => Some(TAKEN_RETRY),
+        _ => observed.refusal.as_ref().map(|refusal| expiry::until(refusal.retry_at, now)),
+    };
+    let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
+    let end = expiry::ends_at(&judged).map(|end| expiry::until(end, now));
+    soon.into_iter().chain(end).min()
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,520 @@
+use std::collections::BTreeMap;
+
+use api::{TerminationReason, condition, reason};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use serde_json::{Value, json};
+
+use super::*;
+use crate::{
+    observe::Refusal,
+    testing::{at, config, finished, observed, opener, pod_with, running, sandbox},
+};
+
+/// A cluster in which what is planned happens: the objects there are, and a log of what was done.
+#[derive(Default)]
+struct World {
+    pods: BTreeMap<String, Pod>,
+    policies: BTreeMap<String, NetworkPolicy>,
+    made: u32,
+    log: Vec<String>,
+}
+
+impl World {
+    fn observe(&self, sandbox: &CodeSandbox) -> Observed {
+        let pod = self.pods.get(&names::pod("box", attempt(sandbox))).cloned();
+        observed(pod, self.policies.values().cloned().collect())
+    }
+
+    /// Plans and acts until nothing is left to do, then writes the status, as the controller does. Gives the last plan.
+    fn reconcile(&mut self, sandbox: &mut CodeSandbox, seconds: i64) -> Plan {
+        for _ in 0..10 {
+            let mut plan = plan(sandbox, &self.observe(sandbox), &config(), at(seconds));
+            let Some(action) = plan.action.clone() else {
+                if let Some(status) = plan.status.take() {
+                    self.log.push(format!("status {}", summary(&status)));
+                    sandbox.status = Some(status);
+                }
+                return plan;
+            };
+            self.act(action);
+        }
+        panic!("no end: {:?}", self.log);
+    }
+
+    /// Reconciles until nothing is written any more.
+    fn settle(&mut self, sandbox: &mut CodeSandbox, seconds: i64) {
+        for _ in 0..10 {
+            let before = self.log.len();
+            self.reconcile(sandbox, seconds);
+            if self.log.len() == before {
+                return;
+            }
+        }
+        panic!("never settles: {:?}", self.log);
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Apply(policy) => {
+                self.log.push(format!("apply {}", policy.name_any()));
+                self.policies.insert(policy.name_any(), *policy);
+            }
+            Action::CreatePod(mut pod) => {
+                self.made += 1;
+                pod.metadata.uid = Some(format!("pod-uid-{}", self.made));
+                self.log.push(format!("create {}", pod.name_any()));
+                self.pods.insert(pod.name_any(), *pod);
+            }
+            Action::DeletePod { name, uid } => {
+                self.log.push(format!("delete pod {name} {uid}"));
+                self.pods.remove(&name);
+            }
+            Action::DeleteSandbox { name, uid, .. } => {
+                self.log.push(format!("delete {name} {uid}"));
+            }
+        }
+    }
+
+    /// What was done since the last time this was asked.
+    fn done(&mut self) -> Vec<String> {
+        std::mem::take(&mut self.log)
+    }
+
+    /// The kubelet says something about a pod.
+    fn kubelet(&mut self, pod: &str, status: &Value) {
+        self.pods.get_mut(pod).unwrap().status = pod_with(status).status;
+    }
+
+    /// A world in which the sandbox runs and is settled.
+    fn running(sandbox: &mut CodeSandbox) -> Self {
+        let mut world = Self::default();
+        world.settle(sandbox, 1);
+        world.kubelet("box-1", &running());
+        world.settle(sandbox, 2);
+        world.done();
+        world
+    }
+}
+
+fn summary(status: &CodeSandboxStatus) -> String {
+    let ready = status.condition(condition::READY).unwrap();
+    format!("{} {} {}", status.attempt.unwrap(), ready.status, ready.reason)
+}
+
+fn ready(sandbox: &CodeSandbox) -> String {
+    sandbox.status.as_ref().unwrap().condition(condition::READY).unwrap().reason.clone()
+}
+
+fn internet() -> CodeSandbox {
+    let mut sandbox = sandbox();
+    sandbox.spec.network.egress = Egress::Internet;
+    sandbox
+}
+
+fn last_reason(sandbox: &CodeSandbox) -> Option<TerminationReason> {
+    Some(sandbox.status.as_ref()?.last_termination.as_ref()?.reason)
+}
+
+#[test]
+fn the_deny_policy_comes_before_the_first_pod() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    world.settle(&mut sandbox, 1);
+    assert_eq!(world.done(), ["apply codesandbox-deny", "create box-1", "status 1 False Creating"]);
+}
+
+#[test]
+fn its_own_policy_comes_before_the_pod_and_after_the_deny_policy() {
+    let (mut world, mut sandbox) = (World::default(), internet());
+    world.settle(&mut sandbox, 1);
+    let expected =
+        ["apply codesandbox-deny", "apply box-internet", "create box-1", "status 1 False Creating"];
+    assert_eq!(world.done(), expected);
+}
+
+#[test]
+fn no_pod_is_planned_while_the_deny_policy_says_something_else() {
+    let mut weakened = network::deny("demo");
+    weakened.spec.as_mut().unwrap().policy_types = Some(vec!["Ingress".into()]);
+    let plan = plan(&sandbox(), &observed(None, vec![weakened]), &config(), at(1));
+    assert_eq!(plan.action, Some(Action::Apply(Box::new(network::deny("demo")))));
+}
+
+#[test]
+fn a_sandbox_that_starts_is_written_to_three_times() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    world.settle(&mut sandbox, 1);
+    for status in [
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}]}),
+        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": "True"}, {"type": "Ready", "status": "False"}],
+            "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "state": {"waiting": {"reason": "ContainerCreating"}}}]}),
+        running(),
+    ] {
+        world.kubelet("box-1", &status);
+        world.settle(&mut sandbox, 2);
+    }
+    let statuses: Vec<_> =
+        world.done().into_iter().filter(|line| line.starts_with("status")).collect();
+    assert_eq!(
+        statuses,
+        ["status 1 False Creating", "status 1 False Starting", "status 1 True PodReady"]
+    );
+}
+
+#[test]
+fn a_settled_sandbox_needs_no_write() {
+    for mut sandbox in [sandbox(), internet()] {
+        let mut world = World::running(&mut sandbox);
+        // Neither time nor a trip through the API server makes a difference.
+        for seconds in [2, 60, 3599] {
+            sandbox = serde_json::from_value(serde_json::to_value(&sandbox).unwrap()).unwrap();
+            let plan = world.reconcile(&mut sandbox, seconds);
+            assert_eq!((world.done(), plan.events), (vec![], vec![]));
+            let left = u64::try_from(3600 - seconds).unwrap();
+            assert_eq!(plan.requeue, Some(Duration::from_secs(left)));
+        }
+    }
+}
+
+#[test]
+fn a_ready_sandbox_says_where_it_is_and_how_it_came_about() {
+    let mut sandbox = internet();
+    World::running(&mut sandbox);
+    insta::assert_yaml_snapshot!(sandbox.status);
+}
+
+#[test]
+fn policies_are_restored_under_a_living_pod() {
+    let mut sandbox = internet();
+    let mut world = World::running(&mut sandbox);
+    world.policies.clear();
+    world.reconcile(&mut sandbox, 3);
+    assert_eq!(world.done(), ["apply codesandbox-deny", "apply box-internet"]);
+}
+
+#[test]
+fn what_could_not_be_restored_is_not_called_isolated() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    world.policies.clear();
+    // Without the action, as when it failed.
+    let plan = plan(&sandbox, &world.observe(&sandbox), &config(), at(3));
+    let isolated = plan.status.unwrap().condition(condition::NETWORK_ISOLATED).cloned().unwrap();
+    assert_eq!((isolated.status.as_str(), isolated.reason.as_str()), ("False", reason::NOT_DENIED));
+}
+
+#[test]
+fn a_policy_that_opens_the_sandbox_is_told_until_it_is_gone() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    let isolated = |sandbox: &CodeSandbox| {
+        sandbox.status.as_ref().unwrap().is_true(condition::NETWORK_ISOLATED)
+    };
+    assert!(isolated(&sandbox));
+
+    world.policies.insert("allow".into(), opener("allow"));
+    let plan = world.reconcile(&mut sandbox, 3);
+    assert!(!isolated(&sandbox));
+    assert_eq!(plan.events[0].reason, reason::OPENED_BY_POLICY);
+    assert!(plan.events[0].note.contains("NetworkPolicy allow "), "{}", plan.events[0].note);
+
+    world.policies.remove("allow");
+    world.settle(&mut sandbox, 4);
+    assert!(isolated(&sandbox));
+}
+
+#[test]
+fn a_pod_lost_behind_our_back_gets_a_successor_under_a_new_name() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    world.pods.remove("box-1");
+
+    let plan = world.reconcile(&mut sandbox, 3);
+    assert_eq!(plan.requeue, Some(Duration::ZERO));
+    assert_eq!(
+        world.done(),
+        ["status 2 False PodLost"],
+        "the attempt is written down before its pod is made"
+    );
+    assert_eq!(last_reason(&sandbox), Some(TerminationReason::Killed));
+    assert_eq!(sandbox.status.as_ref().unwrap().pod_uid, None);
+
+    world.settle(&mut sandbox, 4);
+    assert_eq!(world.done(), ["create box-2", "status 2 False Creating"]);
+    assert_eq!(sandbox.status.as_ref().unwrap().pod_uid.as_deref(), Some("pod-uid-2"));
+}
+
+#[test]
+fn a_terminating_pod_does_not_block_its_successor() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    let pod = world.pods.get_mut("box-1").unwrap();
+    pod.metadata.deletion_timestamp = Some(Time(at(3)));
+    // Even if the agent ended in good order on the way: the pod was deleted, the sandbox was not.
+    pod.status.as_mut().unwrap().phase = Some("Succeeded".into());
+    world.settle(&mut sandbox, 4);
+    assert_eq!(
+        world.done(),
+        ["status 2 False Terminating", "create box-2", "status 2 False Creating"]
+    );
+    assert!(world.pods.contains_key("box-1"), "it goes by itself");
+}
+
+#[test]
+fn a_lost_node_is_told_from_a_deletion() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    let mut status = running();
+    let cause =
+        json!({"type": "DisruptionTarget", "status": "True", "reason": "DeletionByTaintManager"});
+    status["conditions"].as_array_mut().unwrap().push(cause);
+    world.kubelet("box-1", &status);
+    world.pods.get_mut("box-1").unwrap().metadata.deletion_timestamp = Some(Time(at(3)));
+    world.reconcile(&mut sandbox, 4);
+    assert_eq!(world.done(), ["status 2 False PodLost"]);
+    assert_eq!(last_reason(&sandbox), Some(TerminationReason::NodeLost));
+}
+
+#[test]
+fn a_pod_that_took_the_place_of_ours_is_removed_before_the_successor_is_made() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    world.pods.get_mut("box-1").unwrap().metadata.uid = Some("restored".into());
+    world.settle(&mut sandbox, 3);
+    let expected = [
+        "delete pod box-1 restored",
+        "status 2 False PodLost",
+        "create box-2",
+        "status 2 False Creating",
+    ];
+    assert_eq!(world.done(), expected);
+}
+
+#[test]
+fn a_pod_whose_status_was_never_written_is_adopted() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    world.settle(&mut sandbox, 1);
+    world.done();
+    sandbox.status = None;
+    world.settle(&mut sandbox, 2);
+    assert_eq!(world.done(), ["status 1 False Creating"]);
+}
+
+#[test]
+fn a_foreign_pod_of_our_name_is_never_touched() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    let mut foreign = pod_with(&running());
+    foreign.metadata.name = Some("box-1".into());
+    foreign.metadata.uid = Some("foreign".into());
+    world.pods.insert("box-1".into(), foreign.clone());
+    world.policies.insert(names::DENY_POLICY.into(), network::deny("demo"));
+
+    let plan = world.reconcile(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False NameTaken"]);
+    assert_eq!(plan.requeue, Some(TAKEN_RETRY));
+    assert_eq!(world.pods["box-1"], foreign);
+    let status = sandbox.status.as_ref().unwrap();
+    assert!(
+        status.condition(condition::READY).unwrap().message.starts_with("Pod box-1 is not this")
+    );
+    assert_eq!((&status.pod_uid, &status.start), (&None, &None));
+
+    world.pods.clear();
+    world.settle(&mut sandbox, 31);
+    assert_eq!(world.done(), ["create box-1", "status 1 False Creating"]);
+}
+
+#[test]
+fn a_predecessors_pod_is_waited_for() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    let mut earlier = sandbox.clone();
+    earlier.metadata.uid = Some("earlier".into());
+    world.pods.insert("box-1".into(), pod::pod(&earlier, &config(), 1));
+    world.reconcile(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False NameTaken"]);
+    let status = sandbox.status.unwrap();
+    assert!(status.condition(condition::READY).unwrap().message.contains("wait"));
+}
+
+#[test]
+fn a_foreign_policy_of_our_name_is_never_touched() {
+    let (mut world, mut sandbox) = (World::default(), internet());
+    world.policies.insert("box-internet".into(), opener("box-internet"));
+    world.settle(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False NameTaken"]);
+    assert_eq!(world.policies["box-internet"], opener("box-internet"));
+}
+
+#[test]
+fn a_refusal_is_a_condition_and_not_asked_about_again_at_once() {
+    let refusal = Refusal {
+        object: "Pod box-1".into(),
+        words: "exceeded quota: tiny".into(),
+        retry_at: at(3),
+    };
+    let seen = Observed { refusal: Some(refusal), ..observed(None, vec![network::deny("demo")]) };
+    let mut sandbox = sandbox();
+    let refused = plan(&sandbox, &seen, &config(), at(1));
+    assert_eq!((refused.action, refused.requeue), (None, Some(Duration::from_secs(2))));
+    assert_eq!(refused.events[0].reason, reason::ADMISSION_REFUSED);
+
+    sandbox.status = refused.status;
+    assert_eq!(ready(&sandbox), reason::ADMISSION_REFUSED);
+    let message = &sandbox.status.as_ref().unwrap().conditions[0].message;
+    assert!(message.contains("refused Pod box-1: exceeded quota: tiny"), "{message}");
+    let again = plan(&sandbox, &seen, &config(), at(2));
+    assert_eq!((again.action, again.status, again.events), (None, None, vec![]));
+}
+
+#[test]
+fn an_end_is_written_once_and_is_the_end() {
+    for (status, reason) in [
+        (json!({"phase": "Succeeded"}), TerminationReason::Completed),
+        (
+            json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+            TerminationReason::DeadlineExceeded,
+        ),
+        (json!({"phase": "Failed", "reason": "Evicted"}), TerminationReason::Evicted),
+        (json!({"phase": "Failed"}), TerminationReason::Unknown),
+    ] {
+        let mut sandbox = sandbox();
+        let mut world = World::running(&mut sandbox);
+        world.kubelet("box-1", &status);
+        let plan = world.reconcile(&mut sandbox, 10);
+        assert_eq!(world.done(), [format!("status 1 False {reason:?}")]);
+        assert_eq!(last_reason(&sandbox), Some(reason));
+        assert!(sandbox.status.as_ref().unwrap().is_true(condition::FINISHED));
+        assert_eq!(plan.events.len(), 1, "{:?}", plan.events);
+        assert_eq!(plan.requeue, Some(Duration::from_mins(10)), "ttlAfterFinished");
+
+        // Its pod and even its policies may go: nothing comes back.
+        world.pods.clear();
+        world.policies.clear();
+        world.settle(&mut sandbox, 20);
+        assert_eq!(world.done(), [""; 0]);
+    }
+}
+
+#[test]
+fn an_oom_kill_with_a_restart_in_place_is_remembered_when_it_is_ready_again() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    let mut status = running();
+    status["conditions"][1]["status"] = "False".into();
+    status["containerStatuses"][0]["state"] = oom.clone();
+    world.kubelet("box-1", &status);
+    world.settle(&mut sandbox, 3);
+
+    let mut status = running();
+    status["containerStatuses"][0]["restartCount"] = 1.into();
+    status["containerStatuses"][0]["lastState"] = oom;
+    world.kubelet("box-1", &status);
+    world.settle(&mut sandbox, 4);
+
+    assert_eq!(world.done(), ["status 1 False Restarting", "status 1 True PodReady"]);
+    assert_eq!(last_reason(&sandbox), Some(TerminationReason::OOMKilled));
+    assert_eq!(sandbox.status.unwrap().pod_uid.as_deref(), Some("pod-uid-1"), "the same pod");
+}
+
+#[test]
+fn ttl_over_means_the_sandbox_itself_is_deleted_whatever_its_state() {
+    let mut running = sandbox();
+    World::running(&mut running);
+    for sandbox in [sandbox(), running] {
+        let plan = plan(&sandbox, &Observed::default(), &config(), at(3600));
+        let expected = Action::DeleteSandbox {
+            name: "box".into(),
+            uid: "sandbox-uid".into(),
+            resource_version: "1".into(),
+        };
+        assert_eq!(plan.action, Some(expected));
+        assert_eq!((plan.status, plan.events.len()), (None, 1));
+    }
+}
+
+#[test]
+fn ttl_prolonged_in_time_prolongs_the_sandbox() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    sandbox.spec.ttl = "2h".into();
+    sandbox.metadata.generation = Some(2);
+    let plan = world.reconcile(&mut sandbox, 3600);
+    assert_eq!(plan.requeue, Some(Duration::from_hours(1)));
+    let status = sandbox.status.clone().unwrap();
+    assert_eq!((status.expires_at, status.observed_generation), (Some(Time(at(7200))), Some(2)));
+    assert!(status.conditions.iter().all(|one| one.observed_generation == Some(2)));
+    world.done();
+    world.settle(&mut sandbox, 3600);
+    assert_eq!(world.done(), [""; 0]);
+}
+
+#[test]
+fn ttl_after_finished_ends_without_a_word_about_expiry() {
+    let mut sandbox = sandbox();
+    sandbox.status = Some(finished(at(60)));
+    let before = plan(&sandbox, &Observed::default(), &config(), at(60 + 599));
+    assert_eq!((before.action, before.requeue), (None, Some(Duration::from_secs(1))));
+    let after = plan(&sandbox, &Observed::default(), &config(), at(60 + 600));
+    assert!(after.ends() && after.events.is_empty());
+}
+
+#[test]
+fn a_sandbox_being_deleted_is_left_to_the_garbage_collector() {
+    let mut sandbox = sandbox();
+    sandbox.metadata.deletion_timestamp = Some(Time(at(1)));
+    let plan = plan(&sandbox, &Observed::default(), &config(), at(7200));
+    assert_eq!((plan.action, plan.status, plan.requeue), (None, None, None));
+}
+
+#[test]
+fn the_first_pod_is_not_looked_for_but_made() {
+    let mut sandbox = sandbox();
+    assert!(!depends_on_pod(&sandbox, at(1)));
+    World::running(&mut sandbox);
+    assert!(depends_on_pod(&sandbox, at(1)));
+    assert!(!depends_on_pod(&sandbox, at(3600)), "expired");
+    sandbox.status = Some(finished(at(1)));
+    assert!(!depends_on_pod(&sandbox, at(2)), "finished");
+}
+
+#[test]
+fn nothing_a_pod_can_stay_in_is_written_twice() {
+    let waiting = |why: &str| {
+        json!({"phase": "Pending", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": false,
+            "restartCount": 0, "state": {"waiting": {"reason": why, "message": "the kubelet's words"}}}]})
+    };
+    let unschedulable = json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "Unschedulable", "message": "0/1 nodes"}]});
+    for (status, expected) in [
+        (json!({"phase": "Pending"}), reason::CREATING),
+        (unschedulable, reason::UNSCHEDULABLE),
+        (waiting("ContainerCreating"), reason::STARTING),
+        (waiting("ImagePullBackOff"), reason::IMAGE_PULL),
+        (waiting("CreateContainerConfigError"), reason::START_FAILED),
+        (waiting("CrashLoopBackOff"), reason::RESTARTING),
+    ] {
+        let (mut world, mut sandbox) = (World::default(), sandbox());
+        world.settle(&mut sandbox, 1);
+        world.kubelet("box-1", &status);
+        world.reconcile(&mut sandbox, 2);
+        assert_eq!(ready(&sandbox), expected);
+        world.done();
+        let plan = world.reconcile(&mut sandbox, 60);
+        assert_eq!((world.done(), plan.events), (vec![], vec![]), "{status}");
+    }
+}
+
+#[test]
+fn only_a_sandbox_of_the_same_name_is_a_predecessor() {
+    let taken = |kind: &str, name: &str| {
+        let owner =
+            OwnerReference { kind: kind.into(), name: name.into(), ..OwnerReference::default() };
+        let object = ObjectMeta { owner_references: Some(vec![owner]), ..ObjectMeta::default() };
+        Taken::new("Pod", &object, &sandbox()).predecessor
+    };
+    assert!(taken("CodeSandbox", "box"));
+    assert!(!taken("CodeSandbox", "other"));
+    assert!(!taken("ReplicaSet", "box"));
+    assert!(!Taken::new("Pod", &ObjectMeta::default(), &sandbox()).predecessor);
+}

@@ -1,0 +1,243 @@
+//! The pod a sandbox runs in.
+
+use std::collections::BTreeMap;
+
+use api::{CodeSandbox, Egress, names};
+use k8s_openapi::{
+    api::core::v1::{
+        Capabilities, Container, EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference,
+        Pod, PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
+        SecurityContext, Toleration, Volume, VolumeMount,
+    },
+    apimachinery::pkg::{
+        api::resource::Quantity,
+        apis::meta::v1::{ObjectMeta, OwnerReference},
+    },
+};
+use kube::{Resource, ResourceExt};
+
+use crate::config::Config;
+
+mod env;
+
+/// The name of the image volume that holds the agent. The kubelet's messages name it.
+pub(crate) const AGENT_VOLUME: &str = "agent";
+/// The user and group of everything in a sandbox: "nobody" of distroless images, and nobody's in others.
+const USER: i64 = 65532;
+/// How long the agent has to end what runs when the pod is deleted. Nothing in a sandbox is worth waiting longer for.
+const GRACE_SECONDS: i64 = 5;
+/// How long the pod stays bound to a node that is not heard of; Kubernetes' own 300 s are an eternity for an agent.
+const LOST_NODE_SECONDS: i64 = 30;
+/// What the logs of runs may take: the agent keeps them far below.
+const RUNS_LIMIT: &str = "256Mi";
+
+/// The labels by which a sandbox's pod is watched, selected and isolated. Nothing of the user's is among them.
+pub(crate) fn labels(sandbox: &CodeSandbox, config: &Config) -> BTreeMap<String, String> {
+    [
+        (names::MANAGED_BY, names::MANAGER.into()),
+        (names::INSTANCE, config.instance.clone()),
+        (names::SANDBOX, sandbox.name_any()),
+        (names::SANDBOX_UID, sandbox.uid().unwrap_or_default()),
+        // Istio reads the label, and before 1.20 the annotation. A sidecar would be refused by Pod Security at
+        // best and be a way out of the sandbox at worst.
+        ("sidecar.istio.io/inject", "false".into()),
+    ]
+    .map(|(key, value)| (key.to_owned(), value))
+    .into()
+}
+
+/// The reference that makes an object go when its sandbox goes.
+pub(crate) fn owner(sandbox: &CodeSandbox) -> Option<Vec<OwnerReference>> {
+    let owner = sandbox.controller_owner_ref(&())?;
+    Some(vec![OwnerReference { block_owner_deletion: Some(true), ..owner }])
+}
+
+/// Whether an object was made for this very sandbox, not for a namesake or by somebody else.
+pub(crate) fn is_owned(object: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
+    let owners = object.owner_references.iter().flatten();
+    sandbox.metadata.uid.is_some()
+        && owners
+            .filter(|owner| owner.controller == Some(true))
+            .any(|owner| Some(&owner.uid) == sandbox.metadata.uid.as_ref())
+}
+
+/// The pod for an attempt.
+pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, attempt: u32) -> Pod {
+    Pod {
+        metadata: ObjectMeta {
+            name: Some(names::pod(&sandbox.name_any(), attempt)),
+            namespace: sandbox.namespace(),
+            labels: Some(labels(sandbox, config)),
+            annotations: Some(
+                [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")]
+                    .map(|(key, value)| (key.into(), value.into()))
+                    .into(),
+            ),
+            owner_references: owner(sandbox),
+            ..ObjectMeta::default()
+        },
+        spec: Some(spec(sandbox, config)),
+        status: None,
+    }
+}
+
+fn spec(sandbox: &CodeSandbox, config: &Config) -> PodSpec {
+    let spec = &sandbox.spec;
+    let (dns_policy, dns_config) = dns(spec.network.egress, config);
+    PodSpec {
+        active_deadline_seconds: i64::try_from(config.max_lifetime.as_secs()).ok(),
+        automount_service_account_token: Some(false),
+        containers: vec![container(sandbox, config)],
+        dns_config,
+        dns_policy: Some(dns_policy.into()),
+        // Service links would tell the sandbox about every Service of its namespace.
+        enable_service_links: Some(false),
+        hostname: Some(names::CONTAINER.into()),
+        image_pull_secrets: spec.image_pull_secrets.as_ref().map(|secrets| {
+            secrets
+                .iter()
+                .map(|secret| LocalObjectReference { name: secret.name.clone() })
+                .collect()
+        }),
+        // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
+        restart_policy: Some("OnFailure".into()),
+        runtime_class_name: spec.runtime_class_name.clone(),
+        security_context: Some(PodSecurityContext {
+            fs_group: Some(USER),
+            run_as_group: Some(USER),
+            run_as_non_root: Some(true),
+            run_as_user: Some(USER),
+            seccomp_profile: Some(SeccompProfile {
+                type_: "RuntimeDefault".into(),
+                ..SeccompProfile::default()
+            }),
+            ..PodSecurityContext::default()
+        }),
+        termination_grace_period_seconds: Some(GRACE_SECONDS),
+        tolerations: Some(tolerations(sandbox)),
+        volumes: Some(volumes(sandbox, config)),
+        ..PodSpec::default()
+    }
+}
+
+fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
+    let spec = &sandbox.spec;
+    let policy = spec.image_pull_policy.or(config.sandbox_image_pull_policy);
+    Container {
+        name: names::CONTAINER.into(),
+        image: Some(spec.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
+        image_pull_policy: policy.map(|policy| policy.as_str().into()),
+        command: Some(vec![names::AGENT.into(), "serve".into()]),
+        working_dir: Some(spec.working_dir.clone()),
+        env: Some(env::env(sandbox)),
+        resources: Some(resources(sandbox)),
+        security_context: Some(SecurityContext {
+            allow_privilege_escalation: Some(false),
+            capabilities: Some(Capabilities {
+                drop: Some(vec!["ALL".into()]),
+                ..Capabilities::default()
+            }),
+            privileged: Some(false),
+            read_only_root_filesystem: Some(true),
+            ..SecurityContext::default()
+        }),
+        // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.
+        termination_message_policy: Some("File".into()),
+        volume_mounts: Some(mounts()),
+        ..Container::default()
+    }
+}
+
+/// What is asked for is also the limit, so that a sandbox neither takes from its neighbours nor is the first to be evicted.
+fn resources(sandbox: &CodeSandbox) -> ResourceRequirements {
+    let mut list = sandbox.spec.resources.list();
+    if let Some(gpu) = &sandbox.spec.gpu {
+        list.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
+    }
+    ResourceRequirements {
+        limits: Some(list.clone()),
+        requests: Some(list),
+        ..ResourceRequirements::default()
+    }
+}
+
+fn tolerations(sandbox: &CodeSandbox) -> Vec<Toleration> {
+    let lost =
+        ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
+            key: Some(key.into()),
+            operator: Some("Exists".into()),
+            effect: Some("NoExecute".into()),
+            toleration_seconds: Some(LOST_NODE_SECONDS),
+            ..Toleration::default()
+        });
+    // Nodes with GPUs are usually tainted with the resource's name, which not every cluster's admission tolerates.
+    let gpu = sandbox.spec.gpu.as_ref().map(|gpu| Toleration {
+        key: Some(gpu.resource.clone()),
+        operator: Some("Exists".into()),
+        effect: Some("NoSchedule".into()),
+        ..Toleration::default()
+    });
+    lost.into_iter().chain(gpu).collect()
+}
+
+/// How names are resolved. Under Deny a resolver that is dropped hangs programs for ten seconds; nothing listens
+/// on 127.0.0.1, so there they fail at once. Under Internet the cluster's resolver is out of reach (and tells
+/// too much), so it is the administrator's servers, or else the node's, which work where they are public.
+fn dns(egress: Egress, config: &Config) -> (&'static str, Option<PodDNSConfig>) {
+    let servers = match egress {
+        Egress::Deny => vec!["127.0.0.1".to_owned()],
+        Egress::Internet if config.dns_servers.is_empty() => return ("Default", None),
+        // The API takes three.
+        Egress::Internet => config.dns_servers.iter().take(3).map(ToString::to_string).collect(),
+    };
+    ("None", Some(PodDNSConfig { nameservers: Some(servers), ..PodDNSConfig::default() }))
+}
+
+/// The directories a sandbox may write to: volume, where it is mounted, and its size where that is not the sandbox's own.
+const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
+    ("workspace", names::WORKSPACE, None),
+    ("tmp", "/tmp", None),
+    ("home", names::HOME, None),
+    ("runs", names::RUNS_DIR, Some(RUNS_LIMIT)),
+];
+
+fn volumes(sandbox: &CodeSandbox, config: &Config) -> Vec<Volume> {
+    let agent = Volume {
+        name: AGENT_VOLUME.into(),
+        image: Some(ImageVolumeSource {
+            reference: Some(config.agent_image.clone()),
+            pull_policy: config.agent_image_pull_policy.map(|policy| policy.as_str().into()),
+        }),
+        ..Volume::default()
+    };
+    let directories = DIRECTORIES.map(|(name, _, limit)| Volume {
+        name: name.into(),
+        empty_dir: Some(EmptyDirVolumeSource {
+            size_limit: Some(limit.map_or_else(
+                || sandbox.spec.resources.ephemeral_storage.clone(),
+                |limit| Quantity(limit.into()),
+            )),
+            ..EmptyDirVolumeSource::default()
+        }),
+        ..Volume::default()
+    });
+    [agent].into_iter().chain(directories).collect()
+}
+
+fn mounts() -> Vec<VolumeMount> {
+    let agent = VolumeMount {
+        name: AGENT_VOLUME.into(),
+        mount_path: names::AGENT_DIR.into(),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    };
+    let directories = DIRECTORIES.map(|(name, path, _)| VolumeMount {
+        name: name.into(),
+        mount_path: path.into(),
+        ..VolumeMount::default()
+    });
+    [agent].into_iter().chain(directories).collect()
+}
+
+#[cfg(test)]
+mod tests;

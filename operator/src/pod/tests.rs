@@ -1,0 +1,55 @@
+use api::{EnvSource, EnvVar, Gpu, ImagePullPolicy, Network, SecretKeyRef};
+
+use super::*;
+use crate::testing::{config, sandbox};
+
+#[test]
+fn an_empty_spec_makes_a_hardened_pod() {
+    insta::assert_yaml_snapshot!(pod(&sandbox(), &config(), 1));
+}
+
+#[test]
+fn everything_asked_for_is_in_the_pod() {
+    let mut sandbox = sandbox();
+    sandbox.spec.image = Some("ghcr.io/acme/cuda:12".into());
+    sandbox.spec.image_pull_policy = Some(ImagePullPolicy::Always);
+    sandbox.spec.image_pull_secrets = Some(vec![api::LocalObjectReference { name: "pull".into() }]);
+    sandbox.spec.env = Some(vec![
+        EnvVar { name: "PRICE".into(), value: Some("$(HOME) costs 5$".into()), value_from: None },
+        EnvVar { name: "LANG".into(), value: Some("de_DE.UTF-8".into()), value_from: None },
+        EnvVar {
+            name: "TOKEN".into(),
+            value: None,
+            value_from: Some(EnvSource {
+                secret_key_ref: SecretKeyRef { name: "sandbox-demo".into(), key: "token".into() },
+            }),
+        },
+    ]);
+    sandbox.spec.working_dir = "/workspace/src".into();
+    sandbox.spec.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.network = Network { egress: Egress::Internet };
+    sandbox.spec.runtime_class_name = Some("gvisor".into());
+    insta::assert_yaml_snapshot!(pod(&sandbox, &config(), 3));
+}
+
+#[test]
+fn the_resolvers_are_the_administrators_or_the_nodes() {
+    let mut config = config();
+    assert_eq!(dns(Egress::Internet, &config).0, "None");
+    config.dns_servers.clear();
+    assert_eq!(dns(Egress::Internet, &config), ("Default", None));
+}
+
+#[test]
+fn an_object_is_ours_by_its_controllers_uid_alone() {
+    let sandbox = sandbox();
+    let mut metadata = pod(&sandbox, &config(), 1).metadata;
+    assert!(is_owned(&metadata, &sandbox));
+
+    let mut namesake = sandbox.clone();
+    namesake.metadata.uid = Some("another".into());
+    assert!(!is_owned(&metadata, &namesake));
+
+    metadata.owner_references.as_mut().unwrap()[0].controller = None;
+    assert!(!is_owned(&metadata, &sandbox));
+}

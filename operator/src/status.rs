@@ -1,0 +1,334 @@
+//! The status of a sandbox: what its pod and its policies say, in conditions.
+//!
+//! Nothing in it moves by itself: the same observation gives the same status, so that a settled cluster is not written to.
+
+use api::{
+    CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition,
+    names, reason,
+};
+use jiff::Timestamp;
+use k8s_openapi::{
+    api::core::v1::{ContainerStatus, Pod, PodCondition},
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+};
+use kube::ResourceExt;
+
+use crate::{
+    config::Config,
+    expiry, isolation,
+    observe::Observed,
+    plan::{Situation, Taken},
+    starting, termination,
+};
+
+/// How much of somebody else's words goes into a message, in bytes.
+const MAX_WORDS: usize = 600;
+/// Why a pod was made for the sandbox and not taken from a pool.
+const NO_POOL: &str = "NoPool";
+
+/// What a condition is to say.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Verdict {
+    pub(crate) status: &'static str,
+    pub(crate) reason: String,
+    pub(crate) message: String,
+}
+
+impl Verdict {
+    pub(crate) fn yes(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { status: "True", reason: reason.into(), message: message.into() }
+    }
+
+    pub(crate) fn no(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { status: "False", reason: reason.into(), message: message.into() }
+    }
+
+    fn unknown(reason: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { status: "Unknown", reason: reason.into(), message: message.into() }
+    }
+}
+
+/// The status that follows from what was observed.
+pub(crate) fn status(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    situation: &Situation<'_>,
+    config: &Config,
+    now: Timestamp,
+) -> CodeSandboxStatus {
+    let old = sandbox.status.clone().unwrap_or_default();
+    let attempt = old.attempt.unwrap_or(1);
+    let mut new = CodeSandboxStatus {
+        attempt: Some(attempt),
+        expires_at: expiry::expires_at(sandbox).map(Time),
+        observed_generation: sandbox.metadata.generation,
+        ..old.clone()
+    };
+    let verdicts = match situation {
+        Situation::Over => return renewed(new),
+        Situation::Lost(pod) => {
+            // The next attempt is written down before its pod is made, so that this pod never stands in its way.
+            new.attempt = Some(attempt.saturating_add(1));
+            (new.pod_name, new.pod_uid, new.node, new.start) = (None, None, None, None);
+            let lost = termination::lost(*pod);
+            let verdicts = Verdicts::lost(*pod, &lost);
+            new.last_termination = Some(lost);
+            verdicts
+        }
+        Situation::Absent => Verdicts::without_pod(absent(sandbox, observed)),
+        Situation::Taken(taken) => Verdicts::without_pod(name_taken(taken)),
+        Situation::Ended(pod, end) => {
+            describe(&mut new, pod);
+            new.last_termination = Some(end.clone());
+            Verdicts::ended(pod, end, isolation::isolated(sandbox, pod, observed, config))
+        }
+        Situation::Alive(pod) => {
+            describe(&mut new, pod);
+            new.last_termination = termination::restarted(pod).or(new.last_termination);
+            Verdicts {
+                ready: starting::ready(pod),
+                scheduled: scheduled(pod),
+                isolated: isolation::isolated(sandbox, pod, observed, config),
+                finished: lives(),
+            }
+        }
+    };
+    new.conditions = verdicts.conditions(&old.conditions, sandbox.metadata.generation, now);
+    new
+}
+
+/// What the four conditions are to say.
+struct Verdicts {
+    ready: Verdict,
+    scheduled: Verdict,
+    isolated: Verdict,
+    finished: Verdict,
+}
+
+impl Verdicts {
+    fn without_pod(ready: Verdict) -> Self {
+        let none = || Verdict::unknown(ready.reason.clone(), "there is no pod");
+        Self { scheduled: none(), isolated: none(), finished: lives(), ready }
+    }
+
+    fn lost(pod: Option<&Pod>, lost: &Termination) -> Self {
+        let reason = match (pod, lost.reason) {
+            (Some(_), TerminationReason::Killed) => reason::TERMINATING,
+            _ => reason::POD_LOST,
+        };
+        Self::without_pod(Verdict::no(reason, lost.message.clone()))
+    }
+
+    fn ended(pod: &Pod, end: &Termination, isolated: Verdict) -> Self {
+        let reason = format!("{:?}", end.reason);
+        Self {
+            ready: Verdict::no(reason.clone(), end.message.clone()),
+            scheduled: scheduled(pod),
+            isolated,
+            finished: Verdict::yes(reason, end.message.clone()),
+        }
+    }
+
+    fn conditions(
+        self,
+        old: &[Condition],
+        generation: Option<i64>,
+        now: Timestamp,
+    ) -> Vec<Condition> {
+        [
+            (condition::READY, self.ready),
+            (condition::POD_SCHEDULED, self.scheduled),
+            (condition::NETWORK_ISOLATED, self.isolated),
+            (condition::FINISHED, self.finished),
+        ]
+        .map(|(type_, verdict)| set(old, type_, verdict, generation, now))
+        .into()
+    }
+}
+
+/// A condition with a verdict: its time is kept until its status flips.
+fn set(
+    old: &[Condition],
+    type_: &str,
+    verdict: Verdict,
+    generation: Option<i64>,
+    now: Timestamp,
+) -> Condition {
+    let before = old.iter().find(|one| one.type_ == type_ && one.status == verdict.status);
+    Condition {
+        type_: type_.into(),
+        status: verdict.status.into(),
+        reason: verdict.reason,
+        message: verdict.message,
+        observed_generation: generation,
+        last_transition_time: before
+            .map_or_else(|| whole_seconds(now), |one| one.last_transition_time.clone()),
+    }
+}
+
+/// Kubernetes' times have no fractions: with them, what is read back would never be what was written.
+fn whole_seconds(now: Timestamp) -> Time {
+    Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
+}
+
+/// A finished sandbox's status: it says what it said, of the spec as it is now.
+fn renewed(mut status: CodeSandboxStatus) -> CodeSandboxStatus {
+    for condition in &mut status.conditions {
+        condition.observed_generation = status.observed_generation;
+    }
+    status
+}
+
+/// Writes down which pod it is, and where.
+fn describe(status: &mut CodeSandboxStatus, pod: &Pod) {
+    status.pod_name = Some(pod.name_any());
+    status.pod_uid = pod.uid();
+    status.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
+    status.start = Some(Start { mode: StartMode::Cold, reason: NO_POOL.into() });
+}
+
+/// Ready's verdict where no pod has been made yet.
+fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
+    if let Some(refusal) = &observed.refusal {
+        return Verdict::no(
+            reason::ADMISSION_REFUSED,
+            format!(
+                "the API server refused {}: {}; it is tried again by itself, so have the quota, the policy or the namespace's Pod Security level changed, or create the sandbox anew with what is allowed",
+                refusal.object,
+                words(&refusal.words)
+            ),
+        );
+    }
+    // A pod that was lost stays the reason until there is another one.
+    let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
+    match ready
+        .filter(|ready| matches!(ready.reason.as_str(), reason::POD_LOST | reason::TERMINATING))
+    {
+        Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
+        None => Verdict::no(reason::CREATING, "the pod is being made"),
+    }
+}
+
+fn name_taken(taken: &Taken) -> Verdict {
+    let Taken { kind, name, predecessor } = taken;
+    let said = if *predecessor {
+        format!(
+            "{kind} {name} belongs to an earlier CodeSandbox of this name and is being removed; wait"
+        )
+    } else {
+        format!(
+            "{kind} {name} is not this sandbox's and is left alone; delete it, or create the sandbox under another name"
+        )
+    };
+    Verdict::no(reason::NAME_TAKEN, said)
+}
+
+fn lives() -> Verdict {
+    Verdict::no(reason::RUNNING, "the sandbox has not ended")
+}
+
+/// PodScheduled, as the pod has it.
+fn scheduled(pod: &Pod) -> Verdict {
+    let Some(mirrored) = pod_condition(pod, condition::POD_SCHEDULED) else {
+        return Verdict::unknown(reason::CREATING, "the scheduler has not said anything");
+    };
+    let message = mirrored.message.as_deref().map(words).unwrap_or_default();
+    let said = mirrored.reason.clone().filter(|reason| !reason.is_empty());
+    match mirrored.status.as_str() {
+        "True" => Verdict::yes(said.unwrap_or_else(|| reason::SCHEDULED.into()), message),
+        "False" => Verdict::no(said.unwrap_or_else(|| reason::UNSCHEDULABLE.into()), message),
+        _ => Verdict::unknown(said.unwrap_or_else(|| reason::CREATING.into()), message),
+    }
+}
+
+/// Whether two statuses say the same. The order of conditions means nothing, and others' conditions are not ours to remove.
+pub(crate) fn same(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) -> bool {
+    let Some(old) = old else { return false };
+    let known = |one: &&Condition| new.conditions.iter().any(|own| own.type_ == one.type_);
+    let kept: Vec<_> = old.conditions.iter().filter(known).collect();
+    let conditions =
+        kept.len() == new.conditions.len() && new.conditions.iter().all(|own| kept.contains(&own));
+    let rest = CodeSandboxStatus { conditions: new.conditions.clone(), ..old.clone() };
+    conditions && rest == *new
+}
+
+/// The condition of a pod.
+pub(crate) fn pod_condition<'a>(pod: &'a Pod, type_: &str) -> Option<&'a PodCondition> {
+    pod.status.as_ref()?.conditions.iter().flatten().find(|one| one.type_ == type_)
+}
+
+/// The status of the container user code runs in.
+pub(crate) fn container(pod: &Pod) -> Option<&ContainerStatus> {
+    pod.status
+        .as_ref()?
+        .container_statuses
+        .iter()
+        .flatten()
+        .find(|one| one.name == names::CONTAINER)
+}
+
+/// Somebody else's words, shortened where they are long, which is said.
+pub(crate) fn words(text: &str) -> String {
+    let text = text.trim().trim_end_matches('.');
+    if text.len() <= MAX_WORDS {
+        return text.into();
+    }
+    format!("{} [cut]", &text[..text.floor_char_boundary(MAX_WORDS)])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::at;
+
+    fn condition(type_: &str, status: &'static str, seconds: i64) -> Condition {
+        let verdict = Verdict { status, reason: "Because".into(), message: "so it is".into() };
+        set(&[], type_, verdict, Some(1), at(seconds))
+    }
+
+    #[test]
+    fn a_conditions_time_moves_only_when_its_status_flips() {
+        let old = [condition("Ready", "False", 10)];
+        let stays = set(&old, "Ready", Verdict::no("Other", "words"), Some(2), at(20));
+        assert_eq!(stays.last_transition_time.0, at(10));
+        assert_eq!((stays.reason.as_str(), stays.observed_generation), ("Other", Some(2)));
+
+        let flips = set(&old, "Ready", Verdict::yes("Good", "words"), Some(2), at(20));
+        assert_eq!(flips.last_transition_time.0, at(20));
+    }
+
+    #[test]
+    fn times_survive_being_written_and_read() {
+        let now = at(10) + jiff::SignedDuration::from_millis(345);
+        let written = set(&[], "Ready", Verdict::yes("Good", "words"), None, now);
+        let json = serde_json::to_string(&written).unwrap();
+        assert_eq!(serde_json::from_str::<Condition>(&json).unwrap(), written);
+    }
+
+    #[test]
+    fn neither_the_order_of_conditions_nor_those_of_others_are_differences() {
+        let (ready, finished) = (condition("Ready", "True", 1), condition("Finished", "False", 1));
+        let new = CodeSandboxStatus {
+            conditions: vec![ready.clone(), finished.clone()],
+            ..CodeSandboxStatus::default()
+        };
+        let mut old = CodeSandboxStatus {
+            conditions: vec![condition("Theirs", "True", 1), finished, ready],
+            ..CodeSandboxStatus::default()
+        };
+        assert!(same(Some(&old), &new));
+        assert!(!same(None, &new));
+
+        old.conditions[1].message = "otherwise".into();
+        assert!(!same(Some(&old), &new));
+        old.conditions.remove(1);
+        assert!(!same(Some(&old), &new));
+    }
+
+    #[test]
+    fn long_words_are_cut_between_characters_and_it_is_said() {
+        assert_eq!(words(" short. "), "short");
+        let cut = words(&"ä".repeat(400));
+        assert!(cut.ends_with("ä [cut]") && cut.len() <= MAX_WORDS + 6, "{}", cut.len());
+    }
+}

@@ -1,0 +1,266 @@
+//! What ended a sandbox's pod or container: judged here and nowhere else, from what the kubelet and the node controllers say.
+
+use api::{Termination, TerminationReason as Reason};
+use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod, PodCondition};
+
+use crate::status::{container, pod_condition, words};
+
+/// How a pod ended that will not run again; `None` while it may.
+pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
+    let status = pod.status.as_ref()?;
+    let phase = status.phase.as_deref()?;
+    if !matches!(phase, "Succeeded" | "Failed") {
+        return None;
+    }
+    let exit = container(pod).and_then(|container| container.state.as_ref()).and_then(terminated);
+    let reason = match status.reason.as_deref() {
+        Some("DeadlineExceeded") => Reason::DeadlineExceeded,
+        // Evicted: the kubelet ran out of something, or the sandbox's disk was full. Preempting: a critical pod came.
+        Some("Evicted" | "Preempting") => Reason::Evicted,
+        // Terminated, NodeShutdown: the node was shut down in good order.
+        Some("NodeLost" | "NodeShutdown" | "Shutdown" | "Terminated") => Reason::NodeLost,
+        _ => match disrupted(pod) {
+            Some(reason) => reason,
+            None if exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")) => {
+                Reason::OOMKilled
+            }
+            None if phase == "Succeeded" => Reason::Completed,
+            None => Reason::Unknown,
+        },
+    };
+    let kubelet = status.message.as_deref();
+    Some(Termination {
+        reason,
+        exit_code: exit.map(|exit| exit.exit_code),
+        message: message(reason, kubelet, exit),
+    })
+}
+
+/// How the container of a living pod ended last, to be started again in place.
+pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
+    let container = container(pod)?;
+    let states = [&container.state, &container.last_state];
+    let exit = states.into_iter().flatten().find_map(terminated)?;
+    if never_ran(exit) {
+        return None;
+    }
+    let reason = match exit.reason.as_deref() {
+        Some("OOMKilled") => Reason::OOMKilled,
+        _ if exit.exit_code == 0 => Reason::Completed,
+        _ => Reason::Unknown,
+    };
+    let message = match reason {
+        Reason::OOMKilled => {
+            "more memory was used than spec.resources.memory; the sandbox was started again, its files are kept and what ran is gone".into()
+        }
+        _ => format!(
+            "the sandbox's container ended with exit code {} and was started again; its files are kept and what ran is gone",
+            exit.exit_code
+        ),
+    };
+    Some(Termination { reason, exit_code: Some(exit.exit_code), message })
+}
+
+/// What became of a pod that is gone or going, though its sandbox is not.
+pub(crate) fn lost(pod: Option<&Pod>) -> Termination {
+    let reason =
+        match pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.reason.as_deref()) {
+            Some("NodeLost") => Reason::NodeLost,
+            _ => pod.and_then(disrupted).unwrap_or(Reason::Killed),
+        };
+    let what = match reason {
+        Reason::NodeLost => "the node went away",
+        Reason::Evicted => "the pod was evicted",
+        _ => "the pod was deleted",
+    };
+    let message = format!("{what}, and its files with it; another pod is made");
+    Termination { reason, exit_code: None, message }
+}
+
+/// Why a pod is being taken away, where a controller of the cluster says so.
+fn disrupted(pod: &Pod) -> Option<Reason> {
+    let target = pod_condition(pod, "DisruptionTarget").filter(|one| one.status == "True")?;
+    match target {
+        PodCondition { reason: Some(reason), .. } => match reason.as_str() {
+            "DeletionByTaintManager" | "DeletionByPodGC" => Some(Reason::NodeLost),
+            "PreemptionByScheduler" | "EvictionByEvictionAPI" | "TerminationByKubelet" => {
+                Some(Reason::Evicted)
+            }
+            _ => None,
+        },
+        PodCondition { .. } => None,
+    }
+}
+
+/// Whether a container that "terminated" was in truth never started, which is another story than an end.
+pub(crate) fn never_ran(exit: &ContainerStateTerminated) -> bool {
+    matches!(exit.reason.as_deref(), Some("StartError" | "ContainerCannotRun"))
+}
+
+/// The end in a container's state.
+pub(crate) fn terminated(state: &ContainerState) -> Option<&ContainerStateTerminated> {
+    state.terminated.as_ref()
+}
+
+/// What happened and what to do next. What the container itself wrote is not repeated: it may be the user's data.
+fn message(
+    reason: Reason,
+    kubelet: Option<&str>,
+    exit: Option<&ContainerStateTerminated>,
+) -> String {
+    let said = kubelet.map(|text| format!(" ({})", words(text))).unwrap_or_default();
+    match reason {
+        Reason::Completed => "the sandbox ended by itself; create another one to go on".into(),
+        Reason::DeadlineExceeded => {
+            "the administrator's maximum lifetime is over; create another sandbox to go on".into()
+        }
+        Reason::OOMKilled => {
+            "more memory was used than spec.resources.memory; create a sandbox with more".into()
+        }
+        Reason::Evicted => format!(
+            "the node evicted the sandbox{said}; create another one, with more spec.resources.ephemeralStorage if its disk was full"
+        ),
+        Reason::NodeLost => format!("the node went away{said}; create another sandbox"),
+        Reason::Killed => "the pod was deleted; create another sandbox".into(),
+        Reason::Unknown => match exit {
+            Some(exit) => format!(
+                "the sandbox ended with exit code {}{said}; create another one",
+                exit.exit_code
+            ),
+            None => format!("the pod failed{said}; create another sandbox"),
+        },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::testing::pod_with;
+
+    fn exited(code: i32, reason: &str) -> Value {
+        json!([{"name": "sandbox", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"terminated": {"exitCode": code, "reason": reason}}}])
+    }
+
+    fn disruption(reason: &str) -> Value {
+        json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}])
+    }
+
+    #[test]
+    fn every_end_has_its_reason() {
+        for (status, reason, exit_code) in [
+            (
+                json!({"phase": "Succeeded", "containerStatuses": exited(0, "Completed")}),
+                Reason::Completed,
+                Some(0),
+            ),
+            (
+                json!({"phase": "Failed", "containerStatuses": exited(3, "Error")}),
+                Reason::Unknown,
+                Some(3),
+            ),
+            (
+                json!({"phase": "Failed", "containerStatuses": exited(137, "OOMKilled")}),
+                Reason::OOMKilled,
+                Some(137),
+            ),
+            (
+                json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+                Reason::DeadlineExceeded,
+                None,
+            ),
+            (
+                json!({"phase": "Failed", "reason": "Evicted", "message": "disk"}),
+                Reason::Evicted,
+                None,
+            ),
+            (json!({"phase": "Failed", "reason": "Terminated"}), Reason::NodeLost, None),
+            (json!({"phase": "Failed", "reason": "NodeLost"}), Reason::NodeLost, None),
+            (
+                json!({"phase": "Failed", "conditions": disruption("DeletionByPodGC")}),
+                Reason::NodeLost,
+                None,
+            ),
+            (
+                json!({"phase": "Failed", "conditions": disruption("TerminationByKubelet")}),
+                Reason::Evicted,
+                None,
+            ),
+            (
+                json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no cpu"}),
+                Reason::Unknown,
+                None,
+            ),
+        ] {
+            let end = ended(&pod_with(&status)).unwrap();
+            assert_eq!((end.reason, end.exit_code), (reason, exit_code), "{status}");
+            assert!(end.message.contains("create"), "what to do next: {}", end.message);
+        }
+    }
+
+    #[test]
+    fn a_pod_that_may_run_again_has_not_ended() {
+        for phase in ["Pending", "Running", "Unknown"] {
+            assert_eq!(ended(&pod_with(&json!({"phase": phase}))), None, "{phase}");
+        }
+        assert_eq!(ended(&Pod::default()), None);
+    }
+
+    #[test]
+    fn the_kubelets_words_are_kept_and_the_containers_are_not() {
+        let mut containers = exited(1, "Error");
+        containers[0]["state"]["terminated"]["message"] = "secret".into();
+        let status =
+            json!({"phase": "Failed", "message": "node was low", "containerStatuses": containers});
+        let message = ended(&pod_with(&status)).unwrap().message;
+        assert!(message.contains("node was low") && !message.contains("secret"), "{message}");
+    }
+
+    #[test]
+    fn a_restart_in_place_is_remembered_by_its_cause() {
+        for (state, last, expected) in [
+            (
+                json!({"running": {}}),
+                json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+                Some(Reason::OOMKilled),
+            ),
+            (
+                json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}}),
+                json!({}),
+                Some(Reason::OOMKilled),
+            ),
+            (
+                json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                json!({"terminated": {"exitCode": 2, "reason": "Error"}}),
+                Some(Reason::Unknown),
+            ),
+            (
+                json!({"waiting": {"reason": "CrashLoopBackOff"}}),
+                json!({"terminated": {"exitCode": 128, "reason": "StartError"}}),
+                None,
+            ),
+            (json!({"running": {}}), json!({}), None),
+        ] {
+            let status = json!({"phase": "Running", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "",
+                "ready": false, "restartCount": 1, "state": state, "lastState": last}]});
+            assert_eq!(restarted(&pod_with(&status)).map(|end| end.reason), expected, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_lost_pod_was_killed_unless_the_cluster_says_otherwise() {
+        assert_eq!(lost(None).reason, Reason::Killed);
+        assert_eq!(lost(Some(&pod_with(&json!({"phase": "Running"})))).reason, Reason::Killed);
+        for (cause, reason) in [
+            ("DeletionByTaintManager", Reason::NodeLost),
+            ("EvictionByEvictionAPI", Reason::Evicted),
+            ("PreemptionByScheduler", Reason::Evicted),
+            ("SomethingNew", Reason::Killed),
+        ] {
+            let pod = pod_with(&json!({"phase": "Running", "conditions": disruption(cause)}));
+            assert_eq!(lost(Some(&pod)).reason, reason, "{cause}");
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Inputs of tests.
+
+use std::{str::FromStr, sync::Arc};
+
+use api::{CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, condition};
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::{
+    api::{
+        core::v1::Pod,
+        networking::v1::{NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicySpec},
+    },
+    apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta, Time},
+};
+use serde_json::{Value, json};
+
+use crate::{config::Config, observe::Observed};
+
+mod server;
+
+pub(crate) use server::{Answer, Log, server};
+
+/// When every sandbox of the tests was created: 2026-01-01T00:00:00Z.
+pub(crate) const CREATED: Timestamp = Timestamp::constant(1_767_225_600, 0);
+
+/// So many seconds after the creation.
+pub(crate) fn at(seconds: i64) -> Timestamp {
+    CREATED + SignedDuration::from_secs(seconds)
+}
+
+pub(crate) fn config() -> Config {
+    Config {
+        class: "codesandbox".into(),
+        instance: "release".into(),
+        agent_image: "ghcr.io/codesandbox-dev/agent:0.1.0".into(),
+        agent_image_pull_policy: Some(api::ImagePullPolicy::IfNotPresent),
+        sandbox_image: "docker.io/library/python:3.14-slim".into(),
+        sandbox_image_pull_policy: None,
+        max_lifetime: std::time::Duration::from_hours(24),
+        dns_servers: vec!["1.1.1.1".parse().unwrap(), "2606:4700:4700::1111".parse().unwrap()],
+        cluster_cidrs: ["203.0.113.0/24", "2001:db8::/32"]
+            .map(|cidr| FromStr::from_str(cidr).unwrap())
+            .into(),
+    }
+}
+
+/// A sandbox as the API server has it: `box` in namespace `demo`, with an empty spec and no status.
+pub(crate) fn sandbox() -> CodeSandbox {
+    CodeSandbox {
+        metadata: ObjectMeta {
+            name: Some("box".into()),
+            namespace: Some("demo".into()),
+            uid: Some("sandbox-uid".into()),
+            resource_version: Some("1".into()),
+            generation: Some(1),
+            creation_timestamp: Some(Time(CREATED)),
+            ..ObjectMeta::default()
+        },
+        spec: CodeSandboxSpec::default(),
+        status: None,
+    }
+}
+
+/// The status of a sandbox that finished at a time.
+pub(crate) fn finished(time: Timestamp) -> CodeSandboxStatus {
+    let condition = Condition {
+        type_: condition::FINISHED.into(),
+        status: "True".into(),
+        reason: "Completed".into(),
+        message: String::new(),
+        observed_generation: Some(1),
+        last_transition_time: Time(time),
+    };
+    CodeSandboxStatus { conditions: vec![condition], ..CodeSandboxStatus::default() }
+}
+
+/// A pod with a status and nothing else.
+pub(crate) fn pod_with(status: &Value) -> Pod {
+    serde_json::from_value(json!({"status": status})).unwrap()
+}
+
+/// The status of a pod that runs and is ready.
+pub(crate) fn running() -> Value {
+    json!({
+        "phase": "Running",
+        "conditions": [
+            {"type": "PodScheduled", "status": "True"},
+            {"type": "Ready", "status": "True"},
+        ],
+        "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": true,
+            "restartCount": 0, "state": {"running": {}}}],
+    })
+}
+
+/// Somebody else's policy, which selects everything and lets everything out.
+pub(crate) fn opener(name: &str) -> NetworkPolicy {
+    NetworkPolicy {
+        metadata: ObjectMeta {
+            name: Some(name.into()),
+            namespace: Some("demo".into()),
+            ..ObjectMeta::default()
+        },
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector::default()),
+            policy_types: Some(vec!["Egress".into()]),
+            egress: Some(vec![NetworkPolicyEgressRule::default()]),
+            ingress: None,
+        }),
+    }
+}
+
+pub(crate) fn observed(pod: Option<Pod>, policies: Vec<NetworkPolicy>) -> Observed {
+    Observed { pod, policies: policies.into_iter().map(Arc::new).collect(), refusal: None }
+}
