@@ -1,1 +1,247 @@
-//! stub
+//! What the tests against a real cluster share: the cluster, sandboxes that clean up after themselves, kubectl.
+//!
+//! The chart has to be installed (`make install`); `KUBECONFIG` says where.
+
+#![allow(clippy::missing_panics_doc, reason = "a panic is how a test says no")]
+
+use std::{process::Stdio, sync::Arc, time::Duration};
+
+use anyhow::{Context, bail, ensure};
+use api::{CodeSandbox, CodeSandboxSpec, condition, names};
+use client::Session;
+use k8s_openapi::api::core::v1::Pod;
+use kube::{
+    Api, Client, ResourceExt,
+    api::{DeleteParams, ListParams, PostParams},
+    runtime::wait::{await_condition, conditions::is_deleted},
+};
+use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
+use wire::v1::{self, Outcome, RunSpec, Stream, run_event::Event, run_spec::What};
+
+/// The namespace of the chart's release.
+pub const RELEASE_NAMESPACE: &str = "codesandbox";
+/// The namespace in which sandboxes live.
+pub const NAMESPACE: &str = "codesandbox-sandboxes";
+/// The longest anything may take here. Most waits end within a second.
+pub const PATIENCE: Duration = Duration::from_mins(1);
+
+/// The cluster as its administrator sees it.
+#[derive(Clone)]
+pub struct Cluster {
+    /// The administrator's client.
+    pub client: Client,
+    /// CodeSandboxes of [`NAMESPACE`].
+    pub sandboxes: Api<CodeSandbox>,
+    /// Pods of [`NAMESPACE`].
+    pub pods: Api<Pod>,
+}
+
+impl Cluster {
+    /// The cluster `KUBECONFIG` names.
+    pub async fn connect() -> anyhow::Result<Self> {
+        let client = client::infer().await.context("is KUBECONFIG set? see `make cluster-up`")?;
+        Ok(Self {
+            sandboxes: Api::namespaced(client.clone(), NAMESPACE),
+            pods: Api::namespaced(client.clone(), NAMESPACE),
+            client,
+        })
+    }
+
+    /// Creates a sandbox, replacing what an earlier run left under its name.
+    pub async fn create(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<CodeSandbox> {
+        self.delete(name).await?;
+        let sandbox = CodeSandbox::new(name, spec);
+        Ok(self.sandboxes.create(&PostParams::default(), &sandbox).await?)
+    }
+
+    /// Creates a sandbox and waits until it is ready.
+    pub async fn ready(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<Sandbox> {
+        self.create(name, spec).await?;
+        let object = self.wait(name, "Ready", |s| is(s, condition::READY)).await?;
+        Ok(Sandbox { cluster: self.clone(), object })
+    }
+
+    /// Waits until a sandbox is as `judge` wants it.
+    pub async fn wait(
+        &self,
+        name: &str,
+        what: &str,
+        judge: impl Fn(&CodeSandbox) -> bool,
+    ) -> anyhow::Result<CodeSandbox> {
+        let condition = |sandbox: Option<&CodeSandbox>| sandbox.is_some_and(&judge);
+        let wait = await_condition(self.sandboxes.clone(), name, condition);
+        match timeout(PATIENCE, wait).await {
+            Ok(found) => found?.context("it was deleted"),
+            Err(_) => bail!(
+                "{name} never was {what}: {:?}",
+                self.sandboxes.get_status(name).await?.status
+            ),
+        }
+    }
+
+    /// Deletes a sandbox and waits until it and its pods are gone.
+    pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
+        if let Some(sandbox) = self.sandboxes.get_opt(name).await? {
+            self.sandboxes.delete(name, &DeleteParams::background()).await?;
+            self.gone(&sandbox).await?;
+        }
+        Ok(())
+    }
+
+    /// Waits until a sandbox and every pod of it is gone.
+    pub async fn gone(&self, sandbox: &CodeSandbox) -> anyhow::Result<()> {
+        let (name, uid) = (sandbox.name_any(), sandbox.uid().context("it has a UID")?);
+        timeout(PATIENCE, await_condition(self.sandboxes.clone(), &name, is_deleted(&uid)))
+            .await
+            .with_context(|| format!("{name} was not deleted"))??;
+        for pod in self.pods_of(&uid).await? {
+            let uid = pod.uid().context("it has a UID")?;
+            timeout(
+                PATIENCE,
+                await_condition(self.pods.clone(), &pod.name_any(), is_deleted(&uid)),
+            )
+            .await
+            .with_context(|| format!("pod {} was not deleted", pod.name_any()))??;
+        }
+        Ok(())
+    }
+
+    /// The pods that carry a sandbox's UID.
+    pub async fn pods_of(&self, uid: &str) -> anyhow::Result<Vec<Pod>> {
+        let selector = format!("{}={uid}", names::SANDBOX_UID);
+        Ok(self.pods.list(&ListParams::default().labels(&selector)).await?.items)
+    }
+
+    /// Everything that lists as owned by or labelled for a sandbox, as `kind/name`.
+    pub async fn left_of(&self, sandbox: &CodeSandbox) -> anyhow::Result<Vec<String>> {
+        let uid = sandbox.uid().context("it has a UID")?;
+        let listed = kubectl(&[
+            "get",
+            "all,networkpolicies,configmaps,secrets,persistentvolumeclaims,leases,codesandboxes",
+            "-n",
+            NAMESPACE,
+            "-o",
+            "json",
+        ])
+        .await?;
+        let listed: serde_json::Value = serde_json::from_str(&listed)?;
+        let items = listed["items"].as_array().context("a list")?.iter();
+        Ok(items
+            .filter(|item| item["metadata"].to_string().contains(&uid))
+            .map(|item| format!("{}/{}", item["kind"], item["metadata"]["name"]))
+            .collect())
+    }
+}
+
+/// Whether a sandbox's condition is True.
+pub fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
+    sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
+}
+
+/// The reason of a sandbox's condition.
+pub fn reason(sandbox: &CodeSandbox, condition: &str) -> String {
+    let status = sandbox.status.as_ref();
+    status.and_then(|s| s.condition(condition)).map(|c| c.reason.clone()).unwrap_or_default()
+}
+
+/// A ready sandbox.
+pub struct Sandbox {
+    cluster: Cluster,
+    /// The object, as it was when it became ready.
+    pub object: CodeSandbox,
+}
+
+impl Sandbox {
+    /// Its name.
+    pub fn name(&self) -> String {
+        self.object.name_any()
+    }
+
+    /// The name of its pod.
+    pub fn pod(&self) -> String {
+        self.object.status.as_ref().and_then(|s| s.pod_name.clone()).expect("it is ready")
+    }
+
+    /// A session with its agent, by the administrator's rights.
+    pub fn session(&self) -> Arc<Session> {
+        let status = self.object.status.clone().expect("it is ready");
+        let uid = status.pod_uid.expect("it is ready");
+        Session::new(self.cluster.pods.clone(), self.pod(), uid)
+    }
+
+    /// Runs a shell line to its end.
+    pub async fn shell(&self, line: &str) -> anyhow::Result<Ran> {
+        let command = v1::Command { shell: line.into(), ..v1::Command::default() };
+        run(&self.session(), RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }).await
+    }
+
+    /// Deletes it and waits until nothing is left of it.
+    pub async fn delete(self) -> anyhow::Result<()> {
+        self.cluster.delete(&self.name()).await
+    }
+}
+
+/// What a run said and how it ended.
+#[derive(Debug)]
+pub struct Ran {
+    /// Standard output.
+    pub stdout: Vec<u8>,
+    /// Standard error.
+    pub stderr: Vec<u8>,
+    /// The end.
+    pub outcome: Outcome,
+}
+
+impl Ran {
+    /// Standard output as text.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).into_owned()
+    }
+}
+
+/// Runs to the end, within [`PATIENCE`].
+pub async fn run(session: &Arc<Session>, spec: RunSpec) -> anyhow::Result<Ran> {
+    static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
+    let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let mut run = session.run(format!("e2e-{}-{count}", std::process::id()), spec);
+    let mut ran = Ran { stdout: vec![], stderr: vec![], outcome: Outcome::default() };
+    timeout(PATIENCE, async {
+        while let Some(event) = run.next().await? {
+            match event.event {
+                Some(Event::Output(output)) if output.stream() == Stream::Stderr => {
+                    ran.stderr.extend_from_slice(&output.data);
+                }
+                Some(Event::Output(output)) => ran.stdout.extend_from_slice(&output.data),
+                Some(Event::Outcome(outcome)) => ran.outcome = outcome,
+                _ => {}
+            }
+        }
+        anyhow::Ok(())
+    })
+    .await
+    .context("the run took too long")??;
+    Ok(ran)
+}
+
+/// Runs kubectl; its output, or its error as an error.
+pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
+    kubectl_with(args, "").await
+}
+
+/// Runs kubectl with standard input.
+pub async fn kubectl_with(args: &[&str], stdin: &str) -> anyhow::Result<String> {
+    let mut child = Command::new("kubectl")
+        .args(args)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .context("kubectl is not in PATH")?;
+    child.stdin.take().context("it was asked for")?.write_all(stdin.as_bytes()).await?;
+    let output =
+        timeout(2 * PATIENCE, child.wait_with_output()).await.context("kubectl hangs")??;
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    ensure!(output.status.success(), "kubectl {}: {stderr}", args.join(" "));
+    Ok(String::from_utf8(output.stdout)?)
+}

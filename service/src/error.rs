@@ -135,3 +135,69 @@ fn chain(error: &dyn std::error::Error) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    fn refused(code: u16) -> client::Error {
+        let status = Status { code, message: "no such luck".into(), ..Status::default() };
+        let source = Box::new(kube::Error::Api(Box::new(status)));
+        client::Error::Kube { doing: "create", sandbox: "a".into(), source }
+    }
+
+    fn refused_exec(code: u16) -> client::Error {
+        let status = Status { code, message: "no such luck".into(), ..Status::default() };
+        client::Error::Exec {
+            pod: "a-1".into(),
+            source: Box::new(kube::Error::Api(Box::new(status))),
+        }
+    }
+
+    #[test]
+    fn every_fault_has_its_code_and_its_words() {
+        let pod = || "a-1".to_owned();
+        for (error, code, words) in [
+            (refused(422), Code::InvalidArgument, "could not create CodeSandbox a: no such luck"),
+            (refused(403), Code::Forbidden, "no such luck"),
+            (refused(409), Code::SandboxExists, "no such luck"),
+            (refused(500), Code::Unavailable, "no such luck"),
+            (refused_exec(404), Code::SandboxReplaced, "create a new sandbox"),
+            (refused_exec(403), Code::Forbidden, "tell the administrator"),
+            (refused_exec(500), Code::Unavailable, "Try again"),
+            (client::Error::Replaced { pod: pod() }, Code::SandboxReplaced, "made anew"),
+            (
+                client::Error::Unknown { run: "r".into(), reason: "gone".into() },
+                Code::OutcomeUnknown,
+                "the outcome of run r is unknown: gone. It may have had effects",
+            ),
+            (
+                client::Error::Lost { pod: pod(), reason: "cut".into() },
+                Code::Unavailable,
+                "lost the stream to pod a-1: cut",
+            ),
+            (
+                client::Error::Deadline {
+                    doing: "Stat",
+                    pod: pod(),
+                    after: Duration::from_secs(1),
+                },
+                Code::Unavailable,
+                "no answer to Stat",
+            ),
+            (
+                client::Error::Agent(wire::Error::new(wire::Code::FileNotFound, "/x: none")),
+                Code::Agent(wire::Code::FileNotFound),
+                "/x: none",
+            ),
+        ] {
+            let error = Error::from(error);
+            assert_eq!(error.code, code, "{error}");
+            assert!(error.message.contains(words), "{error}");
+        }
+    }
+}

@@ -23,3 +23,17 @@ impl Principal {
         sandbox.annotations().get(names::OWNER) == Some(&self.0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_owner_owns_and_nobody_owns_what_has_no_owner() {
+        let mut sandbox = CodeSandbox::new("a", api::CodeSandboxSpec::default());
+        assert!(!Principal::new("me").owns(&sandbox));
+        sandbox.annotations_mut().insert(names::OWNER.into(), "me".into());
+        assert!(Principal::new("me").owns(&sandbox));
+        assert!(!Principal::new("you").owns(&sandbox));
+    }
+}

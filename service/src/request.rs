@@ -57,3 +57,44 @@ impl Create {
 fn variable((name, value): &(String, String)) -> EnvVar {
     EnvVar { name: name.clone(), value: Some(value.clone()), value_from: None }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_absent_takes_the_crds_defaults() {
+        let object = Create::default().object("a", &Principal::new("me"), "codesandbox");
+        assert_eq!(object.spec, CodeSandboxSpec::default());
+        assert_eq!(object.annotations()[names::OWNER], "me");
+    }
+
+    #[test]
+    fn what_is_asked_for_is_in_the_object() {
+        let request = Create {
+            image: Some("img:1".into()),
+            env: vec![("A".into(), "it's $(not) `run`\n".into())],
+            memory: Some("2Gi".into()),
+            gpu_count: 2,
+            egress: Egress::Internet,
+            ttl: Some("5m".into()),
+            ..Create::default()
+        };
+        let spec = request.object("a", &Principal::new("me"), "other").spec;
+        let expected = CodeSandboxSpec {
+            class_name: "other".into(),
+            image: Some("img:1".into()),
+            env: Some(vec![EnvVar {
+                name: "A".into(),
+                value: Some("it's $(not) `run`\n".into()),
+                value_from: None,
+            }]),
+            resources: Resources { memory: Quantity("2Gi".into()), ..Resources::default() },
+            gpu: Some(Gpu { count: 2, resource: "nvidia.com/gpu".into() }),
+            network: Network { egress: Egress::Internet },
+            ttl: "5m".into(),
+            ..CodeSandboxSpec::default()
+        };
+        assert_eq!(spec, expected);
+    }
+}

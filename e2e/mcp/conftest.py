@@ -1,0 +1,56 @@
+"""What the MCP tests share: the endpoint, clients of both protocol eras, a sandbox per test file."""
+
+import contextlib
+import os
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+
+URL = os.environ["CODESANDBOX_URL"]
+TOKEN = os.environ["CODESANDBOX_TOKEN"]
+
+# The handshake of 2025 and the stateless protocol of 2026.
+MODES = ["legacy", "2026-07-28"]
+
+
+@pytest.fixture
+def anyio_backend():
+    return "asyncio"
+
+
+@contextlib.asynccontextmanager
+async def connect(mode="auto", url=URL, token=TOKEN):
+    """A client of the front end."""
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=120)) as http:
+        async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
+            yield client
+
+
+def text(result):
+    """All text of a result."""
+    return "\n".join(block.text for block in result.content if block.type == "text")
+
+
+def facts(result):
+    """What a run's result says in its metadata."""
+    return result.meta["codesandbox.dev/run"]
+
+
+@contextlib.asynccontextmanager
+async def sandbox(client, name, **arguments):
+    """A ready sandbox, new, deleted at the end."""
+    await client.call_tool("sandbox_delete", {"sandbox_id": name})
+    for _ in range(100):
+        created = await client.call_tool("sandbox_create", {"name": name, "wait_seconds": 45, "ttl": "30m", **arguments})
+        # The one before may be on its way out under the same name.
+        if not (created.is_error and "SANDBOX_EXISTS" in text(created)):
+            break
+    assert not created.is_error, text(created)
+    assert created.structured_content["ready"], created.structured_content
+    try:
+        yield created.structured_content["sandbox_id"]
+    finally:
+        await client.call_tool("sandbox_delete", {"sandbox_id": name})

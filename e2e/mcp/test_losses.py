@@ -1,0 +1,83 @@
+"""A run goes on whatever breaks between it and its caller, and its outcome is true."""
+
+import asyncio
+import subprocess
+import time
+
+import pytest
+from conftest import connect, facts, sandbox, text
+
+pytestmark = pytest.mark.anyio
+
+# Prints a line every half second for twenty seconds, and counts that it was started.
+COMMAND = "echo started >>starts; for i in $(seq 40); do echo line $i; sleep 0.5; done; cat starts"
+LINES = "".join(f"line {i}\n" for i in range(1, 41)) + "started"
+
+
+async def wait_on(run_id, id, until):
+    """Asks for the run until it ends, on a new connection when the old one broke."""
+    while time.monotonic() < until:
+        try:
+            async with connect() as client:
+                arguments = {"sandbox_id": id, "command": COMMAND, "run_id": run_id, "wait_seconds": 30}
+                ran = await client.call_tool("run_command", arguments)
+                if not text(ran).startswith(("status=running ", "UNAVAILABLE: ", "SANDBOX_NOT_READY: ")):
+                    return ran
+        except Exception as error:  # the front end is away: what a caller sees, and tries again
+            print("lost:", repr(error)[:200])
+        await asyncio.sleep(0.2)
+    raise AssertionError("the run did not end")
+
+
+def frontend(*verb):
+    subprocess.run(
+        ["kubectl", "-n", "codesandbox", *verb], check=True, stdout=subprocess.DEVNULL, timeout=90
+    )
+
+
+async def test_a_run_outlives_its_exec_stream_and_the_front_end():
+    async with connect() as client, sandbox(client, "mcp-losses") as id:
+        waiting = asyncio.create_task(wait_on("outlives", id, time.monotonic() + 80))
+        await asyncio.sleep(4)
+        # The bridge is the user's own process to kill: the stream is cut in the middle of the run.
+        cut = await client.call_tool("run_command", {"sandbox_id": id, "command": "pkill -9 -f 'agent connec[t]'; true"})
+        assert not cut.is_error, text(cut)
+        await asyncio.sleep(3)
+        assert not waiting.done()
+        frontend("delete", "pod", "-l", "app.kubernetes.io/component=mcp-frontend", "--grace-period=1")
+        ran = await waiting
+        assert facts(ran)["exit_code"] == 0 and facts(ran)["log_complete"], text(ran)
+        assert text(ran).split("--- stdout\n", 1)[1] == LINES
+    frontend("rollout", "status", "deployment/codesandbox-mcp-frontend", "--timeout=60s")
+
+
+async def test_a_run_whose_pod_went_away_has_no_outcome():
+    async with connect() as client, sandbox(client, "mcp-gone") as id:
+        waiting = asyncio.create_task(
+            client.call_tool("run_command", {"sandbox_id": id, "command": "sleep 30", "run_id": "doomed"})
+        )
+        await asyncio.sleep(2)
+        subprocess.run(
+            ["kubectl", "-n", "codesandbox-sandboxes", "delete", "pod", f"{id}-1", "--grace-period=0", "--force"],
+            check=True, capture_output=True, timeout=60,
+        )  # fmt: skip
+        ran = await waiting
+        assert ran.is_error and text(ran).startswith("OUTCOME_UNKNOWN: "), text(ran)
+
+
+async def test_a_cancelled_call_ends_the_run_unless_it_has_a_name():
+    async with connect() as client, sandbox(client, "mcp-cancel") as id:
+        for run_id, alive in [(None, "0"), ("kept", "1")]:
+            arguments = {"sandbox_id": id, "command": "exec sleep 987"}
+            if run_id:
+                arguments["run_id"] = run_id
+            call = asyncio.create_task(client.call_tool("run_command", arguments))
+            await asyncio.sleep(1)
+            call.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await call
+            await asyncio.sleep(3)
+            ran = await client.call_tool(
+                "run_command", {"sandbox_id": id, "command": "pgrep -fc '^sleep 98[7]'; true"}
+            )
+            assert text(ran).endswith(f"--- stdout\n{alive}"), (run_id, text(ran))

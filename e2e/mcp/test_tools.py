@@ -1,0 +1,183 @@
+"""Every tool, with the official Python client, in both protocol eras."""
+
+import base64
+import hashlib
+
+import pytest
+from conftest import MODES, connect, facts, sandbox, text
+from mcp.shared.exceptions import MCPError
+
+pytestmark = pytest.mark.anyio
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_every_tool(mode):
+    name = f"mcp-{mode}"
+    async with connect(mode) as client, sandbox(client, name) as id:
+        tools = {tool.name for tool in (await client.list_tools()).tools}
+        assert tools == {
+            "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_delete",
+            "run_code", "run_command", "file_read", "file_write", "file_list",
+        }  # fmt: skip
+
+        again = await client.call_tool("sandbox_create", {"name": name, "ttl": "30m"})
+        assert again.structured_content["sandbox_id"] == id
+        listed = await client.call_tool("sandbox_list", {})
+        assert id in [each["sandbox_id"] for each in listed.structured_content["sandboxes"]]
+        got = await client.call_tool("sandbox_get", {"sandbox_id": id})
+        assert got.structured_content["ready"] and got.structured_content["network_isolated"]
+
+        await client.call_tool("run_code", {"sandbox_id": id, "code": "x = 20"})
+        ran = await client.call_tool("run_code", {"sandbox_id": id, "code": "print('out', end='')\nx + 22"})
+        assert not ran.is_error and ran.structured_content is None
+        assert text(ran).startswith("exit_code=0 ")
+        assert text(ran).endswith("\n--- result\n42\n--- stdout\nout")
+
+        ran = await client.call_tool("run_command", {"sandbox_id": id, "argv": ["echo", "$HOME; 'quoted'"]})
+        assert text(ran).endswith("\n--- stdout\n$HOME; 'quoted'")
+        ran = await client.call_tool("run_command", {"sandbox_id": id, "command": "cat; pwd", "stdin": "in\n", "cwd": "/tmp"})
+        assert text(ran).endswith("\n--- stdout\nin\n/tmp")
+
+        written = await client.call_tool("file_write", {"sandbox_id": id, "path": "a b/ü.txt", "content": "héllo\n"})
+        assert written.structured_content == {"path": "/workspace/a b/ü.txt", "bytes": 7}
+        read = await client.call_tool("file_read", {"sandbox_id": id, "path": "a b/ü.txt"})
+        assert text(read) == "héllo\n"
+        entries = await client.call_tool("file_list", {"sandbox_id": id, "depth": 2})
+        assert [(e["path"], e["kind"], e["size"]) for e in entries.structured_content["entries"]][1:] == [
+            ("/workspace/a b/ü.txt", "file", 7)
+        ]
+
+        deleted = await client.call_tool("sandbox_delete", {"sandbox_id": id})
+        assert deleted.structured_content == {"sandbox_id": id, "deleted": True}
+        gone = await client.call_tool("run_code", {"sandbox_id": id, "code": "1"})
+        assert gone.is_error and text(gone).startswith(("SANDBOX_NOT_FOUND: ", "SANDBOX_NOT_READY: "))
+
+
+async def test_a_failure_inside_is_a_successful_call():
+    """tests.md C4 and C6."""
+    async with connect() as client, sandbox(client, "mcp-failures") as id:
+        ran = await client.call_tool("run_command", {"sandbox_id": id, "command": "echo out; echo err >&2; exit 3"})
+        assert not ran.is_error
+        assert facts(ran)["exit_code"] == 3
+        assert text(ran).endswith("\n--- stdout\nout\n--- stderr\nerr")
+        ran = await client.call_tool("run_code", {"sandbox_id": id, "code": "def f():\n    return 1 / 0\nf()"})
+        assert not ran.is_error
+        assert "ZeroDivisionError: division by zero" in text(ran)
+        assert "return 1 / 0" in text(ran)
+        assert "driver" not in text(ran), "only the user's frames"
+
+
+async def test_a_figure_is_a_picture():
+    async with connect() as client, sandbox(client, "mcp-figure") as id:
+        code = "import matplotlib.pyplot as plt\nplt.plot([1, 4, 9])\nplt.show()"
+        ran = await client.call_tool("run_code", {"sandbox_id": id, "code": code})
+        pictures = [block for block in ran.content if block.type == "image"]
+        assert [picture.mime_type for picture in pictures] == ["image/png"], text(ran)
+        assert base64.b64decode(pictures[0].data).startswith(b"\x89PNG")
+        # The same bytes as a file come back as a picture, too.
+        await client.call_tool(
+            "file_write", {"sandbox_id": id, "path": "p.png", "content_base64": pictures[0].data}
+        )
+        read = await client.call_tool("file_read", {"sandbox_id": id, "path": "p.png"})
+        assert read.content[0].type == "image" and read.content[0].data == pictures[0].data
+
+
+async def test_a_dead_interpreter_is_said_and_replaced():
+    """tests.md B5."""
+    async with connect() as client, sandbox(client, "mcp-dead") as id:
+        for code, begins in [
+            ("import os; os._exit(3)", "exit_code=3 "),
+            ("exit()", "exit_code=0 "),
+            ("import ctypes; ctypes.string_at(0)", "status=signaled signal=11 "),
+            ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "status=signaled signal=9 "),
+        ]:
+            await client.call_tool("run_code", {"sandbox_id": id, "code": "state = 1"})
+            ran = await client.call_tool("run_code", {"sandbox_id": id, "code": code})
+            assert text(ran).startswith(begins), code
+            assert "its variables are gone" in text(ran), code
+            ran = await client.call_tool("run_code", {"sandbox_id": id, "code": "'state' in globals()"})
+            assert "--- result\nFalse" in text(ran), code
+
+
+async def test_a_timeout_ends_the_run_and_keeps_the_state():
+    async with connect() as client, sandbox(client, "mcp-timeout") as id:
+        ran = await client.call_tool(
+            "run_code", {"sandbox_id": id, "code": "x = 1\nwhile True: pass", "timeout_seconds": 1}
+        )
+        assert text(ran).startswith("status=timed_out ")
+        ran = await client.call_tool("run_code", {"sandbox_id": id, "code": "x"})
+        assert "--- result\n1" in text(ran)
+
+
+async def test_errors_say_what_to_do():
+    """tests.md H3: bad input is an answer, never a fault."""
+    async with connect() as client, sandbox(client, "mcp-errors") as id:
+        for tool, arguments, begins in [
+            ("run_code", {"sandbox_id": "none-such", "code": "1"}, "SANDBOX_NOT_FOUND: "),
+            ("file_read", {"sandbox_id": id, "path": "none"}, "FILE_NOT_FOUND: "),
+            ("file_read", {"sandbox_id": id, "path": "/workspace"}, "FILE_KIND: "),
+            ("file_write", {"sandbox_id": id, "path": "x"}, "INVALID_ARGUMENT: "),
+            ("file_write", {"sandbox_id": id, "path": "x", "content_base64": "?"}, "INVALID_ARGUMENT: "),
+            ("file_write", {"sandbox_id": id, "path": "/etc/x", "content": ""}, ("PERMISSION_DENIED: ", "READ_ONLY: ")),
+            ("run_command", {"sandbox_id": id}, "INVALID_ARGUMENT: "),
+            ("run_command", {"sandbox_id": id, "command": "a", "argv": ["b"]}, "INVALID_ARGUMENT: "),
+            ("run_command", {"sandbox_id": id, "argv": ["no-such-program"]}, "COMMAND_NOT_FOUND: "),
+            ("run_command", {"sandbox_id": id, "command": "true", "run_id": "a/b"}, "INVALID_ARGUMENT: "),
+            ("sandbox_create", {"name": "Not A Name"}, "INVALID_ARGUMENT: "),
+            ("sandbox_create", {"ttl": "9000h"}, "INVALID_ARGUMENT: "),
+            ("sandbox_create", {"name": "mcp-errors", "ttl": "1h"}, "SANDBOX_EXISTS: "),
+        ]:
+            result = await client.call_tool(tool, arguments)
+            assert result.is_error, (tool, arguments, text(result))
+            assert text(result).startswith(begins), (tool, arguments, text(result))
+        with pytest.raises(MCPError) as unknown:
+            await client.call_tool("no_such_tool", {})
+        assert unknown.value.error.code == -32602
+
+
+async def test_the_same_run_id_never_runs_twice():
+    async with connect() as client, sandbox(client, "mcp-once") as id:
+        arguments = {"sandbox_id": id, "command": "echo once >>log; cat log", "run_id": "mine"}
+        first = await client.call_tool("run_command", arguments)
+        second = await client.call_tool("run_command", arguments)
+        assert text(first) == text(second)
+        assert text(second).endswith("\n--- stdout\nonce")
+        other = await client.call_tool("run_command", {**arguments, "command": "true"})
+        assert other.is_error and text(other).startswith("RUN_CONFLICT: ")
+
+
+async def test_a_long_run_is_waited_for_in_steps_with_progress():
+    async with connect() as client, sandbox(client, "mcp-steps") as id:
+        seen = []
+
+        async def progress(count, total, message):
+            seen.append((count, message))
+
+        command = "for i in 1 2 3 4 5 6; do echo line $i; sleep 0.5; done"
+        arguments = {"sandbox_id": id, "command": command, "wait_seconds": 1, "run_id": "long"}
+        first = await client.call_tool("run_command", arguments, progress_callback=progress)
+        assert text(first).startswith("status=running run_id=long ")
+        assert "call again with the same arguments and run_id=long" in text(first)
+        last = await client.call_tool("run_command", {**arguments, "wait_seconds": 30}, progress_callback=progress)
+        assert text(last).startswith("exit_code=0 ")
+        assert text(last).endswith("".join(f"\nline {i}" for i in range(1, 7)))
+        assert any("line" in message for _, message in seen), seen
+
+
+async def test_fifty_times_two_million_lines_are_complete_or_say_so():
+    """tests.md A1 and C2. Complete: every byte passed through the front end, whose digest is the agent's."""
+    wanted = "".join(f"{i}\n" for i in range(1, 2_000_001)).encode()
+    digest = hashlib.sha256(wanted).hexdigest()
+    async with connect() as client, sandbox(client, "mcp-seq") as id:
+        for _ in range(50):
+            ran = await client.call_tool("run_command", {"sandbox_id": id, "command": "seq 1 2000000"})
+            stdout = facts(ran)["stdout"]
+            assert (facts(ran)["exit_code"], facts(ran)["log_complete"]) == (0, True), text(ran)[:200]
+            assert (stdout["bytes"], stdout["sha256"]) == (len(wanted), digest)
+            body = text(ran).split("--- stdout\n", 1)[1]
+            omitted = stdout["omitted"]
+            assert f"[... {omitted} bytes omitted; " in body
+            head, tail = body.split(f"\n[... {omitted} bytes omitted; ")
+            tail = tail.split(" ...]\n", 1)[1]
+            assert wanted.startswith(head.encode()) and wanted.endswith(tail.encode() + b"\n")
+            assert len(head) + omitted + len(tail) + 1 == len(wanted)

@@ -1,0 +1,162 @@
+//! What was measured, printed as it comes, and kept as `bench-output/results.json` and `docs/benchmarks.md`.
+
+use std::{fmt::Write as _, fs, path::Path, time::Instant};
+
+use anyhow::Context;
+use serde_json::{Value, json};
+
+use crate::{bulk::Bulk, calls::Calls, cold, writes::Writes};
+
+const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
+
+pub(crate) struct Report {
+    began: Instant,
+    markdown: String,
+    results: Value,
+}
+
+/// The p-th percentile, by nearest rank.
+fn percentile(values: &[f64], p: f64) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "a rank"
+    )]
+    let rank = ((p / 100.0 * sorted.len() as f64).ceil() as usize).clamp(1, sorted.len());
+    sorted[rank - 1]
+}
+
+fn spread(values: &[f64]) -> Value {
+    json!({
+        "n": values.len(),
+        "p50": percentile(values, 50.0), "p99": percentile(values, 99.0),
+        "min": percentile(values, 0.0), "max": percentile(values, 100.0),
+    })
+}
+
+impl Report {
+    pub(crate) fn new() -> anyhow::Result<Self> {
+        let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
+        let date = String::from_utf8(date.stdout)?.trim().to_owned();
+        let cpus = std::thread::available_parallelism()?;
+        let memory = fs::read_to_string("/proc/meminfo")?;
+        let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
+        let load = fs::read_to_string("/proc/loadavg")?;
+        let machine = format!(
+            "{cpus} cores, {} GiB, load {} at the start; client, front end, control plane and sandboxes all on it; etcd without fsync",
+            (kib + (1 << 19)) >> 20,
+            load.split(' ').next().unwrap_or_default(),
+        );
+        let markdown = format!(
+            "# Benchmarks\n\nWritten by `make bench`. Date: {date}. Machine: {machine}.\n\
+             Times are milliseconds unless they say otherwise; percentiles by nearest rank.\n"
+        );
+        println!("{markdown}");
+        let results = json!({"date": date, "command": "make bench", "machine": machine});
+        Ok(Self { began: Instant::now(), markdown, results })
+    }
+
+    pub(crate) fn say(&self, what: &str) {
+        eprintln!("[{:>4} s] {what}", self.began.elapsed().as_secs());
+    }
+
+    fn section(&mut self, text: &str) {
+        println!("{text}");
+        self.markdown.push('\n');
+        self.markdown.push_str(text);
+    }
+
+    pub(crate) fn cold(&mut self, spans: &cold::Spans) {
+        let mut text = format!(
+            "## Cold create → first output\n\nOne sandbox at a time, image present, runc, through `client`; n = {}. Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
+            spans.len()
+        );
+        let mut steps = Vec::new();
+        for (index, step) in cold::STEPS.iter().enumerate() {
+            let at: Vec<f64> = spans.iter().map(|span| span[index]).collect();
+            let since: Vec<f64> = spans
+                .iter()
+                .map(|span| span[index] - if index > 0 { span[index - 1] } else { 0.0 })
+                .collect();
+            let _ = writeln!(
+                text,
+                "| {step} | {:.0} | {:.0} | {:.0} |",
+                percentile(&at, 50.0),
+                percentile(&at, 99.0),
+                percentile(&since, 50.0)
+            );
+            steps.push(json!({"step": step, "ms": spread(&at)}));
+        }
+        self.results["cold"] = steps.into();
+        self.section(&text);
+    }
+
+    pub(crate) fn calls(&mut self, calls: Calls) {
+        let mut text = String::from(
+            "## Calls on a live sandbox, through MCP\n\nOne at a time over one HTTP connection, protocol 2026-07-28, JSON answers.\n\n| call | n | p50 | p99 | max |\n|---|---:|---:|---:|---:|\n",
+        );
+        for (what, times) in calls {
+            let _ = writeln!(
+                text,
+                "| {what} | {} | {:.2} | {:.2} | {:.2} |",
+                times.len(),
+                percentile(&times, 50.0),
+                percentile(&times, 99.0),
+                percentile(&times, 100.0)
+            );
+            self.results["calls"][what] = spread(&times);
+        }
+        self.section(&text);
+    }
+
+    pub(crate) fn bulk(&mut self, bulk: &Bulk) {
+        let text = format!(
+            "## 100 MiB\n\nThrough the kube API on the bulk stream, sha256 checked both ways; n = {}.\n\n| direction | p50 MiB/s | min MiB/s |\n|---|---:|---:|\n| up | {:.0} | {:.0} |\n| down | {:.0} | {:.0} |\n",
+            bulk.up.len(),
+            percentile(&bulk.up, 50.0),
+            percentile(&bulk.up, 0.0),
+            percentile(&bulk.down, 50.0),
+            percentile(&bulk.down, 0.0),
+        );
+        self.results["bulk_mib_per_s"] =
+            json!({"up": spread(&bulk.up), "down": spread(&bulk.down)});
+        self.section(&text);
+    }
+
+    pub(crate) fn writes(&mut self, writes: &Writes) {
+        #[expect(clippy::cast_precision_loss, reason = "small counts")]
+        let each = |count: usize| count as f64 / writes.lives as f64;
+        let all: usize = writes.by.values().sum();
+        let ours: usize = writes.ours.values().sum();
+        let mut text = format!(
+            "## Writes of a sandbox's life\n\nMade, one run, deleted, through MCP; {} lives; from the audit log (Leases excluded) and etcd's own count (Leases and Events included).\n\n| who | writes a life |\n|---|---:|\n| our own | {:.1} |\n| all components | {:.1} |\n",
+            writes.lives,
+            each(ours),
+            each(all)
+        );
+        if let Some(puts) = writes.etcd_puts {
+            #[expect(clippy::cast_precision_loss, reason = "small counts")]
+            let _ = writeln!(text, "| etcd puts | {:.1} |", puts / writes.lives as f64);
+        }
+        text.push_str("\n| our writes | a life |\n|---|---:|\n");
+        for (what, count) in &writes.ours {
+            let _ = writeln!(text, "| {what} | {:.1} |", each(*count));
+        }
+        self.results["writes"] = json!({
+            "lives": writes.lives, "ours": writes.ours, "by": writes.by, "etcd_puts": writes.etcd_puts,
+        });
+        self.section(&text);
+    }
+
+    pub(crate) fn save(self) -> anyhow::Result<()> {
+        let top = Path::new(TOP);
+        fs::create_dir_all(top.join("bench-output"))?;
+        let json = serde_json::to_string_pretty(&self.results)?;
+        fs::write(top.join("bench-output/results.json"), json + "\n")?;
+        fs::write(top.join("docs/benchmarks.md"), self.markdown)?;
+        Ok(())
+    }
+}

@@ -1,0 +1,76 @@
+//! The writes of a sandbox's life, from create to nothing left, as the API server's audit log and etcd count them.
+
+use std::{collections::BTreeMap, env, fs};
+
+use anyhow::Context;
+use e2e::Cluster;
+use serde_json::{Value, json};
+
+use crate::mcp::Mcp;
+
+/// Counts over all lives.
+pub(crate) struct Writes {
+    pub(crate) lives: usize,
+    /// By who wrote: persisted writes as the audit log has them. Empty without one.
+    pub(crate) by: BTreeMap<String, usize>,
+    /// What our own accounts wrote, as `verb resource`.
+    pub(crate) ours: BTreeMap<String, usize>,
+    /// Puts of etcd in the meantime, Leases and Events included.
+    pub(crate) etcd_puts: Option<f64>,
+}
+
+pub(crate) async fn measure(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
+    let cluster = Cluster::connect().await?;
+    let log = env::var("AUDIT_LOG").ok();
+    let audit =
+        || log.as_ref().map(|path| fs::read_to_string(path).context("the audit log")).transpose();
+    let skip = audit()?.map_or(0, |text| text.lines().count());
+    let puts = etcd_puts().await;
+    for index in 0..lives {
+        let id = mcp.create(&format!("bench-life-{index}")).await?;
+        mcp.call("run_code", json!({"sandbox_id": id, "code": "1+1"})).await?;
+        let sandbox = cluster.sandboxes.get(&id).await?;
+        mcp.delete(&id).await?;
+        cluster.gone(&sandbox).await?;
+    }
+    let after = etcd_puts().await;
+    let mut writes = Writes {
+        lives,
+        by: BTreeMap::new(),
+        ours: BTreeMap::new(),
+        etcd_puts: puts.zip(after).map(|(before, after)| after - before),
+    };
+    for line in audit()?.unwrap_or_default().lines().skip(skip) {
+        if let Some((user, what)) = written(&serde_json::from_str(line)?) {
+            if user.contains("codesandbox") {
+                *writes.ours.entry(what).or_default() += 1;
+            }
+            *writes.by.entry(user).or_default() += 1;
+        }
+    }
+    Ok(writes)
+}
+
+/// Who wrote what, where the line is of a write that was kept: reviews are questions, exec is a connection.
+fn written(line: &Value) -> Option<(String, String)> {
+    let verb = line["verb"].as_str()?;
+    let object = &line["objectRef"];
+    let resource = object["resource"].as_str()?;
+    let sub = object["subresource"].as_str();
+    let kept = matches!(verb, "create" | "update" | "patch" | "delete")
+        && !resource.ends_with("reviews")
+        && !matches!(sub, Some("exec" | "token"))
+        && line["responseStatus"]["code"].as_u64()? < 300;
+    let what =
+        sub.map_or_else(|| format!("{verb} {resource}"), |sub| format!("{verb} {resource}/{sub}"));
+    kept.then(|| (line["user"]["username"].as_str().unwrap_or_default().into(), what))
+}
+
+async fn etcd_puts() -> Option<f64> {
+    let url = env::var("ETCD_METRICS").ok()?;
+    let output =
+        tokio::process::Command::new("curl").args(["-sf", "-m", "5", &url]).output().await.ok()?;
+    let text = String::from_utf8(output.stdout).ok()?;
+    let line = text.lines().find(|line| line.starts_with("etcd_mvcc_put_total "))?;
+    line.rsplit(' ').next()?.parse().ok()
+}

@@ -1,0 +1,127 @@
+//! What RBAC cannot say: labels cannot be forged, and exec is the agent's bridge and nothing else.
+
+use api::{CodeSandboxSpec, names};
+use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, kubectl_with};
+use serde_json::{Value, json};
+
+const EDITOR: &str = "--as=e2e-editor";
+const RESERVED: &str = "only the operator of the installation may set";
+
+/// A user with the `edit` role of the sandboxes' namespace, as a tenant's developer may have.
+async fn editor() -> anyhow::Result<()> {
+    let binding = json!({
+        "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+        "metadata": {"name": "e2e-editor", "namespace": NAMESPACE},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "e2e-editor"}],
+    });
+    kubectl_with(&["apply", "-f", "-"], &binding.to_string()).await.map(drop)
+}
+
+fn pod(labels: &Value) -> String {
+    json!({
+        "apiVersion": "v1", "kind": "Pod",
+        "metadata": {"name": "e2e-forged", "namespace": NAMESPACE, "labels": labels},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "sandbox", "image": "registry.invalid/nothing:1", "imagePullPolicy": "Never",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+        },
+    })
+    .to_string()
+}
+
+#[tokio::test]
+async fn labels_cannot_be_forged() -> anyhow::Result<()> {
+    editor().await?;
+    let create = ["create", EDITOR, "--dry-run=server", "-f", "-"];
+    kubectl_with(&create, &pod(&json!({"app": "mine"}))).await?;
+    for labels in [
+        json!({names::SANDBOX: "x"}),
+        json!({names::SANDBOX_UID: "x"}),
+        json!({names::POOL: "x", names::INSTANCE: "codesandbox"}),
+        json!({names::MANAGED_BY: names::MANAGER, names::INSTANCE: "codesandbox"}),
+    ] {
+        let error = kubectl_with(&create, &pod(&labels)).await.expect_err(&labels.to_string());
+        assert!(error.to_string().contains(RESERVED), "{labels}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn labels_of_a_sandbox_cannot_be_changed_or_taken_off() -> anyhow::Result<()> {
+    editor().await?;
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("labelled", CodeSandboxSpec::default()).await?;
+    let pod = sandbox.pod();
+    let label = async |label: &str| {
+        kubectl(&["label", EDITOR, "--overwrite", "-n", NAMESPACE, "pod", &pod, label]).await
+    };
+    label("colour=green").await?;
+    for change in [
+        format!("{}-", names::SANDBOX),
+        format!("{}=other", names::SANDBOX_UID),
+        format!("{}-", names::MANAGED_BY),
+    ] {
+        let error = label(&change).await.expect_err(&change);
+        assert!(error.to_string().contains(RESERVED), "{change}: {error}");
+    }
+    sandbox.delete().await
+}
+
+/// The front end's own account, as if somebody had taken it over.
+#[tokio::test]
+async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("bridged", CodeSandboxSpec::default()).await?;
+    let pod = sandbox.pod();
+    let account =
+        format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
+    let exec = async |command: &[&str]| {
+        let args =
+            [&["exec", &account, "-n", NAMESPACE, &pod, "-c", names::CONTAINER, "--"], command];
+        kubectl(&args.concat()).await
+    };
+    // Standard input is closed, so the bridge ends at once, and well.
+    exec(&[names::AGENT, "connect"]).await?;
+    for command in [
+        &["sh", "-c", "id"][..],
+        &[names::AGENT, "serve"],
+        &[names::AGENT, "connect", "more"],
+        &[names::AGENT],
+    ] {
+        let error = exec(command).await.expect_err(&command.join(" "));
+        assert!(
+            error.to_string().contains("nothing in a sandbox but the agent's connect"),
+            "{error}"
+        );
+    }
+    for (verb, resource) in
+        [("create", "pods/attach"), ("create", "pods/portforward"), ("get", "secrets")]
+    {
+        let answer = kubectl(&["auth", "can-i", verb, resource, &account, "-n", NAMESPACE]).await;
+        assert!(answer.is_err(), "{verb} {resource}: {answer:?}");
+    }
+    sandbox.delete().await
+}
+
+/// An ephemeral container would run inside the sandbox's isolation.
+#[tokio::test]
+async fn a_sandbox_takes_no_ephemeral_containers() -> anyhow::Result<()> {
+    editor().await?;
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("sealed", CodeSandboxSpec::default()).await?;
+    let pod = sandbox.pod();
+    let debug = [
+        "debug",
+        "-n",
+        NAMESPACE,
+        &pod,
+        "--image=registry.invalid/nothing:1",
+        "--profile=restricted",
+    ];
+    let error = kubectl(&debug).await.unwrap_err().to_string();
+    assert!(error.contains("no ephemeral containers"), "{error}");
+    sandbox.delete().await
+}

@@ -1,0 +1,170 @@
+//! A sandbox from its manifest to nothing.
+
+use api::{CodeSandboxSpec, condition, names, reason};
+use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason};
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use kube::{
+    Api, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams, PostParams},
+};
+use serde_json::json;
+
+const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello.yaml");
+
+fn spec() -> CodeSandboxSpec {
+    CodeSandboxSpec::default()
+}
+
+#[tokio::test]
+async fn the_hello_example_becomes_ready_and_its_deletion_leaves_nothing() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    cluster.delete("hello").await?;
+    kubectl(&["apply", "-n", NAMESPACE, "-f", HELLO]).await?;
+    let sandbox = cluster.wait("hello", "Ready", |s| is(s, condition::READY)).await?;
+    assert_eq!(reason(&sandbox, condition::NETWORK_ISOLATED), reason::DENY_POLICY);
+
+    let table = kubectl(&["get", "csb", "hello", "-n", NAMESPACE]).await?;
+    let header: Vec<&str> = table.lines().next().unwrap().split_whitespace().collect();
+    assert_eq!(header, ["NAME", "READY", "REASON", "NODE", "EXPIRES", "AGE"]);
+    let described = kubectl(&["describe", "csb", "hello", "-n", NAMESPACE]).await?;
+    assert!(described.contains("Events:") && described.contains("Ready"), "{described}");
+
+    kubectl(&["delete", "csb", "hello", "-n", NAMESPACE]).await?;
+    cluster.gone(&sandbox).await?;
+    assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let spec = CodeSandboxSpec { ttl: "4s".into(), ..spec() };
+    let sandbox = cluster.create("short", spec).await?;
+    cluster.gone(&sandbox).await?;
+    assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
+    let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    assert!(policies.get_opt(names::DENY_POLICY).await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("killed", spec()).await?;
+    let first = sandbox.object.status.clone().unwrap();
+    cluster.pods.delete(&sandbox.pod(), &DeleteParams::default().grace_period(0)).await?;
+    let second = cluster
+        .wait("killed", "Ready again", |s| {
+            is(s, condition::READY) && s.status.as_ref().unwrap().pod_uid != first.pod_uid
+        })
+        .await?
+        .status
+        .unwrap();
+    assert_eq!((first.attempt, second.attempt), (Some(1), Some(2)));
+    assert_eq!(second.pod_name.as_deref(), Some("killed-2"));
+    let last = second.last_termination.unwrap();
+    assert_eq!(last.reason, api::TerminationReason::Killed, "{}", last.message);
+    cluster.delete("killed").await
+}
+
+#[tokio::test]
+async fn a_pod_of_somebody_else_is_never_touched() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    cluster.delete("taken").await?;
+    let squatter: Pod = serde_json::from_value(json!({
+        "metadata": {"name": "taken-1"},
+        "spec": {
+            "automountServiceAccountToken": false,
+            "securityContext": {"runAsNonRoot": true, "runAsUser": 1, "seccompProfile": {"type": "RuntimeDefault"}},
+            "containers": [{"name": "main", "image": "registry.invalid/nothing:1", "imagePullPolicy": "Never",
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}}}],
+        },
+    }))?;
+    let squatter = cluster.pods.create(&PostParams::default(), &squatter).await?;
+    let sandbox = cluster.create("taken", spec()).await?;
+    let refused = cluster
+        .wait("taken", "NameTaken", |s| reason(s, condition::READY) == reason::NAME_TAKEN)
+        .await?;
+    let message = &refused.status.as_ref().unwrap().condition(condition::READY).unwrap().message;
+    assert!(message.contains("taken-1"), "{message}");
+    cluster.delete("taken").await?;
+    assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
+    assert_eq!(cluster.pods.get("taken-1").await?.uid(), squatter.uid());
+    cluster.pods.delete("taken-1", &DeleteParams::default().grace_period(0)).await?;
+    Ok(())
+}
+
+#[tokio::test]
+async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let before = cluster.ready("fixed", spec()).await?.object.status.unwrap().expires_at;
+    let patch = |spec| {
+        let sandboxes = cluster.sandboxes.clone();
+        async move {
+            let patch = json!({ "spec": spec });
+            sandboxes.patch("fixed", &PatchParams::default(), &Patch::Merge(patch)).await
+        }
+    };
+    for change in [
+        json!({"image": "other:1"}),
+        json!({"gpu": {"count": 1}}),
+        json!({"resources": {"cpu": "2"}}),
+        json!({"network": {"egress": "Internet"}}),
+        json!({"env": [{"name": "A", "value": "b"}]}),
+        json!({"ttlAfterFinished": "1s"}),
+    ] {
+        let error = patch(change.clone()).await.unwrap_err().to_string();
+        assert!(error.contains("only spec.ttl can be changed"), "{change}: {error}");
+    }
+    patch(json!({"ttl": "2h"})).await?;
+    cluster
+        .wait("fixed", "given more time", |s| s.status.as_ref().unwrap().expires_at > before)
+        .await?;
+    cluster.delete("fixed").await
+}
+
+#[tokio::test]
+async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
+    let long = "a".repeat(51);
+    for (name, spec, message) in [
+        (&*long, json!({}), "metadata.name must be a DNS label"),
+        ("a.b", json!({}), "metadata.name must be a DNS label"),
+        ("bad", json!({"ttl": "0s"}), "must be between 1s and 168h"),
+        ("bad", json!({"ttl": "8 hours"}), "spec.ttl"),
+        ("bad", json!({"ttl": "169h"}), "must be between 1s and 168h"),
+        ("bad", json!({"workingDir": "tmp"}), "must be an absolute path"),
+        ("bad", json!({"env": [{"name": "CODESANDBOX_X", "value": "1"}]}), "reserved"),
+        ("bad", json!({"env": [{"name": "X"}]}), "needs either value or valueFrom"),
+        (
+            "bad",
+            json!({"env": [{"name": "X", "valueFrom": {"secretKeyRef": {"name": "db", "key": "k"}}}]}),
+            "only Secrets whose name begins with sandbox-",
+        ),
+        ("bad", json!({"resources": {"cpu": "0"}}), "must be more than 0"),
+        ("bad", json!({"resources": {"memory": "much"}}), "spec.resources.memory"),
+        ("bad", json!({"gpu": {"count": 0}}), "spec.gpu.count"),
+        ("bad", json!({"gpu": {"count": 1, "resource": "gpu"}}), "extended resource"),
+        ("bad", json!({"network": {"egress": "All"}}), "Deny"),
+        ("bad", json!({"imge": "x"}), "unknown field \"spec.imge\""),
+    ] {
+        let manifest = json!({
+            "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+        });
+        let error = kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &manifest.to_string())
+            .await
+            .expect_err(&spec.to_string())
+            .to_string();
+        assert!(error.contains(message), "{spec}: {error}");
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn explain_reads_well() -> anyhow::Result<()> {
+    let text = kubectl(&["explain", "csb.spec"]).await?;
+    for expected in ["The one field that can be changed", "What the sandbox may reach"] {
+        assert!(text.contains(expected), "{text}");
+    }
+    Ok(())
+}

@@ -1,0 +1,69 @@
+//! What must not change when our own parts restart. A file of its own: cargo runs it by itself.
+
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{CodeSandboxSpec, condition};
+use e2e::{Cluster, RELEASE_NAMESPACE, is, kubectl};
+use kube::ResourceExt;
+
+const OPERATOR: &str = "deployment/codesandbox-operator";
+
+/// The operator's own count of its writes, over all kinds and verbs.
+async fn writes() -> anyhow::Result<u64> {
+    let selector = "app.kubernetes.io/component=operator";
+    let pod =
+        kubectl(&["get", "pods", "-n", RELEASE_NAMESPACE, "-l", selector, "-o", "name"]).await?;
+    let pod = pod.trim().strip_prefix("pod/").context("one operator")?;
+    let path = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/pods/{pod}:8080/proxy/metrics");
+    let metrics = kubectl(&["get", "--raw", &path]).await?;
+    metrics
+        .lines()
+        .filter(|line| line.starts_with("codesandbox_operator_api_requests_total{"))
+        .filter(|line| !line.contains("\"Get\"") && !line.contains("\"List\""))
+        .map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<u64>()?))
+        .sum()
+}
+
+/// The no-spin test, and tests.md H8: the list is the same and nothing is written again.
+#[tokio::test]
+async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("settled", CodeSandboxSpec::default()).await?;
+    let before = cluster.sandboxes.get("settled").await?;
+    let pod = cluster.pods.get(&sandbox.pod()).await?;
+    let written = writes().await?;
+    assert!(written > 0, "the count has to count");
+    // Longer than any requeue but the ttl's, so that a spin would show.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    assert_eq!(writes().await?, written);
+
+    kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, OPERATOR]).await?;
+    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
+    // A sandbox made now is proof that the new one has started and been through its list.
+    let next = cluster.ready("settled-next", CodeSandboxSpec::default()).await?;
+    let after = cluster.sandboxes.get("settled").await?;
+    assert_eq!(after.resource_version(), before.resource_version());
+    assert_eq!(cluster.pods.get(&sandbox.pod()).await?.uid(), pod.uid());
+    next.delete().await?;
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let spec = CodeSandboxSpec { ttl: "6s".into(), ..CodeSandboxSpec::default() };
+    let sandbox = cluster.create("away", spec).await?;
+    cluster.wait("away", "Ready", |s| is(s, condition::READY)).await?;
+    let scale = async |replicas: &str| {
+        kubectl(&["scale", "-n", RELEASE_NAMESPACE, OPERATOR, replicas]).await
+    };
+    scale("--replicas=0").await?;
+    tokio::time::sleep(Duration::from_secs(7)).await;
+    assert!(cluster.sandboxes.get_opt("away").await?.is_some(), "nobody was there to delete it");
+    scale("--replicas=1").await?;
+    cluster.gone(&sandbox).await?;
+    assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
+    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
+    Ok(())
+}

@@ -1,0 +1,113 @@
+//! What it is like inside a sandbox.
+
+use api::CodeSandboxSpec;
+use e2e::{Cluster, run};
+use wire::v1::{Code, Command, RunSpec, outcome::How, run_spec::What};
+
+/// tests.md F8, and the rest of the pod's hardening, as user code sees it.
+#[tokio::test]
+async fn a_sandbox_is_hardened() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("hardened", CodeSandboxSpec::default()).await?;
+    let facts = sandbox
+        .shell(
+            "ls /var/run/secrets 2>&1 | tail -n1; id -u; grep -E '^(NoNewPrivs|Seccomp|CapEff):' /proc/self/status; \
+             touch /x 2>&1; env | grep -c _SERVICE_HOST; pwd; touch /workspace/x /tmp/x ~/x && echo writable; \
+             cat /proc/1/mem 2>&1 | head -c 80",
+        )
+        .await?;
+    assert_eq!(
+        facts.text(),
+        "ls: cannot access '/var/run/secrets': No such file or directory\n\
+         65532\n\
+         CapEff:\t0000000000000000\n\
+         NoNewPrivs:\t1\n\
+         Seccomp:\t2\n\
+         touch: cannot touch '/x': Read-only file system\n\
+         0\n\
+         /workspace\n\
+         writable\n\
+         cat: /proc/1/mem: Permission denied\n"
+    );
+    sandbox.delete().await
+}
+
+/// tests.md A5, A12 and C1, through the kube API.
+#[tokio::test]
+async fn commands_end_as_they_should() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("commands", CodeSandboxSpec::default()).await?;
+    for (line, how, stdout) in [
+        ("sleep 1000 &", How::Exited(0), &b""[..]),
+        ("(sleep 60 &); exit 42", How::Exited(42), b""),
+        ("read x; echo \"<$x>\"", How::Exited(0), b"<>\n"),
+        ("printf 'a\\0b\\377\\r\\n'", How::Exited(0), b"a\0b\xff\r\n"),
+        ("kill -9 $$", How::Signaled(9), b""),
+    ] {
+        let ran = sandbox.shell(line).await?;
+        assert_eq!((ran.outcome.how, &ran.stdout[..]), (Some(how), stdout), "{line}");
+    }
+    sandbox.delete().await
+}
+
+/// tests.md F4.
+#[tokio::test]
+async fn a_thousand_orphans_leave_no_zombies() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("orphans", CodeSandboxSpec::default()).await?;
+    sandbox.shell("for i in $(seq 1000); do (true &) ; done").await?;
+    let zombies = sandbox
+        .shell("sleep 1; grep -l '^State:.Z' /proc/[0-9]*/status 2>/dev/null | wc -l")
+        .await?;
+    assert_eq!(zombies.text(), "0\n");
+    sandbox.delete().await
+}
+
+/// tests.md B1: the context of the real image, with the real libraries.
+#[tokio::test]
+async fn python_keeps_its_state_and_draws() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("python", CodeSandboxSpec::default()).await?;
+    let session = sandbox.session();
+    let code = |source: &'static str| {
+        let code =
+            Code { language: "python".into(), context: String::new(), source: source.into() };
+        run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms: 0 })
+    };
+    code("import numpy, pandas, matplotlib\n\nclass A:\n\n    x = 1\n\n    y = 2\n").await?;
+    let ran = code("print(A.x + A.y, end='')").await?;
+    assert_eq!((ran.text().as_str(), ran.outcome.how), ("3", Some(How::Exited(0))));
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn files_come_back_as_they_were_written() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("files", CodeSandboxSpec::default()).await?;
+    let session = sandbox.session();
+    // tests.md C7 and D1: nothing, around the old 17 KiB and 1 MiB traps, and past the bulk lane's bound.
+    for size in [0, 17 << 10, (1 << 20) - 1, 1 << 20, 28 << 20] {
+        let data: Vec<u8> =
+            (0..size).map(|i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
+        session.write("deep/er/file", data.clone().into(), 0, true).await?;
+        let back = session.read("deep/er/file", 0, data.len().max(1)).await?;
+        assert!(back.data == data, "{size} bytes did not come back");
+    }
+    let part = session.read("deep/er/file", 5, 3).await?;
+    assert_eq!(part.data.len(), 3);
+    sandbox.delete().await
+}
+
+/// tests.md A4: a megabyte on each stream, interleaved.
+#[tokio::test]
+async fn both_streams_full_do_not_deadlock() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("streams", CodeSandboxSpec::default()).await?;
+    let script = "import sys\nfor _ in range(1024):\n    sys.stdout.write('o' * 1024)\n    sys.stderr.write('e' * 1024)";
+    let argv = ["python3", "-c", script].map(String::from).into();
+    let command = Command { argv, ..Command::default() };
+    let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+    let ran = run(&sandbox.session(), spec).await?;
+    assert_eq!((ran.stdout.len(), ran.stderr.len()), (1 << 20, 1 << 20));
+    sandbox.delete().await
+}
