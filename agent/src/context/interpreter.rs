@@ -1,0 +1,248 @@
+//! A live interpreter: cells go in one at a time, and each is followed to its end.
+
+use std::collections::BTreeMap;
+use std::env;
+use std::time::Duration;
+
+use tokio::io::AsyncWriteExt;
+use tokio::net::unix::pipe;
+use tokio::time::{Instant, sleep_until};
+use wire::limits::{DRAIN_GRACE, KILL_GRACE};
+use wire::{Code, Error};
+
+use super::protocol::{self, BOOTSTRAP, Events, Said};
+use crate::control::{Exit, Order, Report, Spec, Status};
+use crate::output::Output;
+use crate::process::{self, Control, Private};
+use crate::reaper::Reaper;
+use crate::run::{Cause, End, Run, command};
+use crate::settings::Settings;
+
+/// How long an interpreter may take to come up.
+const STARTUP: Duration = Duration::from_secs(30);
+/// How much is told of what one that did not come up has written.
+const MAX_LAST_WORDS: usize = 1000;
+
+/// An interpreter and all ends of it.
+#[derive(Debug)]
+pub(super) struct Interpreter {
+    control: Control,
+    output: Output,
+    requests: pipe::Sender,
+    events: Events,
+    /// How many cells it has been given.
+    cells: u64,
+}
+
+/// What is known about the cell that runs.
+#[derive(Default)]
+struct Cell {
+    cause: Option<Cause>,
+    /// Whether an interrupt may still be on its way.
+    interrupting: bool,
+    succeeded: Option<bool>,
+    /// Whether it, and all it has started, was ordered to be killed.
+    killed: bool,
+    /// The interpreter's end, if it came to that.
+    death: Option<Death>,
+}
+
+struct Death {
+    /// `None`: its supervisor was killed, and nobody has seen how it ended.
+    exit: Option<Exit>,
+    /// How long its children are still listened to.
+    patience: Instant,
+}
+
+impl Interpreter {
+    /// Starts an interpreter and sends it its driver.
+    pub(super) async fn start(reaper: &Reaper, settings: &Settings) -> Result<Self, Error> {
+        let mut environment = BTreeMap::new();
+        if env::var_os("MPLBACKEND").is_none() {
+            environment.insert("MPLBACKEND".to_owned(), "Agg".to_owned());
+        }
+        let spec = Spec {
+            argv: ["python3", "-c", BOOTSTRAP].map(str::to_owned).to_vec(),
+            env: environment,
+            cwd: settings.workspace.clone(),
+            stdin: 0,
+            private: true,
+        };
+        let (control, output, private) = process::start_private(reaper, &spec).await.map_err(|error| {
+            if error.code != Code::CommandNotFound {
+                return error;
+            }
+            let message = format!(
+                "python cannot run in this image ({}); use an image with Python 3.7 or newer, or run commands instead",
+                error.message
+            );
+            Error::new(Code::LanguageUnavailable, message)
+        })?;
+        let Private { mut requests, events } = private;
+        // An interpreter that dies of it is seen below.
+        let _ = requests.write_all(&protocol::driver()).await;
+        let mut own = Self { control, output, requests, events: Events::new(events), cells: 0 };
+        own.ready().await?;
+        Ok(own)
+    }
+
+    /// Waits until the driver runs. What Python writes until then belongs to no run.
+    async fn ready(&mut self) -> Result<(), Error> {
+        let deadline = Instant::now() + STARTUP;
+        let mut said = Vec::new();
+        loop {
+            tokio::select! {
+                event = self.events.next() => match event {
+                    Ok(Some(Said::Ready)) => break,
+                    Ok(Some(_)) => {}
+                    Ok(None) | Err(_) => {
+                        self.output.drain(|_, data| keep_end(&mut said, &data));
+                        return Err(broken(&said));
+                    }
+                },
+                stream = self.output.ready() => if let Some(data) = self.output.take(stream) {
+                    keep_end(&mut said, &data);
+                },
+                () = sleep_until(deadline) => return Err(broken(&said)),
+            }
+        }
+        self.output.totals();
+        Ok(())
+    }
+
+    /// Runs a cell to its outcome. Gives the interpreter back if it is still alive.
+    pub(super) async fn execute(
+        mut self,
+        run: &Run,
+        source: &[u8],
+        limit: Duration,
+    ) -> Option<Self> {
+        run.started(self.cells == 0);
+        self.cells += 1;
+        let cell = self.follow(run, source, limit).await;
+        self.output.drain(|stream, data| run.output(stream, data));
+        let context_lost = cell.death.is_some();
+        let exit = match (cell.death, cell.succeeded) {
+            (Some(death), _) => death.exit.map(|exit| exit.status),
+            (None, succeeded) => Some(Status::Exited(i32::from(succeeded != Some(true)))),
+        };
+        // What an interpreter has used since it began is not what the cell has used.
+        let exit = exit.map(|status| Exit { status, cpu_ms: 0, max_rss_bytes: 0 });
+        run.finish(End { cause: cell.cause, exit, totals: self.output.totals(), context_lost });
+        if context_lost {
+            tokio::spawn(command::outlive(self.control, self.output));
+            return None;
+        }
+        Some(self)
+    }
+
+    /// Waits for the interpreter's end between cells. What is written then belongs to no run.
+    pub(super) async fn idle(&mut self) {
+        loop {
+            tokio::select! {
+                report = self.control.report() => if matches!(report, None | Some(Report::Exited(_))) {
+                    return;
+                },
+                stream = self.output.ready() => {
+                    self.output.take(stream);
+                    self.output.totals();
+                    tokio::task::yield_now().await;
+                }
+            }
+        }
+    }
+
+    /// What is left of an interpreter that has ended by itself.
+    pub(super) fn remains(self) -> (Control, Output) {
+        (self.control, self.output)
+    }
+
+    async fn follow(&mut self, run: &Run, source: &[u8], limit: Duration) -> Cell {
+        let Self { control, output, requests, events, cells } = self;
+        let request = protocol::request(*cells, source);
+        let write = requests.write_all(&request);
+        tokio::pin!(write);
+        let mut written = false;
+        let mut heard_all = false;
+        let mut cell = Cell::default();
+        // When the run's time is up; after an interrupt, when patience with the cell is.
+        let mut deadline = Instant::now() + limit;
+        loop {
+            match &cell.death {
+                None if cell.succeeded.is_some() && !cell.interrupting => break,
+                Some(_) if heard_all && output.ended() => break,
+                _ => {}
+            }
+            let due = cell.death.as_ref().map_or(deadline, |death| death.patience);
+            tokio::select! {
+                // An error means that the interpreter is dying, which is reported.
+                _ = &mut write, if !written => written = true,
+                stream = output.ready() => command::take(run, output, stream).await,
+                said = events.next(), if !heard_all => match said {
+                    Ok(Some(Said::Event(event))) => {
+                        // What was printed before comes before.
+                        output.drain(|stream, data| run.output(stream, data));
+                        run.append(event);
+                    }
+                    Ok(Some(Said::Done { number, succeeded })) if number == *cells => cell.succeeded = Some(succeeded),
+                    Ok(Some(Said::Done { .. } | Said::Ready)) => {}
+                    Ok(None) => heard_all = true,
+                    Err(_) => {
+                        // The user's code has written into the pipe: no later word could be told from it.
+                        heard_all = true;
+                        cell.killed = true;
+                        control.order(Order::Kill);
+                    }
+                },
+                report = control.report(), if cell.death.is_none() => match report {
+                    Some(Report::Interrupted) => cell.interrupting = false,
+                    Some(Report::Exited(exit)) => cell.death = Some(death(Some(exit))),
+                    Some(_) => {}
+                    None => cell.death = Some(death(None)),
+                },
+                () = run.until_cancelled(), if cell.cause.is_none() && cell.death.is_none() => {
+                    deadline = interrupt(control, &mut cell, Cause::Cancelled);
+                }
+                () = sleep_until(due) => match (&cell.death, cell.cause) {
+                    (Some(_), _) => break,
+                    (None, None) => deadline = interrupt(control, &mut cell, Cause::TimedOut),
+                    (None, Some(_)) => {
+                        cell.killed = true;
+                        control.order(Order::Kill);
+                        deadline = Instant::now() + KILL_GRACE * 2;
+                    }
+                },
+            }
+        }
+        if cell.killed {
+            command::gone(run, control, output).await;
+        }
+        cell
+    }
+}
+
+fn keep_end(said: &mut Vec<u8>, data: &[u8]) {
+    said.extend_from_slice(data);
+    said.drain(..said.len().saturating_sub(MAX_LAST_WORDS));
+}
+
+/// The refusal of a Python that does not come up, with the end of what it has said.
+fn broken(said: &[u8]) -> Error {
+    let said = String::from_utf8_lossy(said);
+    let message = format!(
+        "python3 is in the image but cannot be used; fix it or use another image: {}",
+        said.trim()
+    );
+    Error::new(Code::LanguageUnavailable, message)
+}
+
+fn interrupt(control: &Control, cell: &mut Cell, cause: Cause) -> Instant {
+    cell.cause = Some(cause);
+    cell.interrupting = true;
+    control.order(Order::Interrupt);
+    Instant::now() + KILL_GRACE
+}
+
+fn death(exit: Option<Exit>) -> Death {
+    Death { exit, patience: Instant::now() + DRAIN_GRACE }
+}

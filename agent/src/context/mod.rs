@@ -1,0 +1,159 @@
+//! Contexts: interpreters that keep their state from one run to the next.
+//!
+//! One task owns each context and runs what is sent to it, in order. It ends with its interpreter, and
+//! the next run of that name starts both anew.
+
+mod interpreter;
+mod protocol;
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use wire::limits::MAX_CONTEXTS;
+use wire::{Code, Error};
+
+use crate::reaper::Reaper;
+use crate::run::{Cause, End, Run, command};
+use crate::settings::Settings;
+use interpreter::Interpreter;
+
+/// How many runs may wait for one context.
+const QUEUE: usize = 16;
+
+/// A run on its way to an interpreter.
+#[derive(Debug)]
+struct Job {
+    run: Arc<Run>,
+    source: Bytes,
+    limit: Duration,
+}
+
+/// The contexts of this sandbox, by name.
+#[derive(Debug)]
+pub(crate) struct Contexts {
+    reaper: Reaper,
+    settings: Arc<Settings>,
+    queues: Mutex<HashMap<String, mpsc::Sender<Job>>>,
+}
+
+impl Contexts {
+    pub(crate) fn new(reaper: Reaper, settings: Arc<Settings>) -> Arc<Self> {
+        Arc::new(Self { reaper, settings, queues: Mutex::default() })
+    }
+
+    /// Queues code for a context, which is made if there is none of that name.
+    pub(crate) fn run(
+        self: &Arc<Self>,
+        run: Arc<Run>,
+        context: &str,
+        source: Bytes,
+        limit: Duration,
+    ) {
+        let job = Job { run: Arc::clone(&run), source, limit };
+        match self.queue(context, job) {
+            Ok(()) => drop(tokio::spawn(watch_queued(run))),
+            Err(error) => run.fail(error),
+        }
+    }
+
+    fn queue(self: &Arc<Self>, name: &str, job: Job) -> Result<(), Error> {
+        let mut queues = self.lock();
+        let live = queues.len();
+        let queue = match queues.entry(name.to_owned()) {
+            Entry::Occupied(queue) => queue.into_mut(),
+            Entry::Vacant(_) if live >= MAX_CONTEXTS => {
+                let message = format!(
+                    "{MAX_CONTEXTS} contexts are alive; use one of them, or end one with exit()"
+                );
+                return Err(Error::new(Code::TooMany, message));
+            }
+            Entry::Vacant(vacant) => {
+                let (queue, jobs) = mpsc::channel(QUEUE);
+                tokio::spawn(Arc::clone(self).own(name.to_owned(), jobs));
+                vacant.insert(queue)
+            }
+        };
+        queue.try_send(job).map_err(|_| {
+            let message = format!(
+                "context {name}: {QUEUE} runs wait for it; wait for them, or use another context"
+            );
+            Error::new(Code::ContextBusy, message)
+        })
+    }
+
+    /// Runs what comes for one context until its interpreter has ended and nothing waits.
+    async fn own(self: Arc<Self>, name: String, mut jobs: mpsc::Receiver<Job>) {
+        let mut live = None;
+        loop {
+            let job = match live.as_mut() {
+                Some(interpreter) => next(interpreter, &mut jobs).await,
+                None => match self.last(&name, &mut jobs) {
+                    Some(job) => Some(job),
+                    None => return,
+                },
+            };
+            let Some(job) = job else {
+                if let Some((control, output)) = live.take().map(Interpreter::remains) {
+                    tokio::spawn(command::outlive(control, output));
+                }
+                continue;
+            };
+            live = self.execute(live, job).await;
+        }
+    }
+
+    /// What still waits, or the end of the context: decided under the lock under which jobs are queued.
+    fn last(&self, name: &str, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+        let mut queues = self.lock();
+        let job = jobs.try_recv().ok();
+        if job.is_none() {
+            queues.remove(name);
+        }
+        job
+    }
+
+    async fn execute(&self, live: Option<Interpreter>, job: Job) -> Option<Interpreter> {
+        if !job.run.claim() {
+            return live;
+        }
+        let interpreter = match live {
+            Some(interpreter) => interpreter,
+            None => match Interpreter::start(&self.reaper, &self.settings).await {
+                Ok(interpreter) => interpreter,
+                Err(error) => {
+                    job.run.fail(error);
+                    return None;
+                }
+            },
+        };
+        interpreter.execute(&job.run, &job.source, job.limit).await
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Job>>> {
+        self.queues.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// The next job; `None` when the interpreter has ended before one came.
+async fn next(interpreter: &mut Interpreter, jobs: &mut mpsc::Receiver<Job>) -> Option<Job> {
+    tokio::select! {
+        biased;
+        // First: nothing is given to an interpreter that is known to be dead.
+        () = interpreter.idle() => None,
+        job = jobs.recv() => job,
+    }
+}
+
+/// Ends a run that is cancelled before its turn has come.
+async fn watch_queued(run: Arc<Run>) {
+    tokio::select! {
+        _ = run.begun() => {}
+        () = run.until_cancelled() => if run.claim() {
+            run.finish(End { cause: Some(Cause::Cancelled), ..End::default() });
+        }
+    }
+}

@@ -1,0 +1,132 @@
+//! What `serve` and the supervisor of one run say to each other over a socket pair.
+//!
+//! Downwards one [`Spec`], the bytes of stdin, then an [`Order`] a byte; upwards a [`Report`] a
+//! line. The end of the socket is a message too: to a supervisor it means that the agent has
+//! died, to the agent that nothing of the run is left.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+/// The argument that makes this program a supervisor.
+pub(crate) const SUPERVISE: &str = "supervise";
+/// Where a context's interpreter reads its requests.
+pub(crate) const REQUESTS: i32 = 3;
+/// Where it writes what happened.
+pub(crate) const EVENTS: i32 = 4;
+
+/// The process to start.
+#[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Spec {
+    pub(crate) argv: Vec<String>,
+    /// Beside what the supervisor itself inherits.
+    pub(crate) env: BTreeMap<String, String>,
+    pub(crate) cwd: PathBuf,
+    /// How many bytes of stdin follow; none means end of file at once.
+    pub(crate) stdin: usize,
+    /// Whether [`REQUESTS`] and [`EVENTS`] are there to be handed on.
+    pub(crate) private: bool,
+}
+
+impl Spec {
+    /// The spec as it crosses: its length, itself, the bytes of stdin.
+    pub(crate) fn frame(&self, stdin: &[u8]) -> io::Result<Vec<u8>> {
+        let body = serde_json::to_vec(self)?;
+        let length = u32::try_from(body.len()).map_err(io::Error::other)?;
+        Ok([&length.to_be_bytes()[..], &body, stdin].concat())
+    }
+
+    pub(crate) fn read(from: &mut impl Read) -> io::Result<(Self, Vec<u8>)> {
+        let mut length = [0; 4];
+        from.read_exact(&mut length)?;
+        let mut body =
+            vec![0; usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?];
+        from.read_exact(&mut body)?;
+        let spec: Self = serde_json::from_slice(&body)?;
+        let mut stdin = vec![0; spec.stdin];
+        from.read_exact(&mut stdin)?;
+        Ok((spec, stdin))
+    }
+}
+
+/// What a supervisor is told to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// SIGTERM to everything, then SIGKILL until nothing is left.
+    Kill,
+    /// SIGINT to the leader's process group, as from a terminal.
+    Interrupt,
+}
+
+impl Order {
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Self::Kill => b'K',
+            Self::Interrupt => b'I',
+        }
+    }
+
+    pub(crate) fn of(byte: u8) -> Option<Self> {
+        [Self::Kill, Self::Interrupt].into_iter().find(|order| order.byte() == byte)
+    }
+}
+
+/// What a supervisor has seen.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) enum Report {
+    Started,
+    Failed(Failure),
+    /// An interrupt has been delivered: none is on its way to a later run.
+    Interrupted,
+    Exited(Exit),
+}
+
+/// Why a process could not be started.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub(crate) struct Failure {
+    pub(crate) stage: Stage,
+    pub(crate) errno: i32,
+}
+
+/// What was being done when a start failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stage {
+    Directory,
+    Lookup,
+    Execute,
+}
+
+/// How a leader ended, and what it and the children it waited for took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Exit {
+    pub(crate) status: Status,
+    pub(crate) cpu_ms: u64,
+    pub(crate) max_rss_bytes: u64,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Status {
+    Exited(i32),
+    Signaled(i32),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_spec_and_its_stdin_cross() {
+        let spec =
+            Spec { argv: vec!["cat".to_owned()], cwd: "/".into(), stdin: 3, ..Spec::default() };
+        let frame = spec.frame(b"abc").unwrap();
+        assert_eq!(Spec::read(&mut &frame[..]).unwrap(), (spec, b"abc".to_vec()));
+    }
+
+    #[test]
+    fn only_known_orders_are_orders() {
+        assert_eq!(Order::of(Order::Kill.byte()), Some(Order::Kill));
+        assert_eq!(Order::of(b'x'), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! Writing a file: all of it at once, or nothing.
+//!
+//! The bytes go into a file without a lasting name beside the target, which takes its place when the
+//! last has arrived. Whatever breaks before removes it.
+
+use std::fs::{self, Permissions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt};
+use sha2::{Digest, Sha256};
+use tempfile::NamedTempFile;
+use wire::v1::write_request::Part;
+use wire::v1::{WriteReply, WriteRequest, WriteStart};
+use wire::{Code, Error};
+
+use super::{blocking, entry, failed, resolve};
+
+/// The mode of a file that had none and for which none is asked.
+const DEFAULT_MODE: u32 = 0o644;
+
+/// A file that is being written.
+struct Writing {
+    path: PathBuf,
+    temporary: NamedTempFile,
+    mode: u32,
+    hash: Sha256,
+}
+
+/// Writes the file that a stream describes.
+pub(crate) async fn write<E>(
+    workspace: &Path,
+    parts: impl Stream<Item = Result<WriteRequest, E>>,
+) -> Result<WriteReply, Error> {
+    tokio::pin!(parts);
+    let mut next =
+        async || parts.next().await.and_then(Result::ok).and_then(|request| request.part);
+    let Some(Part::Start(start)) = next().await else {
+        return Err(Error::new(
+            Code::InvalidArgument,
+            "a write begins with its start: send that first",
+        ));
+    };
+    let path = resolve(workspace, &start.path)?;
+    let mut writing = blocking(move || Writing::begin(path, &start)).await?;
+    loop {
+        match next().await {
+            Some(Part::Data(data)) => writing = blocking(move || writing.append(&data)).await?,
+            Some(Part::End(end)) => return blocking(move || writing.finish(&end.sha256)).await,
+            Some(Part::Start(_)) | None => {
+                let path = writing.path.display();
+                let message = format!(
+                    "{path}: the stream broke off before its end, nothing was written; send it again"
+                );
+                return Err(Error::new(Code::InvalidArgument, message));
+            }
+        }
+    }
+}
+
+impl Writing {
+    fn begin(path: PathBuf, start: &WriteStart) -> Result<Self, Error> {
+        // A symlink stays one: what it points to is replaced.
+        let path = fs::canonicalize(&path).unwrap_or(path);
+        let had = match fs::metadata(&path) {
+            Ok(found) if found.is_file() => Some(found.permissions().mode() & 0o7777),
+            Ok(found) => {
+                let what = if found.is_dir() { "a directory" } else { "no regular file" };
+                return Err(Error::new(
+                    Code::FileKind,
+                    format!("{}: is {what}; name a file", path.display()),
+                ));
+            }
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(failed(&path, &error)),
+        };
+        let parent = path.parent().unwrap_or(Path::new("/")).to_owned();
+        if start.create_parents {
+            fs::create_dir_all(&parent).map_err(|error| failed(&parent, &error))?;
+        }
+        if fs::metadata(&parent).is_err_and(|error| error.kind() == ErrorKind::NotFound) {
+            let parent = parent.display();
+            let message =
+                format!("{parent}: no such directory; make it first or set create_parents");
+            return Err(Error::new(Code::FileNotFound, message));
+        }
+        let temporary = tempfile::Builder::new()
+            .prefix(".codesandbox-")
+            .tempfile_in(&parent)
+            .map_err(|error| failed(&path, &error))?;
+        let mode = if start.mode == 0 { had.unwrap_or(DEFAULT_MODE) } else { start.mode & 0o7777 };
+        Ok(Self { path, temporary, mode, hash: Sha256::new() })
+    }
+
+    fn append(mut self, data: &Bytes) -> Result<Self, Error> {
+        self.temporary.as_file_mut().write_all(data).map_err(|error| failed(&self.path, &error))?;
+        self.hash.update(data);
+        Ok(self)
+    }
+
+    fn finish(self, expected: &Bytes) -> Result<WriteReply, Error> {
+        let sha256 = Bytes::copy_from_slice(&self.hash.finalize());
+        let path = self.path;
+        if !expected.is_empty() && *expected != sha256 {
+            let message = format!(
+                "{}: what arrived has another sha256, nothing was written; send it again",
+                path.display()
+            );
+            return Err(Error::new(Code::Corrupted, message));
+        }
+        let file = self.temporary.as_file();
+        file.set_permissions(Permissions::from_mode(self.mode))
+            .map_err(|error| failed(&path, &error))?;
+        let found = file.metadata().map_err(|error| failed(&path, &error))?;
+        self.temporary.persist(&path).map_err(|error| failed(&path, &error.error))?;
+        Ok(WriteReply { entry: Some(entry(&path, &found)), sha256 })
+    }
+}

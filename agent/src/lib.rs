@@ -1,0 +1,64 @@
+//! The static program in every sandbox: PID 1, runs, contexts and files, over one unix socket.
+//!
+//! `agent serve` is the container's command, `agent connect` is what `pods/exec` starts, and
+//! `agent supervise` is the small parent that `serve` gives to every run.
+
+mod clock;
+mod connect;
+mod context;
+mod control;
+mod files;
+mod output;
+mod proc;
+mod process;
+mod reaper;
+mod run;
+mod serve;
+mod service;
+mod settings;
+mod supervise;
+
+use std::io::Write;
+use std::process::ExitCode;
+
+const USAGE: &str = "usage: agent serve | agent connect [socket]
+  serve    PID 1 of a sandbox: runs code and commands for who calls on its socket
+  connect  a bridge between stdin, stdout and that socket";
+
+/// Runs the face of the program that its first argument names.
+pub fn main() -> ExitCode {
+    let mut arguments = std::env::args().skip(1);
+    let settings = settings::Settings::from_env();
+    let result = match arguments.next().as_deref() {
+        Some("serve") => {
+            serve::serve(settings).map_err(|error| format!("could not serve: {error}"))
+        }
+        Some("connect") => {
+            let socket = arguments.next().unwrap_or(settings.socket);
+            connect::connect(&socket)
+                .map_err(|error| format!("could not bridge to {socket}: {error}"))
+        }
+        Some("supervise") => {
+            supervise::supervise().map_err(|error| format!("could not supervise: {error}"))
+        }
+        Some("--version") => {
+            return say(std::io::stdout(), env!("CARGO_PKG_VERSION"), ExitCode::SUCCESS);
+        }
+        _ => return say(std::io::stderr(), USAGE, ExitCode::from(2)),
+    };
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => say(std::io::stderr(), &format!("agent: {message}"), ExitCode::FAILURE),
+    }
+}
+
+/// Writes a line; where nobody listens any more there is nobody to tell either.
+fn say(mut to: impl Write, line: &str, code: ExitCode) -> ExitCode {
+    let _ = writeln!(to, "{line}");
+    code
+}
+
+/// A line for the container's log: what the agent does, never what runs in it.
+fn log(line: &str) {
+    say(std::io::stderr(), &format!("agent: {line}"), ExitCode::SUCCESS);
+}

@@ -1,0 +1,86 @@
+//! The one owner of the agent's children: nobody else starts or waits for any.
+//!
+//! As PID 1 the agent inherits every orphan of the sandbox. Spawning and reaping hold one lock, since
+//! `Command::spawn` waits for its child itself when it cannot start, and a reaper that came first
+//! would make it panic.
+
+use std::collections::HashMap;
+use std::io::{self, Write};
+use std::os::unix::net::UnixStream;
+use std::process::Command;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use nix::sys::prctl;
+use nix::sys::signal::{self, Signal};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::Pid;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::control::Order;
+use crate::proc;
+
+/// The supervisors that live, with the sockets that order them.
+#[derive(Clone, Debug)]
+pub(crate) struct Reaper {
+    supervisors: Arc<Mutex<HashMap<i32, UnixStream>>>,
+    alive: watch::Sender<usize>,
+}
+
+impl Reaper {
+    /// Starts to reap, in a task of its own.
+    pub(crate) fn start() -> io::Result<Self> {
+        // PID 1 is one anyway; a test's agent has to become one.
+        prctl::set_child_subreaper(true)?;
+        let mut ended = signal(SignalKind::child())?;
+        let reaper = Self { supervisors: Arc::default(), alive: watch::Sender::new(0) };
+        let own = reaper.clone();
+        tokio::spawn(async move {
+            while ended.recv().await.is_some() {
+                own.reap();
+            }
+        });
+        Ok(reaper)
+    }
+
+    /// Starts a supervisor, whose orders go to `control`.
+    pub(crate) fn spawn(&self, command: &mut Command, control: UnixStream) -> io::Result<()> {
+        let mut supervisors = self.lock();
+        let child = command.spawn()?;
+        supervisors.insert(i32::try_from(child.id()).map_err(io::Error::other)?, control);
+        self.alive.send_replace(supervisors.len());
+        Ok(())
+    }
+
+    /// Orders every run to be killed and waits until the last has ended.
+    pub(crate) async fn kill_all(&self) {
+        let mut alive = self.alive.subscribe();
+        for mut control in self.lock().values() {
+            // One that has just ended needs no order.
+            let _ = control.write(&[Order::Kill.byte()]);
+        }
+        let _ = alive.wait_for(|count| *count == 0).await;
+    }
+
+    fn reap(&self) {
+        let mut supervisors = self.lock();
+        while let Ok(status) = waitpid(None, Some(WaitPidFlag::WNOHANG)) {
+            let Some(pid) = status.pid() else { break };
+            let known = supervisors.remove(&pid.as_raw()).is_some();
+            if known && !matches!(status, WaitStatus::Exited(_, 0)) {
+                // Somebody has killed a supervisor: what was below it is ours now, and only that is.
+                let orphans = proc::descendants_but(Pid::this().as_raw(), |pid| {
+                    supervisors.contains_key(&pid)
+                });
+                for orphan in orphans {
+                    let _ = signal::kill(Pid::from_raw(orphan), Signal::SIGKILL);
+                }
+            }
+        }
+        self.alive.send_replace(supervisors.len());
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<i32, UnixStream>> {
+        self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

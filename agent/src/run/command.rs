@@ -1,0 +1,123 @@
+//! A command: one process, its output, and whatever it leaves running.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep_until, timeout};
+use wire::limits::{DRAIN_GRACE, KILL_GRACE};
+use wire::v1::{Command, Stream};
+
+use super::{Cause, End, Run};
+use crate::control::{Exit, Order, Report, Spec};
+use crate::output::Output;
+use crate::process::{self, Control};
+use crate::reaper::Reaper;
+use crate::settings::Settings;
+
+/// Runs a command to its outcome, then looks after what it left behind.
+pub(crate) async fn run(
+    run: Arc<Run>,
+    command: Command,
+    limit: Duration,
+    reaper: Reaper,
+    settings: Arc<Settings>,
+) {
+    let spec = Spec {
+        argv: command.argv,
+        env: command.env,
+        cwd: settings.workspace.join(command.cwd),
+        stdin: command.stdin.len(),
+        private: false,
+    };
+    let started = process::start(&reaper, &spec, &command.stdin).await;
+    let (mut control, mut output) = match started {
+        Ok(started) => started,
+        Err(error) => return run.fail(error),
+    };
+    run.started(false);
+    let (cause, exit) = follow(&run, &mut control, &mut output, limit).await;
+    run.finish(End { cause, exit, totals: output.totals(), context_lost: false });
+    drop(run);
+    outlive(control, output).await;
+}
+
+/// Records output until the process and its pipes have ended.
+async fn follow(
+    run: &Run,
+    control: &mut Control,
+    output: &mut Output,
+    limit: Duration,
+) -> (Option<Cause>, Option<Exit>) {
+    let deadline = Instant::now() + limit;
+    let mut cause = None;
+    let mut exit = None;
+    // Once the process has ended, how long its children are still listened to.
+    let mut patience = None;
+    while !(patience.is_some() && output.ended()) {
+        let due = patience.unwrap_or(deadline);
+        tokio::select! {
+            stream = output.ready() => take(run, output, stream).await,
+            report = control.report(), if patience.is_none() => match report {
+                Some(Report::Exited(seen)) => {
+                    exit = Some(seen);
+                    patience = Some(Instant::now() + DRAIN_GRACE);
+                    if cause.is_some() {
+                        gone(run, control, output).await;
+                    }
+                }
+                Some(_) => {}
+                // The supervisor was killed: how the process ended is known to nobody.
+                None => patience = Some(Instant::now() + DRAIN_GRACE),
+            },
+            () = run.until_cancelled(), if cause.is_none() && patience.is_none() => {
+                cause = Some(Cause::Cancelled);
+                control.order(Order::Kill);
+            }
+            () = sleep_until(due), if cause.is_none() || patience.is_some() => {
+                if patience.is_some() {
+                    break;
+                }
+                cause = Some(Cause::TimedOut);
+                control.order(Order::Kill);
+            }
+        }
+    }
+    output.drain(|stream, data| run.output(stream, data));
+    (cause, exit)
+}
+
+/// After a kill, waits until nothing of the run is left: its outcome says that it is over.
+pub(crate) async fn gone(run: &Run, control: &mut Control, output: &mut Output) {
+    let over = async {
+        loop {
+            tokio::select! {
+                () = control.gone() => break,
+                stream = output.ready() => take(run, output, stream).await,
+            }
+        }
+    };
+    // What does not even die of SIGKILL hangs in the kernel, and waiting would not help.
+    let _ = timeout(KILL_GRACE * 2, over).await;
+}
+
+/// Records what one pipe has, and lets others have their turn: a flood would never end.
+pub(crate) async fn take(run: &Run, output: &mut Output, stream: Stream) {
+    if let Some(data) = output.take(stream) {
+        run.output(stream, data);
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Stays with the children that outlive a run: they are the user's, and would die of a closed pipe,
+/// or with their supervisor. What they write now belongs to no run.
+pub(crate) async fn outlive(mut control: Control, mut output: Output) {
+    loop {
+        tokio::select! {
+            () = control.gone() => return,
+            stream = output.ready() => {
+                output.take(stream);
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+}

@@ -1,0 +1,253 @@
+//! The log of one run: a file of numbered events that only grows, up to a bound.
+//!
+//! A header with the hash of the spec, then records: a length and an encoded event. The number of an
+//! event is its place. Nothing is synced: the log outlives the agent, not the node.
+
+use std::fs::{File, OpenOptions};
+use std::io::{self, BufReader, Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt;
+use std::path::Path;
+
+use bytes::{Buf, Bytes, BytesMut};
+use prost::Message;
+use wire::limits::{CHUNK, MAX_MESSAGE};
+use wire::v1::RunEvent;
+use wire::v1::run_event::Event;
+
+/// The hash of a spec.
+pub(crate) type Hash = [u8; 32];
+
+const MAGIC: &[u8; 8] = b"CSBRUN1\n";
+const HEADER: u64 = 8 + 32;
+/// Every how many events their place in the file is remembered.
+const STRIDE: u64 = 256;
+
+/// The writer of a log.
+#[derive(Debug)]
+pub(crate) struct Log {
+    file: Option<File>,
+    /// The places of events 0, STRIDE, 2 × STRIDE …
+    index: Vec<u64>,
+    events: u64,
+    end: u64,
+}
+
+impl Log {
+    /// A new log; one that exists is an error.
+    pub(crate) fn create(path: &Path, spec: &Hash) -> io::Result<Self> {
+        let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
+        file.write_all(&[&MAGIC[..], spec].concat())?;
+        Ok(Self { file: Some(file), index: Vec::new(), events: 0, end: HEADER })
+    }
+
+    /// The log of a former agent, cut after its last whole event.
+    pub(crate) fn open(path: &Path) -> io::Result<(Self, Found)> {
+        let file = OpenOptions::new().read(true).write(true).open(path)?;
+        let mut reader = BufReader::new(&file);
+        let mut header = [0; 40];
+        reader.read_exact(&mut header)?;
+        let (magic, spec) = header.split_at(MAGIC.len());
+        if magic != MAGIC {
+            return Err(io::ErrorKind::InvalidData.into());
+        }
+        let mut found = Found { spec: Hash::default(), last: None, truncated: false };
+        found.spec.copy_from_slice(spec);
+        let mut log = Self { file: None, index: Vec::new(), events: 0, end: HEADER };
+        while let Some(event) = next(&mut reader) {
+            log.remember(4 + event.encoded_len() as u64);
+            found.truncated |= matches!(event.event, Some(Event::Truncated(_)));
+            found.last = Some(RunEvent {
+                event: event.event.filter(|e| matches!(e, Event::Outcome(_))),
+                ..event
+            });
+        }
+        drop(reader);
+        file.set_len(log.end)?;
+        (&file).seek(SeekFrom::End(0))?;
+        log.file = Some(file);
+        Ok((log, found))
+    }
+
+    /// Appends an event. After an error the log is as it was.
+    pub(crate) fn append(&mut self, event: &RunEvent) -> io::Result<()> {
+        let Some(file) = &mut self.file else { return Err(io::ErrorKind::BrokenPipe.into()) };
+        let record = record(event);
+        if let Err(error) = file.write_all(&record) {
+            file.set_len(self.end)?;
+            file.seek(SeekFrom::Start(self.end))?;
+            return Err(error);
+        }
+        self.remember(record.len() as u64);
+        Ok(())
+    }
+
+    /// Lets the file go: an ended run needs none open.
+    pub(crate) fn close(&mut self) {
+        self.file = None;
+    }
+
+    /// How many events there are.
+    pub(crate) fn events(&self) -> u64 {
+        self.events
+    }
+
+    /// Where the next event will be.
+    pub(crate) fn end(&self) -> u64 {
+        self.end
+    }
+
+    /// The number and the place of the last remembered event that is not behind `number`.
+    pub(crate) fn seek(&self, number: u64) -> (u64, u64) {
+        let slot = (number / STRIDE).min((self.index.len() as u64).saturating_sub(1));
+        let place = usize::try_from(slot).ok().and_then(|slot| self.index.get(slot));
+        place.map_or((0, HEADER), |&place| (slot * STRIDE, place))
+    }
+
+    fn remember(&mut self, length: u64) {
+        if self.events.is_multiple_of(STRIDE) {
+            self.index.push(self.end);
+        }
+        self.events += 1;
+        self.end += length;
+    }
+}
+
+/// What a log tells of a run whose agent is gone.
+#[derive(Debug)]
+pub(crate) struct Found {
+    pub(crate) spec: Hash,
+    /// The last event; its content only if that is the outcome.
+    pub(crate) last: Option<RunEvent>,
+    pub(crate) truncated: bool,
+}
+
+/// A reader of a log, which may still grow.
+#[derive(Debug)]
+pub(crate) struct Reader {
+    file: File,
+    number: u64,
+    place: u64,
+    buffer: BytesMut,
+}
+
+impl Reader {
+    /// Reads from a place that [`Log::seek`] gave.
+    pub(crate) fn open(path: &Path, (number, place): (u64, u64)) -> io::Result<Self> {
+        Ok(Self { file: File::open(path)?, number, place, buffer: BytesMut::new() })
+    }
+
+    /// The number of the next event.
+    pub(crate) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// The next encoded event before `end`, a place where one ends; `None` when all are read.
+    pub(crate) fn next(&mut self, end: u64) -> io::Result<Option<Bytes>> {
+        loop {
+            let length =
+                self.buffer.first_chunk::<4>().map(|bytes| u32::from_be_bytes(*bytes) as usize);
+            if let Some(length) = length.filter(|length| self.buffer.len() >= 4 + length) {
+                self.buffer.advance(4);
+                self.number += 1;
+                return Ok(Some(self.buffer.split_to(length).freeze()));
+            }
+            let left = end.saturating_sub(self.place);
+            if left == 0 {
+                return Ok(None);
+            }
+            let wanted = CHUNK.max(length.map_or(0, |length| length + 4));
+            let have = self.buffer.len();
+            self.buffer.resize(have + wanted.min(usize::try_from(left).unwrap_or(wanted)), 0);
+            let read = self.file.read_at(&mut self.buffer[have..], self.place)?;
+            self.buffer.truncate(have + read);
+            self.place += read as u64;
+            if read == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+    }
+}
+
+/// An event as it stands in the file.
+fn record(event: &RunEvent) -> Vec<u8> {
+    let length = event.encoded_len();
+    let mut record = Vec::with_capacity(4 + length);
+    record.extend_from_slice(&u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
+    // A vector grows, so that there always is room.
+    let _ = event.encode(&mut record);
+    record
+}
+
+/// The next whole event; `None` at the end and before anything that is none.
+fn next(from: &mut impl Read) -> Option<RunEvent> {
+    let mut length = [0; 4];
+    from.read_exact(&mut length).ok()?;
+    let length =
+        usize::try_from(u32::from_be_bytes(length)).ok().filter(|length| *length <= MAX_MESSAGE)?;
+    let mut body = vec![0; length];
+    from.read_exact(&mut body).ok()?;
+    RunEvent::decode(&body[..]).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use wire::v1::{Outcome, Output};
+
+    fn output(number: u64) -> RunEvent {
+        let data = Bytes::from(format!("line {number}"));
+        RunEvent { number, at_ms: 0, event: Some(Event::Output(Output { stream: 1, data })) }
+    }
+
+    fn numbers(reader: &mut Reader, end: u64) -> Vec<u64> {
+        let mut found = Vec::new();
+        while let Some(event) = reader.next(end).unwrap() {
+            found.push(RunEvent::decode(event).unwrap().number);
+        }
+        found
+    }
+
+    #[test]
+    fn events_are_read_from_any_number_in_order() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log::create(&path, &[7; 32]).unwrap();
+        (0..1000).for_each(|number| log.append(&output(number)).unwrap());
+        let mut reader = Reader::open(&path, log.seek(700)).unwrap();
+        assert_eq!(reader.number(), 512);
+        assert_eq!(numbers(&mut reader, log.end()), (512..1000).collect::<Vec<_>>());
+        log.append(&output(1000)).unwrap();
+        assert_eq!(numbers(&mut reader, log.end()), [1000]);
+        let mut reader = Reader::open(&path, log.seek(u64::MAX)).unwrap();
+        assert_eq!(numbers(&mut reader, log.end()), (768..=1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn a_log_that_was_cut_off_is_taken_up_after_its_last_whole_event() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log::create(&path, &[7; 32]).unwrap();
+        (0..3).for_each(|number| log.append(&output(number)).unwrap());
+        let file = OpenOptions::new().write(true).open(&path).unwrap();
+        file.set_len(log.end() - 2).unwrap();
+
+        let (mut log, found) = Log::open(&path).unwrap();
+        assert_eq!((log.events(), found.spec), (2, [7; 32]));
+        let outcome = RunEvent {
+            number: 2,
+            event: Some(Event::Outcome(Outcome::default())),
+            ..RunEvent::default()
+        };
+        log.append(&outcome).unwrap();
+        let (_, found) = Log::open(&path).unwrap();
+        assert_eq!(found.last, Some(outcome));
+    }
+
+    #[test]
+    fn a_file_that_is_no_log_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        std::fs::write(&path, [0; 64]).unwrap();
+        assert!(Log::open(&path).is_err());
+    }
+}

@@ -1,0 +1,215 @@
+//! Every run that is known, by id, and the bounds on all of them together.
+
+use std::collections::{HashMap, VecDeque};
+use std::fs;
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use wire::limits::{ALL_LOGS, MAX_ACTIVE_RUNS, MAX_RUNS};
+use wire::v1::outcome::How;
+use wire::v1::{self, Outcome};
+use wire::{Code, Error};
+
+use super::Run;
+use super::log::{Hash, Log};
+
+const SUFFIX: &str = ".log";
+/// How many dropped ids are remembered.
+const REMEMBERED: usize = 4096;
+
+/// The runs of this sandbox.
+#[derive(Debug)]
+pub(crate) struct Registry {
+    directory: PathBuf,
+    known: Mutex<Known>,
+}
+
+#[derive(Debug, Default)]
+struct Known {
+    runs: HashMap<String, Arc<Run>>,
+    /// Those that have ended, oldest first, with the room they take.
+    ended: VecDeque<(String, u64)>,
+    bytes: u64,
+    /// The hashes of ids whose runs were dropped: they must not run a second time.
+    dropped: VecDeque<u64>,
+    hasher: RandomState,
+    stopping: bool,
+}
+
+impl Registry {
+    /// Takes up the journal of a former agent: what had not ended by then is lost.
+    pub(crate) fn open(directory: &Path) -> io::Result<Arc<Self>> {
+        fs::create_dir_all(directory)?;
+        let registry = Arc::new(Self { directory: directory.to_owned(), known: Mutex::default() });
+        let mut logs: Vec<_> = fs::read_dir(directory)?
+            .flatten()
+            .filter_map(|entry| {
+                let id = entry.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned();
+                Some((entry.metadata().ok()?.modified().ok()?, id))
+            })
+            .collect();
+        logs.sort();
+        for (_, id) in logs {
+            if let Err(error) = registry.recover(&id) {
+                crate::log(&format!("could not take up the log of run {id}: {error}"));
+                // Cut off before anything had begun, or not ours: it must not be in a new run's way.
+                remove(&registry.path(&id));
+            }
+        }
+        Ok(registry)
+    }
+
+    fn recover(self: &Arc<Self>, id: &str) -> io::Result<()> {
+        let path = self.path(id);
+        let (log, found) = Log::open(&path)?;
+        let over = found.last.as_ref().is_some_and(|last| last.event.is_some());
+        let run = Arc::new(Run::new(id, found.spec, path, Arc::clone(self), log, found.truncated));
+        {
+            let mut known = self.lock();
+            known.make_room(&self.directory);
+            let mut state = run.lock();
+            state.kept = state.log.end();
+            known.bytes += state.kept;
+            drop(state);
+            known.runs.insert(id.to_owned(), Arc::clone(&run));
+        }
+        if over {
+            let mut state = run.lock();
+            state.log.close();
+            run.announce(&state, true);
+            let kept = state.kept;
+            drop(state);
+            self.ended(id, kept);
+        } else {
+            let at = Duration::from_millis(found.last.map_or(0, |last| last.at_ms));
+            let mut state = run.lock();
+            state.since = state.since.checked_sub(at).unwrap_or(state.since);
+            drop(state);
+            run.end(Outcome { how: Some(How::Lost(v1::Empty {})), ..Outcome::default() });
+        }
+        self.reserve(0);
+        Ok(())
+    }
+
+    /// The run of this id and whether it is new. The same id with another spec is refused.
+    pub(crate) fn start(self: &Arc<Self>, id: &str, spec: Hash) -> Result<(Arc<Run>, bool), Error> {
+        let mut known = self.lock();
+        if let Some(run) = known.runs.get(id) {
+            if run.spec == spec {
+                return Ok((Arc::clone(run), false));
+            }
+            let message = format!(
+                "run {id}: exists with another spec; choose a new id, or attach to this one"
+            );
+            return Err(Error::new(Code::RunConflict, message));
+        }
+        if known.dropped.contains(&known.hasher.hash_one(id)) {
+            return Err(not_found(id));
+        }
+        if known.stopping {
+            return Err(Error::new(Code::Internal, "the sandbox is stopping; use another"));
+        }
+        if known.runs.len() - known.ended.len() >= MAX_ACTIVE_RUNS {
+            let message =
+                format!("{MAX_ACTIVE_RUNS} runs are going on; wait for one to end, or cancel one");
+            return Err(Error::new(Code::TooMany, message));
+        }
+        known.make_room(&self.directory);
+        let path = self.path(id);
+        let log = Log::create(&path, &spec).map_err(|error| match error.kind() {
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Error::new(
+                Code::NoSpace,
+                format!("no room for the run's log ({error}); remove files and try again"),
+            ),
+            _ => Error::new(Code::Internal, format!("could not make the run's log: {error}")),
+        })?;
+        let run = Arc::new(Run::new(id, spec, path, Arc::clone(self), log, false));
+        known.runs.insert(id.to_owned(), Arc::clone(&run));
+        Ok((run, true))
+    }
+
+    /// The run of this id.
+    pub(crate) fn find(&self, id: &str) -> Result<Arc<Run>, Error> {
+        self.lock().runs.get(id).cloned().ok_or_else(|| not_found(id))
+    }
+
+    /// Takes room for an event, from the oldest ended runs if need be; false when there is none.
+    pub(super) fn reserve(&self, bytes: u64) -> bool {
+        let mut known = self.lock();
+        while known.bytes + bytes > ALL_LOGS {
+            if !known.evict(&self.directory) {
+                return false;
+            }
+        }
+        known.bytes += bytes;
+        true
+    }
+
+    /// Notes that a run has ended and how much room it has taken.
+    pub(super) fn ended(&self, id: &str, kept: u64) {
+        self.lock().ended.push_back((id.to_owned(), kept));
+    }
+
+    /// Forgets a run that never began.
+    pub(super) fn forget(&self, id: &str, path: &Path) {
+        let mut known = self.lock();
+        known.runs.remove(id);
+        remove(path);
+    }
+
+    /// From now on no run begins, and what ends has been ended by us.
+    pub(crate) fn stop(&self) {
+        self.lock().stopping = true;
+    }
+
+    /// Whether the agent is about to exit.
+    pub(crate) fn stopping(&self) -> bool {
+        self.lock().stopping
+    }
+
+    fn path(&self, id: &str) -> PathBuf {
+        self.directory.join(format!("{id}{SUFFIX}"))
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Known {
+    fn make_room(&mut self, directory: &Path) {
+        while self.runs.len() >= MAX_RUNS && self.evict(directory) {}
+    }
+
+    /// Forgets the oldest ended run. Who reads it now reads to its end.
+    fn evict(&mut self, directory: &Path) -> bool {
+        let Some((id, kept)) = self.ended.pop_front() else { return false };
+        self.runs.remove(&id);
+        if self.dropped.len() >= REMEMBERED {
+            self.dropped.pop_front();
+        }
+        self.dropped.push_back(self.hasher.hash_one(&id));
+        self.bytes = self.bytes.saturating_sub(kept);
+        remove(&directory.join(format!("{id}{SUFFIX}")));
+        true
+    }
+}
+
+fn remove(path: &Path) {
+    if let Err(error) = fs::remove_file(path) {
+        crate::log(&format!("could not remove {}: {error}", path.display()));
+    }
+}
+
+/// What a caller hears who asks for a run that is not there.
+pub(super) fn not_found(id: &str) -> Error {
+    Error::new(
+        Code::RunNotFound,
+        format!(
+            "run {id}: not known here: it never began, or it has ended and its log was dropped for newer ones"
+        ),
+    )
+}

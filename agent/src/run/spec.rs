@@ -1,0 +1,172 @@
+//! What a caller may ask for: every rule about a run's spec, before anything is done.
+
+use std::time::Duration;
+
+use prost::Message;
+use sha2::{Digest, Sha256};
+use wire::limits::{DEFAULT_TIMEOUT, MAX_CONTEXT, MAX_RUN_ID, MAX_SOURCE, MAX_TIMEOUT};
+use wire::v1::run_spec::What;
+use wire::v1::{Code as Source, Command, RunSpec};
+use wire::{Code, Error};
+
+use super::log::Hash;
+
+/// The languages that contexts speak.
+const LANGUAGES: &str = "python";
+const DEFAULT_CONTEXT: &str = "default";
+
+/// A spec that has been found right.
+#[derive(Debug)]
+pub(crate) struct Checked {
+    pub(crate) what: What,
+    pub(crate) timeout: Duration,
+    pub(crate) hash: Hash,
+}
+
+/// Checks a run's id and spec, and fills in what they leave open.
+pub(crate) fn check(id: &str, spec: Option<RunSpec>) -> Result<Checked, Error> {
+    name("run id", id, MAX_RUN_ID)?;
+    let spec =
+        spec.ok_or_else(|| refuse("the spec is missing; to see a run that exists, use Attach"))?;
+    // Maps are encoded in order, so that the same spec always has the same hash.
+    let hash = Sha256::digest(spec.encode_to_vec()).into();
+    let timeout = match Duration::from_millis(spec.timeout_ms) {
+        Duration::ZERO => DEFAULT_TIMEOUT,
+        timeout if timeout <= MAX_TIMEOUT => timeout,
+        _ => {
+            return Err(refuse(format!(
+                "timeout_ms: at most {} is taken",
+                MAX_TIMEOUT.as_millis()
+            )));
+        }
+    };
+    let what = match spec.what {
+        Some(What::Command(spec)) => What::Command(command(spec)?),
+        Some(What::Code(spec)) => What::Code(code(spec)?),
+        None => return Err(refuse("the spec has neither a command nor code; set one")),
+    };
+    Ok(Checked { what, timeout, hash })
+}
+
+fn command(spec: Command) -> Result<Command, Error> {
+    let argv = match (spec.argv.is_empty(), spec.shell.is_empty()) {
+        (false, true) => spec.argv,
+        (true, false) => vec!["/bin/sh".to_owned(), "-c".to_owned(), spec.shell],
+        (true, true) => return Err(refuse("the command is empty; set argv or shell")),
+        (false, false) => {
+            return Err(refuse("the command has both argv and shell; set one of them"));
+        }
+    };
+    if argv[0].is_empty() {
+        return Err(refuse("argv[0] is empty; it names the program"));
+    }
+    if spec.stdin.len() > MAX_SOURCE {
+        return Err(too_long("stdin", spec.stdin.len()));
+    }
+    if let Some(name) = spec.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+        return Err(refuse(format!("env: {name:?} cannot name a variable")));
+    }
+    if let Some(name) = spec.env.keys().find(|name| name.starts_with("CODESANDBOX_")) {
+        return Err(refuse(format!(
+            "env: {name}: names that begin with CODESANDBOX_ are the agent's; choose another"
+        )));
+    }
+    if argv.iter().chain(spec.env.values()).chain([&spec.cwd]).any(|text| text.contains('\0')) {
+        return Err(refuse(
+            "argv, env and cwd cannot hold NUL bytes; pass such data by stdin or a file",
+        ));
+    }
+    Ok(Command { argv, shell: String::new(), ..spec })
+}
+
+fn code(spec: Source) -> Result<Source, Error> {
+    if spec.language != LANGUAGES {
+        return Err(refuse(format!(
+            "language {:?} is not known; use one of: {LANGUAGES}",
+            spec.language
+        )));
+    }
+    if spec.source.len() > MAX_SOURCE {
+        return Err(too_long("source", spec.source.len()));
+    }
+    if str::from_utf8(&spec.source).is_err() {
+        return Err(refuse("source is not UTF-8; encode it so"));
+    }
+    let context = if spec.context.is_empty() { DEFAULT_CONTEXT.to_owned() } else { spec.context };
+    name("context", &context, MAX_CONTEXT)?;
+    Ok(Source { context, ..spec })
+}
+
+fn name(what: &str, name: &str, longest: usize) -> Result<(), Error> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
+    if !name.is_empty() && name.len() <= longest && name.bytes().all(allowed) {
+        return Ok(());
+    }
+    Err(refuse(format!("{what}: choose 1 to {longest} characters out of A-Z a-z 0-9 _ . -")))
+}
+
+fn too_long(what: &str, length: usize) -> Error {
+    refuse(format!(
+        "{what} has {length} bytes, at most {MAX_SOURCE} are taken; write it to a file and read that"
+    ))
+}
+
+fn refuse(message: impl Into<String>) -> Error {
+    Error::new(Code::InvalidArgument, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn spec(command: Command) -> RunSpec {
+        RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }
+    }
+
+    fn argv(words: &[&str]) -> Command {
+        Command { argv: words.iter().map(ToString::to_string).collect(), ..Command::default() }
+    }
+
+    fn refused(id: &str, spec: impl Into<Option<RunSpec>>) -> String {
+        let error = check(id, spec.into()).unwrap_err();
+        assert_eq!(error.code, Code::InvalidArgument);
+        error.message
+    }
+
+    #[test]
+    fn what_can_never_run_is_refused_with_what_to_do() {
+        assert!(refused("a/b", spec(argv(&["true"]))).contains("run id"));
+        assert!(refused("", spec(argv(&["true"]))).contains("run id"));
+        assert!(refused(&"a".repeat(65), spec(argv(&["true"]))).contains("64"));
+        assert!(refused("a", None).contains("Attach"));
+        assert!(refused("a", spec(argv(&[]))).contains("argv or shell"));
+        assert!(
+            refused("a", spec(Command { shell: "true".to_owned(), ..argv(&["true"]) }))
+                .contains("both")
+        );
+        assert!(refused("a", spec(argv(&["a\0b"]))).contains("NUL"));
+        let env = BTreeMap::from([("CODESANDBOX_X".to_owned(), String::new())]);
+        assert!(refused("a", spec(Command { env, ..argv(&["true"]) })).contains("CODESANDBOX_"));
+        let late = RunSpec { timeout_ms: u64::MAX, ..spec(argv(&["true"])) };
+        assert!(refused("a", late).contains("timeout_ms"));
+        let code = Source { language: "cobol".to_owned(), ..Source::default() };
+        assert!(
+            refused("a", RunSpec { what: Some(What::Code(code)), timeout_ms: 0 })
+                .contains("python")
+        );
+    }
+
+    #[test]
+    fn the_order_of_the_environment_does_not_change_a_spec() {
+        let env = |names: [&str; 3]| names.map(|name| (name.to_owned(), "1".to_owned())).into();
+        let first =
+            check("a", Some(spec(Command { env: env(["A", "B", "C"]), ..argv(&["true"]) })))
+                .unwrap();
+        let second =
+            check("a", Some(spec(Command { env: env(["C", "A", "B"]), ..argv(&["true"]) })))
+                .unwrap();
+        assert_eq!(first.hash, second.hash);
+        assert_ne!(first.hash, check("a", Some(spec(argv(&["true"])))).unwrap().hash);
+    }
+}

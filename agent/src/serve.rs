@@ -1,0 +1,93 @@
+//! `agent serve`: PID 1 of a sandbox, from its socket's first byte to SIGTERM.
+
+use std::io;
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
+use std::sync::Arc;
+use std::time::Duration;
+
+use nix::sys::prctl;
+use tokio::net::UnixListener;
+use tokio::runtime;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_stream::wrappers::UnixListenerStream;
+use tonic::transport::Server;
+use wire::limits::{
+    CONNECTION_WINDOW, KEEPALIVE, KEEPALIVE_TIMEOUT, KILL_GRACE, MAX_MESSAGE, MAX_STREAMS,
+    STREAM_WINDOW,
+};
+use wire::v1::agent_server::AgentServer;
+
+use crate::context::Contexts;
+use crate::reaper::Reaper;
+use crate::run::registry::Registry;
+use crate::service::Service;
+use crate::settings::Settings;
+
+/// How many threads may be in file operations at once.
+const BLOCKING_THREADS: usize = 8;
+/// The stack of each: they do little more than system calls.
+const BLOCKING_STACK: usize = 256 << 10;
+
+/// Serves until SIGTERM.
+pub(crate) fn serve(settings: Settings) -> io::Result<()> {
+    // Runs share our uid: without this they could attach to us, or read our memory.
+    prctl::set_dumpable(false)?;
+    // One thread is enough for what is little more than copying, and costs the least memory.
+    let runtime = runtime::Builder::new_current_thread()
+        .enable_all()
+        .max_blocking_threads(BLOCKING_THREADS)
+        .thread_stack_size(BLOCKING_STACK)
+        .thread_keep_alive(Duration::from_secs(2))
+        .build()?;
+    let result = runtime.block_on(run(Arc::new(settings)));
+    // Not dropped: that would wait for blocking threads, on a disk that hangs for example.
+    runtime.shutdown_background();
+    result
+}
+
+async fn run(settings: Arc<Settings>) -> io::Result<()> {
+    // PID 1 is sent no signal that it does not handle, so these come first.
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let reaper = Reaper::start()?;
+    let runs = Registry::open(&settings.runs)
+        .map_err(|error| io::Error::other(format!("{}: {error}", settings.runs.display())))?;
+    let contexts = Contexts::new(reaper.clone(), Arc::clone(&settings));
+    let listener = listen(&settings.socket)?;
+    crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
+
+    let service = Service { settings, reaper: reaper.clone(), runs: Arc::clone(&runs), contexts };
+    let service = AgentServer::new(service)
+        .max_decoding_message_size(MAX_MESSAGE)
+        .max_encoding_message_size(MAX_MESSAGE);
+    let server = Server::builder()
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(CONNECTION_WINDOW)
+        .max_concurrent_streams(MAX_STREAMS)
+        .http2_keepalive_interval(Some(KEEPALIVE))
+        .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .add_service(service)
+        .serve_with_incoming(UnixListenerStream::new(listener));
+    tokio::pin!(server);
+    let stop = async {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        crate::log("stops");
+        runs.stop();
+        // A little more than a kill takes at most; what is left then goes with the container.
+        let _ = tokio::time::timeout(KILL_GRACE + Duration::from_secs(1), reaper.kill_all()).await;
+    };
+    tokio::select! {
+        result = &mut server => result.map_err(io::Error::other),
+        () = stop => Ok(()),
+    }
+}
+
+fn listen(name: &str) -> io::Result<UnixListener> {
+    let listener = StdUnixListener::bind_addr(&SocketAddr::from_abstract_name(name)?)?;
+    listener.set_nonblocking(true)?;
+    UnixListener::from_std(listener)
+}

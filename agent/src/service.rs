@@ -1,0 +1,168 @@
+//! The service: each call is checked, handed on, and its answer put into the wire's words.
+
+use std::path::PathBuf;
+use std::pin::Pin;
+use std::sync::Arc;
+
+use futures::stream::{self, Stream, StreamExt};
+use tonic::{Request, Response, Status, Streaming};
+use wire::v1::agent_server::Agent;
+use wire::v1::run_spec::What;
+use wire::v1::{
+    AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest, ListRequest,
+    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, StatRequest,
+    WriteReply, WriteRequest,
+};
+use wire::{Code, Error};
+
+use crate::context::Contexts;
+use crate::files;
+use crate::reaper::Reaper;
+use crate::run::registry::Registry;
+use crate::run::{Run, command, spec};
+use crate::settings::{self, Settings};
+
+type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+/// What a connection can call.
+#[derive(Debug)]
+pub(crate) struct Service {
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) reaper: Reaper,
+    pub(crate) runs: Arc<Registry>,
+    pub(crate) contexts: Arc<Contexts>,
+}
+
+impl Service {
+    /// The run of this request, started if it is new.
+    fn start(&self, request: RunRequest) -> Result<Arc<Run>, Error> {
+        let checked = spec::check(&request.run_id, request.spec)?;
+        let (run, new) = self.runs.start(&request.run_id, checked.hash)?;
+        if new {
+            // In tasks of their own: a caller that goes away ends nothing.
+            match checked.what {
+                What::Command(command) => {
+                    let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));
+                    tokio::spawn(command::run(
+                        Arc::clone(&run),
+                        command,
+                        checked.timeout,
+                        reaper,
+                        settings,
+                    ));
+                }
+                What::Code(code) => {
+                    self.contexts.run(
+                        Arc::clone(&run),
+                        &code.context,
+                        code.source,
+                        checked.timeout,
+                    );
+                }
+            }
+        }
+        Ok(run)
+    }
+
+    fn resolve(&self, path: &str) -> Result<PathBuf, Error> {
+        files::resolve(&self.settings.workspace, path)
+    }
+}
+
+async fn follow(run: Arc<Run>, from: u64) -> Result<Response<Events<RunEvent>>, Status> {
+    run.begun().await?;
+    Ok(Response::new(boxed(run.events(from)?)))
+}
+
+fn boxed<T>(events: impl Stream<Item = Result<T, Error>> + Send + 'static) -> Events<T> {
+    Box::pin(events.map(|event| event.map_err(Status::from)))
+}
+
+#[tonic::async_trait]
+impl Agent for Service {
+    type RunStream = Events<RunEvent>;
+    type AttachStream = Events<RunEvent>;
+    type ReadStream = Events<ReadEvent>;
+    type ListStream = Events<Entry>;
+
+    async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        let theirs = request.into_inner().protocol;
+        if theirs == 0 {
+            return Err(Error::new(
+                Code::Protocol,
+                "the client names no protocol; use one that does",
+            )
+            .into());
+        }
+        // The newer end decides whether it still speaks the older one's protocol, and that is the client's.
+        Ok(Response::new(HelloReply {
+            protocol: wire::PROTOCOL,
+            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            pod_uid: self.settings.pod_uid.clone(),
+            pids_max: settings::pids_max(),
+        }))
+    }
+
+    async fn run(&self, request: Request<RunRequest>) -> Result<Response<Self::RunStream>, Status> {
+        let request = request.into_inner();
+        let from = request.from;
+        follow(self.start(request)?, from).await
+    }
+
+    async fn attach(
+        &self,
+        request: Request<AttachRequest>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let request = request.into_inner();
+        follow(self.runs.find(&request.run_id)?, request.from).await
+    }
+
+    async fn cancel(
+        &self,
+        request: Request<CancelRequest>,
+    ) -> Result<Response<CancelReply>, Status> {
+        let was_running = self.runs.find(&request.into_inner().run_id)?.cancel();
+        Ok(Response::new(CancelReply { was_running }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        Ok(Response::new(boxed(files::read(path, request.offset, request.length).await?)))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteReply>, Status> {
+        Ok(Response::new(files::write(&self.settings.workspace, request.into_inner()).await?))
+    }
+
+    async fn list(
+        &self,
+        request: Request<ListRequest>,
+    ) -> Result<Response<Self::ListStream>, Status> {
+        let request = request.into_inner();
+        let entries =
+            files::list(self.resolve(&request.path)?, request.depth, request.limit).await?;
+        Ok(Response::new(boxed(stream::iter(entries).map(Ok))))
+    }
+
+    async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
+        Ok(Response::new(files::stat(self.resolve(&request.into_inner().path)?).await?))
+    }
+
+    async fn remove(
+        &self,
+        request: Request<RemoveRequest>,
+    ) -> Result<Response<RemoveReply>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        let existed =
+            files::remove(self.settings.workspace.clone(), path, request.recursive).await?;
+        Ok(Response::new(RemoveReply { existed }))
+    }
+}

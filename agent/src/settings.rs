@@ -1,0 +1,89 @@
+//! What the pod's spec tells the agent, through variables that user code never sees.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::{env, fs};
+
+/// What begins the name of every variable that is ours.
+const RESERVED: &str = "CODESANDBOX_";
+
+/// Where things are.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    /// The name of the abstract socket: `CODESANDBOX_SOCKET`, or the one both ends know.
+    pub(crate) socket: String,
+    /// Where the logs of runs are: `CODESANDBOX_RUNS_DIR`.
+    pub(crate) runs: PathBuf,
+    /// Where runs start and relative paths begin: `CODESANDBOX_WORKDIR`.
+    pub(crate) workspace: PathBuf,
+    /// What Hello proves the pod with: `CODESANDBOX_POD_UID`.
+    pub(crate) pod_uid: String,
+}
+
+impl Settings {
+    pub(crate) fn from_env() -> Self {
+        let var = |name: &str| {
+            env::var(format!("{RESERVED}{name}")).ok().filter(|value| !value.is_empty())
+        };
+        Self {
+            socket: var("SOCKET").unwrap_or_else(|| wire::SOCKET.to_owned()),
+            runs: var("RUNS_DIR")
+                .map_or_else(|| PathBuf::from("/.codesandbox/runs"), PathBuf::from),
+            workspace: var("WORKDIR").map_or_else(default_workspace, PathBuf::from),
+            pod_uid: var("POD_UID").unwrap_or_default(),
+        }
+    }
+}
+
+fn default_workspace() -> PathBuf {
+    let usual = Path::new("/workspace");
+    if usual.is_dir() {
+        usual.to_owned()
+    } else {
+        env::current_dir().unwrap_or_else(|_| PathBuf::from("/"))
+    }
+}
+
+/// Takes our own variables out of what a command inherits.
+pub(crate) fn hide_ours(command: &mut Command) {
+    for (name, _) in env::vars_os() {
+        if name.as_encoded_bytes().starts_with(RESERVED.as_bytes()) {
+            command.env_remove(name);
+        }
+    }
+}
+
+/// How many processes the cgroup allows; 0 where that is not known or not limited.
+pub(crate) fn pids_max() -> u64 {
+    ["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"]
+        .iter()
+        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+/// How many processes of the cgroup the kernel has killed for memory; 0 where it does not say.
+pub(crate) fn oom_kills() -> u64 {
+    ["/sys/fs/cgroup/memory.events", "/sys/fs/cgroup/memory/memory.oom_control"]
+        .iter()
+        .find_map(|path| oom_count(&fs::read_to_string(path).ok()?))
+        .unwrap_or(0)
+}
+
+fn oom_count(text: &str) -> Option<u64> {
+    text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn kills_for_memory_are_counted_in_both_cgroup_versions() {
+        assert_eq!(
+            oom_count("low 0\nhigh 0\nmax 7\noom 2\noom_kill 3\noom_group_kill 0\n"),
+            Some(3)
+        );
+        assert_eq!(oom_count("oom_kill_disable 0\nunder_oom 0\noom_kill 5\n"), Some(5));
+        assert_eq!(oom_count("low 0\n"), None);
+    }
+}

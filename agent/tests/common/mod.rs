@@ -1,0 +1,303 @@
+//! A real `agent serve` in a process of its own, on a socket of its own, and a client of it.
+
+#![allow(
+    dead_code,
+    unreachable_pub,
+    missing_docs,
+    reason = "every test file is a crate that uses its part of this"
+)]
+
+use std::io::{BufRead, BufReader};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use hyper_util::rt::TokioIo;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use tempfile::TempDir;
+use tokio::net::UnixStream;
+use tokio::time::timeout;
+use tonic::Streaming;
+use tonic::transport::{Channel, Endpoint, Uri};
+use tower::service_fn;
+use wire::v1::agent_client::AgentClient;
+use wire::v1::outcome::How;
+use wire::v1::run_event::Event;
+use wire::v1::run_spec::What;
+use wire::v1::{
+    self, AttachRequest, CancelRequest, Display, Exception, Outcome, RunEvent, RunRequest, RunSpec,
+    Started,
+};
+use wire::{Code, Error};
+
+/// How long a test waits for anything before it fails.
+pub const DEADLINE: Duration = Duration::from_secs(30);
+
+pub type Client = AgentClient<Channel>;
+
+/// An agent, killed when the test ends.
+pub struct Agent {
+    child: Option<Child>,
+    pub socket: String,
+    /// Its workspace and its runs, which outlive it.
+    pub root: TempDir,
+    env: Vec<(&'static str, &'static str)>,
+}
+
+impl Agent {
+    pub fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With variables that an image might set.
+    pub fn start_with(env: &[(&'static str, &'static str)]) -> Self {
+        let root = tempfile::tempdir().unwrap();
+        let socket = format!("codesandbox-test-{}", root.path().file_name().unwrap().display());
+        std::fs::create_dir(root.path().join("workspace")).unwrap();
+        let mut agent = Self { child: None, socket, root, env: env.to_vec() };
+        agent.restart();
+        agent
+    }
+
+    /// Starts it again with the same directories.
+    pub fn restart(&mut self) {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_agent"))
+            .arg("serve")
+            .env("CODESANDBOX_SOCKET", &self.socket)
+            .env("CODESANDBOX_RUNS_DIR", self.runs())
+            .env("CODESANDBOX_WORKDIR", self.workspace())
+            .env("CODESANDBOX_POD_UID", "a-uid")
+            .envs(self.env.iter().copied())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut lines = BufReader::new(child.stderr.take().unwrap());
+        let mut line = String::new();
+        lines.read_line(&mut line).unwrap();
+        assert!(line.contains("serves"), "{line}");
+        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::stderr()));
+        self.child = Some(child);
+    }
+
+    /// Ends it as a node's OOM killer would.
+    pub fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+
+    /// Ends it as the kubelet would, and gives its exit code and how long that took.
+    pub fn terminate(&mut self) -> (Option<i32>, Duration) {
+        let mut child = self.child.take().unwrap();
+        let since = Instant::now();
+        kill(Pid::from_raw(child.id().try_into().unwrap()), Signal::SIGTERM).unwrap();
+        (child.wait().unwrap().code(), since.elapsed())
+    }
+
+    pub fn pid(&self) -> i32 {
+        self.child.as_ref().unwrap().id().try_into().unwrap()
+    }
+
+    pub fn workspace(&self) -> PathBuf {
+        self.root.path().join("workspace")
+    }
+
+    pub fn runs(&self) -> PathBuf {
+        self.root.path().join("runs")
+    }
+
+    pub async fn client(&self) -> Client {
+        let name = self.socket.clone();
+        let connector = service_fn(move |_: Uri| {
+            let name = name.clone();
+            async move {
+                let stream = StdUnixStream::connect_addr(&SocketAddr::from_abstract_name(name)?)?;
+                stream.set_nonblocking(true)?;
+                Ok::<_, std::io::Error>(TokioIo::new(UnixStream::from_std(stream)?))
+            }
+        });
+        let channel = Endpoint::from_static("http://agent")
+            .initial_stream_window_size(wire::limits::STREAM_WINDOW)
+            .initial_connection_window_size(wire::limits::CONNECTION_WINDOW)
+            .connect_with_connector(connector)
+            .await
+            .unwrap();
+        AgentClient::new(channel).max_decoding_message_size(wire::limits::MAX_MESSAGE)
+    }
+}
+
+impl Drop for Agent {
+    fn drop(&mut self) {
+        if self.child.is_some() {
+            self.kill();
+        }
+    }
+}
+
+/// A command line for the shell.
+pub fn shell(line: &str) -> RunSpec {
+    command(v1::Command { shell: line.to_owned(), ..v1::Command::default() })
+}
+
+pub fn argv(words: &[&str]) -> RunSpec {
+    command(v1::Command {
+        argv: words.iter().map(ToString::to_string).collect(),
+        ..v1::Command::default()
+    })
+}
+
+pub fn command(command: v1::Command) -> RunSpec {
+    RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }
+}
+
+/// Code for the default context.
+pub fn python(source: &str) -> RunSpec {
+    python_in("", source)
+}
+
+pub fn python_in(context: &str, source: &str) -> RunSpec {
+    let source = source.to_owned().into_bytes().into();
+    let code = v1::Code { language: "python".to_owned(), context: context.to_owned(), source };
+    RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }
+}
+
+pub fn limited(spec: RunSpec, timeout: Duration) -> RunSpec {
+    RunSpec { timeout_ms: timeout.as_millis().try_into().unwrap(), ..spec }
+}
+
+/// Starts a run, or attaches to it.
+pub async fn start(
+    client: &mut Client,
+    id: &str,
+    spec: RunSpec,
+    from: u64,
+) -> Result<Streaming<RunEvent>, Error> {
+    let request = RunRequest { run_id: id.to_owned(), spec: Some(spec), from };
+    let answer = timeout(DEADLINE, client.run(request)).await.expect("the run begins in time");
+    answer
+        .map(tonic::Response::into_inner)
+        .map_err(|status| Error::of(&status).expect("an error of ours"))
+}
+
+/// Runs something to its end.
+pub async fn run(client: &mut Client, id: &str, spec: RunSpec) -> Seen {
+    let events = start(client, id, spec, 0).await.unwrap();
+    see(events).await
+}
+
+/// The code with which a run is refused.
+pub async fn refused(client: &mut Client, id: &str, spec: RunSpec) -> Error {
+    start(client, id, spec, 0).await.map(drop).unwrap_err()
+}
+
+pub async fn attach(client: &mut Client, id: &str, from: u64) -> Result<Streaming<RunEvent>, Code> {
+    let answer = client.attach(AttachRequest { run_id: id.to_owned(), from }).await;
+    answer.map(tonic::Response::into_inner).map_err(|status| Error::of(&status).unwrap().code)
+}
+
+pub async fn cancel(client: &mut Client, id: &str) -> bool {
+    client.cancel(CancelRequest { run_id: id.to_owned() }).await.unwrap().into_inner().was_running
+}
+
+/// The next event of a stream.
+pub async fn next(events: &mut Streaming<RunEvent>) -> RunEvent {
+    timeout(DEADLINE, events.message()).await.expect("an event in time").unwrap().expect("an event")
+}
+
+/// Waits until a stream has brought this text on stdout.
+pub async fn until(events: &mut Streaming<RunEvent>, text: &str) {
+    let mut seen = Vec::new();
+    while !String::from_utf8_lossy(&seen).contains(text) {
+        if let Some(Event::Output(output)) = next(events).await.event {
+            seen.extend_from_slice(&output.data);
+        }
+    }
+}
+
+/// All that a stream has brought.
+#[derive(Debug, Default)]
+pub struct Seen {
+    pub events: Vec<RunEvent>,
+    pub started: Option<Started>,
+    pub stdout: Vec<u8>,
+    pub stderr: Vec<u8>,
+    pub displays: Vec<Display>,
+    pub exceptions: Vec<Exception>,
+    pub truncated: bool,
+    pub outcome: Option<Outcome>,
+}
+
+impl Seen {
+    pub fn out(&self) -> &str {
+        str::from_utf8(&self.stdout).unwrap()
+    }
+
+    pub fn err(&self) -> &str {
+        str::from_utf8(&self.stderr).unwrap()
+    }
+
+    pub fn outcome(&self) -> &Outcome {
+        self.outcome.as_ref().expect("an outcome")
+    }
+
+    pub fn how(&self) -> How {
+        self.outcome().how.expect("a known outcome")
+    }
+
+    /// The text of the last expression's value.
+    pub fn result(&self) -> Option<&str> {
+        let display = self.displays.iter().find(|display| display.result)?;
+        let form = display.forms.iter().find(|form| form.mime == "text/plain")?;
+        str::from_utf8(&form.data).ok()
+    }
+}
+
+/// Reads a stream to its end.
+pub async fn see(mut events: Streaming<RunEvent>) -> Seen {
+    let mut seen = Seen::default();
+    while let Some(event) =
+        timeout(DEADLINE, events.message()).await.expect("an event in time").unwrap()
+    {
+        match event.event.clone().unwrap() {
+            Event::Started(started) => seen.started = Some(started),
+            Event::Output(output) if output.stream() == v1::Stream::Stdout => {
+                seen.stdout.extend(output.data);
+            }
+            Event::Output(output) => seen.stderr.extend(output.data),
+            Event::Display(display) => seen.displays.push(display),
+            Event::Exception(exception) => seen.exceptions.push(exception),
+            Event::Truncated(_) => seen.truncated = true,
+            Event::Outcome(outcome) => seen.outcome = Some(outcome),
+        }
+        seen.events.push(event);
+    }
+    seen
+}
+
+/// Whether a process of this number lives.
+pub fn lives(pid: &str) -> bool {
+    let pid: u32 = pid.trim().parse().unwrap();
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat"));
+    stat.is_ok_and(|stat| !stat.rsplit(')').next().unwrap().trim_start().starts_with('Z'))
+}
+
+/// How many zombies there are among the children of a process and of those children.
+pub fn zombies_below(root: i32) -> usize {
+    let stats = std::fs::read_dir("/proc").unwrap().flatten().filter_map(|entry| {
+        let pid: i32 = entry.file_name().to_str()?.parse().ok()?;
+        let stat = std::fs::read_to_string(entry.path().join("stat")).ok()?;
+        let mut fields = stat.rsplit(')').next()?.split_whitespace();
+        let state = fields.next()?.to_owned();
+        Some((pid, state, fields.next()?.parse::<i32>().ok()?))
+    });
+    let stats: Vec<_> = stats.collect();
+    let children: Vec<i32> =
+        stats.iter().filter(|stat| stat.2 == root).map(|stat| stat.0).collect();
+    stats
+        .iter()
+        .filter(|(_, state, parent)| state == "Z" && (*parent == root || children.contains(parent)))
+        .count()
+}
