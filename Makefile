@@ -1,0 +1,94 @@
+# Bare `make` says what there is. Longer logic is in hack/.
+#
+# CLUSTER=embedded  (default) the one-node Kubernetes of e2e/cluster, on this machine
+# CLUSTER=current   the cluster of your kubeconfig; asks first (CONFIRM=yes: does not), and gets images by
+#                   REGISTRY=host/path (pushed with docker, podman or buildah) or
+#                   LOAD="kind load image-archive" (a command that is given each archive)
+# RELEASE, NAMESPACE, SANDBOXES: the Helm release, its namespace and the one of sandboxes
+
+export CLUSTER ?= embedded
+export RELEASE ?= codesandbox
+export NAMESPACE ?= codesandbox
+export SANDBOXES ?= codesandbox-sandboxes
+export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE
+
+ifeq ($(CLUSTER),current)
+ifneq ($(filter-out help lint fmt unit crds images venv clean,$(or $(MAKECMDGOALS),help)),)
+# (Written out, since make before 4.4 passes no exported variables to $(shell).)
+override CONFIRM := $(shell CLUSTER='$(CLUSTER)' NAMESPACE='$(NAMESPACE)' SANDBOXES='$(SANDBOXES)' CONFIRM='$(CONFIRM)' hack/confirm.sh >&2 && echo yes)
+ifneq ($(CONFIRM),yes)
+$(error nothing was done)
+endif
+endif
+endif
+
+STEP := @hack/step
+# ARGS: passed on to the tests, as in `make e2e ARGS=leaks`.
+ARGS ?=
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint fmt unit crds e2e bench images images-load install uninstall \
+        cluster-up cluster-down cluster-status connect venv clean
+.NOTPARALLEL:
+
+help: ## Says what there is
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: ## From nothing to code running in a sandbox, on this machine
+	@hack/demo.sh
+
+test: lint unit e2e ## Everything: lint, unit tests, then a cluster with the release and the e2e tests
+
+lint: ## rustfmt, clippy, shellcheck, the chart
+	$(STEP) "cargo fmt --check" cargo fmt --all --check
+	$(STEP) "clippy" cargo clippy --workspace --all-targets --locked -- -D warnings
+	$(STEP) "scripts" hack/lint.sh scripts
+	$(STEP) "chart" hack/lint.sh chart
+
+fmt: ## Formats the Rust code
+	cargo fmt --all
+
+unit: ## Tests that need no cluster
+	$(STEP) "unit tests" cargo test --workspace --exclude e2e --locked $(ARGS)
+
+crds: ## Writes crds/ from api/
+	UPDATE_CRDS=1 cargo test --locked -p api --test crd
+
+e2e: install venv ## Tests against the cluster, in Rust and with the official MCP client
+	$(STEP) "e2e tests" hack/with-cluster.sh cargo test --locked -p e2e $(ARGS)
+	$(STEP) "e2e tests with the official MCP client" hack/with-cluster.sh pytest -q e2e
+
+bench: install ## Measures the figures of README.md into bench-output/
+	$(STEP) "bench" hack/with-cluster.sh cargo run --release --locked -p e2e --bin bench $(ARGS)
+
+images: ## Builds the images into archives, once per content
+	$(STEP) "images" hack/images.sh
+
+images-load: images cluster-up ## Takes the images to the cluster
+	$(STEP) "images into the cluster" hack/load.sh
+
+install: images-load ## Installs or upgrades the release (HELM_ARGS adds to it)
+	$(STEP) "helm install" hack/install.sh
+
+uninstall: ## Takes the release off the cluster
+	@hack/uninstall.sh
+
+cluster-up: ## Brings up the one-node Kubernetes; says first what it changes on this machine
+	$(STEP) "cluster" hack/cluster.sh up
+
+cluster-down: ## Takes it off this machine again
+	@hack/cluster.sh down
+
+cluster-status: ## Processes, node and pods
+	@hack/cluster.sh status
+
+connect: ## Prints {"url": …, "token": …} for an MCP client (make -s connect)
+	@hack/connect.sh
+
+venv: ## The Python of the e2e tests, in .venv
+	$(STEP) "python client" hack/venv.sh
+
+clean: ## Removes what was built in this clone; caches of the machine stay in ~/.cache/codesandbox
+	@hack/connect.sh stop
+	cargo clean
+	rm -rf .venv demo-output bench-output

@@ -1,0 +1,61 @@
+#!/usr/bin/env bash
+# scripts: shellcheck. chart: helm lint, templates of a few value sets, and what no linter knows.
+# shellcheck source=hack/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+scripts() {
+  have shellcheck || packages shellcheck
+  cd "$TOP"
+  shellcheck -x hack/*.sh hack/step e2e/cluster/cluster .ci/run
+}
+
+# The values of a values.yaml by their full names. Of one level of blanks a time, as ours is.
+leaves() {
+  awk '/^ *[a-zA-Z]+:/ {
+    depth = (match($0, /[^ ]/) - 1) / 2; key = $1; sub(/:.*/, "", key); path[depth] = key
+    if ($0 ~ /: *[^ #]/) { name = path[0]; for (i = 1; i <= depth; i++) name = name "." path[i]; print name }
+  }' "$1" | sed 's/\.\(requests\|limits\)$//' | uniq
+}
+
+chart() {
+  cd "$TOP"
+  if ! have helm; then
+    PATH=$CACHE/cluster/bin:$PATH
+    have helm || e2e/cluster/cluster build helm
+  fi
+  local chart=charts/codesandbox out want value
+  out=$(mktemp -d); TEMP=$out
+  # The chart's CRD is a link to the one that `make crds` writes.
+  cmp crds/codesandboxes.yaml $chart/files/codesandboxes.yaml
+  want=$(sed -n '/^\[workspace.package\]/,/^\[/s/^version = "\(.*\)"/\1/p' Cargo.toml)
+  grep -qx "appVersion: $want" $chart/Chart.yaml || die "appVersion of $chart/Chart.yaml is not the workspace's version, $want"
+  helm lint --strict --quiet $chart 2>/dev/null || helm lint --strict $chart
+  try() { # NAME FLAGS…
+    local name=$1; shift
+    helm template codesandbox $chart --namespace codesandbox "$@" >"$out/$name.yaml" 2>"$out/$name.err" || { cat "$out/$name.err" >&2; die "helm template failed for: $name"; }
+  }
+  refuse() { # NAME FLAGS…
+    local name=$1; shift
+    if helm template codesandbox $chart "$@" >/dev/null 2>&1; then die "values.schema.json lets through: $name"; fi
+  }
+  try default
+  try images --set global.imageRegistry=registry.example/team,operator.image.tag=v1,mcp.image.tag=v2,agent.image.tag=v3,sandbox.image.tag=v4
+  try minimal --set crds.install=false,sandbox.createNamespaces=false,admission.enabled=false,networkPolicies.enabled=false,mcp.auth.existingSecret=mine
+  try full --set 'sandbox.namespaces={a,b}' --set 'network.dnsServers={9.9.9.9,2620:fe::fe}' --set 'network.clusterCIDRs={203.0.113.0/24}' \
+    --set 'mcp.allowedHosts={mcp.example.com}' --set 'mcp.allowedOrigins={https://example.com}' --set operator.priorityClassName=p \
+    --set-json 'operator.tolerations=[{"key":"k","operator":"Exists"}]' --set-json 'mcp.nodeSelector={"a":"b"}' --set-json 'global.imagePullSecrets=[{"name":"s"}]'
+  refuse "an unknown value" --set operater.log=debug
+  refuse "the tag latest" --set operator.image.tag=latest
+  refuse "no sandbox namespace" --set 'sandbox.namespaces={}'
+  refuse "a URL as registry" --set global.imageRegistry=https://registry.example
+  grep -q 'image: registry.example/team/codesandbox/operator:v1$' "$out/images.yaml" || die "global.imageRegistry is not in the operator's image"
+  grep -q 'helm.sh/resource-policy: keep' "$out/default.yaml" || die "the CRD would go with the release"
+  # Nothing cluster-wide but the admission policies, the CRD and the namespaces.
+  if grep -hE '^kind: Cluster' "$out"/*.yaml; then die "the chart must not have cluster-wide rights"; fi
+  # Every value has its line in the README.
+  while read -r value; do
+    grep -q "^| \`$value\`" $chart/README.md || die "$chart/README.md says nothing of the value $value"
+  done < <(leaves $chart/values.yaml)
+}
+
+"$1"

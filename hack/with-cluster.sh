@@ -1,0 +1,13 @@
+#!/usr/bin/env bash
+# with-cluster.sh CMD…: runs CMD with KUBECONFIG, CODESANDBOX_URL, CODESANDBOX_TOKEN and
+# CODESANDBOX_NAMESPACE set, and the tools of .venv and of the cluster in PATH.
+# shellcheck source=hack/lib.sh
+source "$(dirname "$0")/lib.sh"
+
+use_cluster
+[[ $("$TOP/hack/connect.sh") =~ '"url": "'([^\"]*)'", "token": "'([^\"]*)'"' ]]
+CODESANDBOX_URL=${BASH_REMATCH[1]} CODESANDBOX_TOKEN=${BASH_REMATCH[2]}
+export MCP_FRONTEND=${CARGO_TARGET_DIR:-$TOP/target}/$(rustc -vV | sed -n "s/^host: //p")/release/mcp-frontend
+export CODESANDBOX_URL CODESANDBOX_TOKEN CODESANDBOX_NAMESPACE=$SANDBOXES CODESANDBOX_RELEASE=$RELEASE CODESANDBOX_RELEASE_NAMESPACE=$NAMESPACE CLUSTER
+export PATH=$TOP/.venv/bin:$PATH
+exec "$@"
