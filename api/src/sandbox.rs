@@ -67,7 +67,7 @@ pub struct CodeSandboxSpec {
     #[x_kube(validation = Rule::new("self.startsWith('/')").message("must be an absolute path, such as /workspace"))]
     pub working_dir: String,
 
-    /// What the sandbox may use at most; it is also what is reserved for it.
+    /// What the sandbox may use at most. Memory and disk are reserved for it, of CPU a part (chart value `sandbox.cpuRequestPercent`).
     #[serde(default)]
     pub resources: Resources,
 
@@ -212,7 +212,7 @@ impl Resources {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Gpu {
     /// How many.
-    #[schemars(range(min = 1, max = 16))]
+    #[schemars(range(min = 1, max = 16), extend("format" = "int32"))]
     pub count: u8,
     /// The extended resource that the device plugin offers.
     #[serde(default = "default::gpu")]

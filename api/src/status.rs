@@ -15,7 +15,7 @@ pub struct CodeSandboxStatus {
 
     /// Which pod in turn this is, from 1. It grows when a pod was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 1))]
+    #[schemars(range(min = 1), extend("format" = "int64"))]
     pub attempt: Option<u32>,
 
     /// The pod of this attempt.

@@ -45,11 +45,13 @@ async def test_an_unknown_method_is_method_not_found():
 
 async def test_health_and_metrics_ask_for_no_token():
     base = URL.removesuffix("/mcp")
+    async with connect() as client:
+        await client.call_tool("sandbox_list", {})
     async with httpx2.AsyncClient() as http:
         for path in ["/healthz", "/readyz", "/metrics"]:
             assert (await http.get(base + path)).status_code == 200
         metrics = (await http.get(base + "/metrics")).text
-        assert "codesandbox_mcp_calls_total{" in metrics
+        assert 'codesandbox_mcp_calls_total{tool="sandbox_list",outcome="Ok"}' in metrics
 
 
 def test_without_a_token_only_loopback_is_listened_on():

@@ -133,6 +133,12 @@ impl Cluster {
     }
 }
 
+/// What a test asks for that asks for nothing in particular. A test that fails leaves its sandbox
+/// to be looked at, but not for long.
+pub fn spec() -> CodeSandboxSpec {
+    CodeSandboxSpec { ttl: "10m".into(), ..CodeSandboxSpec::default() }
+}
+
 /// Whether a sandbox's condition is True.
 pub fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
     sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))

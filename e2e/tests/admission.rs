@@ -1,6 +1,6 @@
 //! What RBAC cannot say: labels cannot be forged, and exec is the agent's bridge and nothing else.
 
-use api::{CodeSandboxSpec, names};
+use api::names;
 use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, kubectl_with};
 use serde_json::{Value, json};
 
@@ -15,7 +15,7 @@ async fn editor() -> anyhow::Result<()> {
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "edit"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "e2e-editor"}],
     });
-    kubectl_with(&["apply", "-f", "-"], &binding.to_string()).await.map(drop)
+    kubectl_with(&["apply", "--server-side", "-f", "-"], &binding.to_string()).await.map(drop)
 }
 
 fn pod(labels: &Value) -> String {
@@ -53,7 +53,7 @@ async fn labels_cannot_be_forged() -> anyhow::Result<()> {
 async fn labels_of_a_sandbox_cannot_be_changed_or_taken_off() -> anyhow::Result<()> {
     editor().await?;
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("labelled", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("labelled", e2e::spec()).await?;
     let pod = sandbox.pod();
     let label = async |label: &str| {
         kubectl(&["label", EDITOR, "--overwrite", "-n", NAMESPACE, "pod", &pod, label]).await
@@ -74,7 +74,7 @@ async fn labels_of_a_sandbox_cannot_be_changed_or_taken_off() -> anyhow::Result<
 #[tokio::test]
 async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("bridged", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("bridged", e2e::spec()).await?;
     let pod = sandbox.pod();
     let account =
         format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
@@ -111,7 +111,7 @@ async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> 
 async fn a_sandbox_takes_no_ephemeral_containers() -> anyhow::Result<()> {
     editor().await?;
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("sealed", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("sealed", e2e::spec()).await?;
     let pod = sandbox.pod();
     let debug = [
         "debug",

@@ -1,7 +1,7 @@
 //! A sandbox from its manifest to nothing.
 
 use api::{CodeSandboxSpec, condition, names, reason};
-use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason};
+use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason, spec};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Api, ResourceExt,
@@ -10,10 +10,6 @@ use kube::{
 use serde_json::json;
 
 const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello.yaml");
-
-fn spec() -> CodeSandboxSpec {
-    CodeSandboxSpec::default()
-}
 
 #[tokio::test]
 async fn the_hello_example_becomes_ready_and_its_deletion_leaves_nothing() -> anyhow::Result<()> {
@@ -163,6 +159,7 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
 #[tokio::test]
 async fn explain_reads_well() -> anyhow::Result<()> {
     let text = kubectl(&["explain", "csb.spec"]).await?;
+    let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
     for expected in ["The one field that can be changed", "What the sandbox may reach"] {
         assert!(text.contains(expected), "{text}");
     }

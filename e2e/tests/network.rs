@@ -124,7 +124,7 @@ async fn targets(cluster: &Cluster, open: &str) -> anyhow::Result<String> {
 #[tokio::test]
 async fn a_denied_sandbox_reaches_nothing_an_open_pod_reaches() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("denied", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("denied", e2e::spec()).await?;
     let pod = cluster.pods.get(&sandbox.pod()).await?;
     let image = pod.spec.unwrap().containers.remove(0).image.unwrap();
     let open = open_pod(&cluster, &image).await?;
@@ -149,7 +149,7 @@ async fn a_denied_sandbox_reaches_nothing_an_open_pod_reaches() -> anyhow::Resul
 #[tokio::test]
 async fn names_fail_at_once_under_deny() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("nameless", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("nameless", e2e::spec()).await?;
     let ran = sandbox
         .shell("python3 -c \"import socket, time; t = time.monotonic()\ntry: socket.getaddrinfo('example.test', 80)\nexcept OSError: print(time.monotonic() - t < 1)\"")
         .await?;
@@ -161,7 +161,7 @@ async fn names_fail_at_once_under_deny() -> anyhow::Result<()> {
 async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let network = Network { egress: Egress::Internet };
-    let spec = CodeSandboxSpec { network, ..CodeSandboxSpec::default() };
+    let spec = CodeSandboxSpec { network, ..e2e::spec() };
     let sandbox = cluster.ready("outward", spec).await?;
     let pod = cluster.pods.get(&sandbox.pod()).await?;
     let image = pod.spec.unwrap().containers.remove(0).image.unwrap();
@@ -183,7 +183,7 @@ async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Resu
 async fn the_deny_policy_is_restored_when_deleted() -> anyhow::Result<()> {
     use k8s_openapi::api::networking::v1::NetworkPolicy;
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("guarded", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("guarded", e2e::spec()).await?;
     let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     let before = policies.get(api::names::DENY_POLICY).await?;
     policies.delete(api::names::DENY_POLICY, &DeleteParams::default()).await?;

@@ -7,6 +7,9 @@ use api::{CodeSandboxSpec, condition};
 use e2e::{Cluster, RELEASE_NAMESPACE, is, kubectl};
 use kube::ResourceExt;
 
+/// Held by whoever restarts the operator: these tests cannot share it.
+static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 const OPERATOR: &str = "deployment/codesandbox-operator";
 
 /// The operator's own count of its writes, over all kinds and verbs.
@@ -28,8 +31,9 @@ async fn writes() -> anyhow::Result<u64> {
 /// The no-spin test, and tests.md H8: the list is the same and nothing is written again.
 #[tokio::test]
 async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("settled", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("settled", e2e::spec()).await?;
     let before = cluster.sandboxes.get("settled").await?;
     let pod = cluster.pods.get(&sandbox.pod()).await?;
     let written = writes().await?;
@@ -41,7 +45,7 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
     kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, OPERATOR]).await?;
     kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
     // A sandbox made now is proof that the new one has started and been through its list.
-    let next = cluster.ready("settled-next", CodeSandboxSpec::default()).await?;
+    let next = cluster.ready("settled-next", e2e::spec()).await?;
     let after = cluster.sandboxes.get("settled").await?;
     assert_eq!(after.resource_version(), before.resource_version());
     assert_eq!(cluster.pods.get(&sandbox.pod()).await?.uid(), pod.uid());
@@ -51,8 +55,9 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
 
 #[tokio::test]
 async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { ttl: "6s".into(), ..CodeSandboxSpec::default() };
+    let spec = CodeSandboxSpec { ttl: "6s".into(), ..e2e::spec() };
     let sandbox = cluster.create("away", spec).await?;
     cluster.wait("away", "Ready", |s| is(s, condition::READY)).await?;
     let scale = async |replicas: &str| {

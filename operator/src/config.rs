@@ -36,6 +36,10 @@ pub(crate) struct Config {
     #[arg(long, env = "OPERATOR_MAX_LIFETIME", default_value = "24h", value_parser = lifetime)]
     pub(crate) max_lifetime: Duration,
 
+    /// How much of a sandbox's CPU limit is reserved for it on its node, in percent
+    #[arg(long, env = "OPERATOR_CPU_REQUEST_PERCENT", default_value = "10", value_parser = clap::value_parser!(u8).range(1..=100))]
+    pub(crate) cpu_request_percent: u8,
+
     /// A resolver that sandboxes with egress Internet may use; repeat it for up to three
     #[arg(long = "dns-server", env = "OPERATOR_DNS_SERVERS", value_delimiter = ',', num_args = 1)]
     pub(crate) dns_servers: Vec<IpAddr>,

@@ -130,7 +130,7 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
         command: Some(vec![names::AGENT.into(), "serve".into()]),
         working_dir: Some(spec.working_dir.clone()),
         env: Some(env::env(sandbox)),
-        resources: Some(resources(sandbox)),
+        resources: Some(resources(sandbox, config)),
         security_context: Some(SecurityContext {
             allow_privilege_escalation: Some(false),
             capabilities: Some(Capabilities {
@@ -148,17 +148,31 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
     }
 }
 
-/// What is asked for is also the limit, so that a sandbox neither takes from its neighbours nor is the first to be evicted.
-fn resources(sandbox: &CodeSandbox) -> ResourceRequirements {
-    let mut list = sandbox.spec.resources.list();
+/// Memory and disk are reserved whole, so that a sandbox is not the first to be evicted. Of its CPU only a part is:
+/// sandboxes idle most of the time, and CPU, unlike memory, can be taken back.
+fn resources(sandbox: &CodeSandbox, config: &Config) -> ResourceRequirements {
+    let mut limits = sandbox.spec.resources.list();
     if let Some(gpu) = &sandbox.spec.gpu {
-        list.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
+        limits.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
+    }
+    let mut requests = limits.clone();
+    if let Some(cpu) = part_of_cpu(&sandbox.spec.resources.cpu, config.cpu_request_percent) {
+        requests.insert("cpu".into(), cpu);
     }
     ResourceRequirements {
-        limits: Some(list.clone()),
-        requests: Some(list),
+        limits: Some(limits),
+        requests: Some(requests),
         ..ResourceRequirements::default()
     }
+}
+
+/// A part of a CPU quantity, in thousandths and at least one; none where it is not written as processors usually are.
+fn part_of_cpu(cpu: &Quantity, percent: u8) -> Option<Quantity> {
+    let milli: f64 = match cpu.0.strip_suffix('m') {
+        Some(milli) => milli.parse().ok()?,
+        None => cpu.0.parse::<f64>().ok()? * 1000.0,
+    };
+    Some(Quantity(format!("{}m", (milli * f64::from(percent) / 100.0).ceil().max(1.0))))
 }
 
 fn tolerations(sandbox: &CodeSandbox) -> Vec<Toleration> {

@@ -43,7 +43,8 @@ pub(crate) fn run(args: RunArgs) -> anyhow::Result<()> {
     // The client logs each connection that fails, and so do we, with what for.
     let filter = EnvFilter::try_from_default_env()
         .unwrap_or_else(|_| EnvFilter::new("info,kube=warn,kube_client::client::builder=off"));
-    tracing_subscriber::fmt().json().with_env_filter(filter).init();
+    // A log nobody reads any more must not end the process.
+    tracing_subscriber::fmt().json().with_env_filter(filter).log_internal_errors(false).init();
     tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()

@@ -36,6 +36,7 @@ pub(crate) fn config() -> Config {
         sandbox_image: "docker.io/library/python:3.14-slim".into(),
         sandbox_image_pull_policy: None,
         max_lifetime: std::time::Duration::from_hours(24),
+        cpu_request_percent: 10,
         dns_servers: vec!["1.1.1.1".parse().unwrap(), "2606:4700:4700::1111".parse().unwrap()],
         cluster_cidrs: ["203.0.113.0/24", "2001:db8::/32"]
             .map(|cidr| FromStr::from_str(cidr).unwrap())

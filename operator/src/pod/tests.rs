@@ -53,3 +53,18 @@ fn an_object_is_ours_by_its_controllers_uid_alone() {
     metadata.owner_references.as_mut().unwrap()[0].controller = None;
     assert!(!is_owned(&metadata, &sandbox));
 }
+
+#[test]
+fn a_part_of_the_cpu_is_reserved_and_never_none_of_it() {
+    for (cpu, percent, expected) in [
+        ("1", 10, Some("100m")),
+        ("1.5", 10, Some("150m")),
+        ("250m", 10, Some("25m")),
+        ("1m", 10, Some("1m")),
+        ("2", 100, Some("2000m")),
+        ("1k", 10, None),
+    ] {
+        let part = part_of_cpu(&Quantity(cpu.into()), percent);
+        assert_eq!(part, expected.map(|part| Quantity(part.into())), "{cpu} {percent}");
+    }
+}

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{CodeSandbox, CodeSandboxSpec, condition};
+use api::{CodeSandbox, condition};
 use client::Sandboxes;
 use e2e::{Cluster, NAMESPACE, is};
 use k8s_openapi::api::core::v1::Pod;
@@ -48,8 +48,7 @@ pub(crate) async fn measure(cluster: &Cluster, count: usize) -> anyhow::Result<S
         let name = format!("bench-cold-{index}");
         cluster.delete(&name).await?;
         let began = Instant::now();
-        let created =
-            sandboxes.create(&CodeSandbox::new(&name, CodeSandboxSpec::default())).await?;
+        let created = sandboxes.create(&CodeSandbox::new(&name, e2e::spec())).await?;
         note(&seen, &name, "CodeSandbox created");
         let deadline = tokio::time::Instant::now() + e2e::PATIENCE;
         let ready =

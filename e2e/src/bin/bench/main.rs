@@ -13,7 +13,6 @@ mod report;
 mod writes;
 
 use anyhow::Context;
-use api::CodeSandboxSpec;
 use e2e::Cluster;
 
 /// How many sandboxes are made from nothing.
@@ -38,7 +37,7 @@ async fn main() -> anyhow::Result<()> {
     mcp.delete(&live).await?;
 
     report.say("100 MiB up and down");
-    let sandbox = cluster.ready("bench-bulk", CodeSandboxSpec::default()).await?;
+    let sandbox = cluster.ready("bench-bulk", e2e::spec()).await?;
     report.bulk(&bulk::measure(&sandbox).await?);
     sandbox.delete().await?;
 
