@@ -67,11 +67,13 @@ pub enum Error {
         reason: String,
     },
 
-    /// The bytes that arrived are not the ones that were sent.
-    #[error("{what} arrived corrupted: its sha256 differs from the agent's")]
+    /// What arrived is not what was sent, or not what was asked for.
+    #[error("{what} arrived corrupted: {why}")]
     Corrupted {
-        /// The stream or file.
+        /// The stream, file or directory.
         what: String,
+        /// How that shows.
+        why: &'static str,
     },
 
     /// The agent's answer was an error.

@@ -12,6 +12,7 @@ use std::{
 };
 
 use api::names;
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api,
@@ -88,20 +89,14 @@ async fn guard(
     let status = process.take_status().expect("nobody took it before");
     let mut stderr = process.stderr().expect("stderr was asked for");
     let mut tail = Vec::new();
-    // stderr is read to its end all the while: a full pipe would block stdout and pings too.
-    let drain = async {
-        let mut buffer = [0; 4096];
-        while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
-            tail.extend_from_slice(&buffer[..read]);
-            let excess = tail.len().saturating_sub(STDERR_TAIL);
-            tail.drain(..excess);
-        }
-        std::future::pending::<()>().await;
-    };
     let status = tokio::select! {
         status = status => status,
-        () = drain => unreachable!("drain never ends"),
-        _ = dropped => return,
+        () = drain(&mut stderr, &mut tail) => unreachable!("drain never ends"),
+        _ = dropped => {
+            // HTTP/2 ended above an exec that goes on: the session learns it from this alone.
+            closed.send_replace(Some("the connection was given up".into()));
+            return;
+        }
     };
     let mut reason = match status.map(|status| status.message.unwrap_or_default()) {
         Some(message) if !message.is_empty() => message,
@@ -112,11 +107,35 @@ async fn guard(
             _ => "the connection ended without a status".into(),
         },
     };
+    // What was written just before the end lies in the pipe still.
+    let _ = drain(&mut stderr, &mut tail).now_or_never();
     let tail = String::from_utf8_lossy(&tail);
     if !tail.trim().is_empty() {
         reason = format!("{reason}: {}", tail.trim());
     }
     closed.send_replace(Some(reason));
+}
+
+/// Keeps the last of stderr. It is read all the while: a full pipe would block stdout and pings too.
+async fn drain(stderr: &mut (impl AsyncRead + Unpin), tail: &mut Vec<u8>) {
+    let mut buffer = [0; 4096];
+    while let Ok(read @ 1..) = stderr.read(&mut buffer).await {
+        tail.extend_from_slice(&buffer[..read]);
+        let excess = tail.len().saturating_sub(STDERR_TAIL);
+        tail.drain(..excess);
+    }
+    std::future::pending::<()>().await;
+}
+
+impl ExecStream {
+    /// What stdout has. Its end is not told as one: only the guard knows why it came.
+    fn poll_stdout(&mut self, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let before = buf.filled().len();
+        match self.stdout.as_mut().poll_read(cx, buf) {
+            Poll::Ready(Ok(())) if buf.filled().len() == before => Poll::Pending,
+            polled => polled,
+        }
+    }
 }
 
 impl AsyncRead for ExecStream {
@@ -125,12 +144,12 @@ impl AsyncRead for ExecStream {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let ready @ Poll::Ready(_) = self.stdout.as_mut().poll_read(cx, buf) {
+        if let ready @ Poll::Ready(_) = self.poll_stdout(cx, buf) {
             return ready;
         }
         let Poll::Ready(reason) = self.done.as_mut().poll(cx) else { return Poll::Pending };
         // What came before the end is read before the end is told.
-        if let ready @ Poll::Ready(_) = self.stdout.as_mut().poll_read(cx, buf) {
+        if let ready @ Poll::Ready(_) = self.poll_stdout(cx, buf) {
             return ready;
         }
         Poll::Ready(Err(io::Error::new(io::ErrorKind::ConnectionReset, reason)))

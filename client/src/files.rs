@@ -7,10 +7,10 @@ use futures::stream;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use wire::{
-    limits::CHUNK,
+    limits::{CHUNK, LIST_LIMIT},
     v1::{
         Entry, ListRequest, ReadEnd, ReadEvent, ReadRequest, RemoveRequest, StatRequest, WriteEnd,
-        WriteRequest, WriteStart, read_event, write_request::Part,
+        WriteRequest, WriteStart, read_event::Event, write_request::Part,
     },
 };
 
@@ -42,6 +42,8 @@ const BULK: usize = 1 << 20;
 
 /// The slowest upload that is waited for, in bytes a second.
 const SLOWEST: u64 = 1 << 20;
+
+const TOO_LONG: &str = "it is longer than what was asked for";
 
 fn lane(bytes: usize) -> Lane {
     if bytes > BULK { Lane::Bulk } else { Lane::Control }
@@ -77,35 +79,32 @@ impl Session {
                 async move { agent.read(request).await }
             })
             .await?;
-        let mut hasher = Sha256::new();
-        loop {
-            let message = timeout(CALL_DEADLINE, stream.message()).await.map_err(|_| {
-                Error::Deadline { doing: "Read", pod: self.pod().into(), after: CALL_DEADLINE }
-            })?;
-            match message {
-                Ok(Some(ReadEvent { event: Some(read_event::Event::Entry(entry)) })) => {
-                    take(Piece::Entry(entry));
-                }
-                Ok(Some(ReadEvent { event: Some(read_event::Event::Data(data)) })) => {
+        let corrupted = |why| Err(Error::Corrupted { what: path.into(), why });
+        let (mut hasher, mut received) = (Sha256::new(), 0);
+        while let Some(ReadEvent { event }) = self.message("Read", &mut stream).await? {
+            match event {
+                Some(Event::Entry(entry)) => take(Piece::Entry(entry)),
+                Some(Event::Data(data)) => {
+                    received += data.len() as u64;
+                    // Callers keep what they get: an agent that sends for ever is stopped here.
+                    if length > 0 && received > length {
+                        return corrupted(TOO_LONG);
+                    }
                     hasher.update(&data);
                     take(Piece::Data(data));
                 }
-                Ok(Some(ReadEvent {
-                    event: Some(read_event::Event::End(ReadEnd { bytes, sha256 })),
-                })) => {
+                Some(Event::End(ReadEnd { bytes, sha256 })) => {
                     check_digest(path, &hasher.finalize(), &sha256)?;
+                    if bytes != received {
+                        return corrupted("its length differs from the agent's");
+                    }
                     return Ok(bytes);
                 }
-                Ok(Some(ReadEvent { event: None })) => {}
-                Ok(None) => {
-                    return Err(Error::Lost {
-                        pod: self.pod().into(),
-                        reason: format!("{path} ended before its digest"),
-                    });
-                }
-                Err(status) => return Err(self.error(&status)),
+                None => {}
             }
         }
+        let reason = format!("{path} ended before its digest");
+        Err(Error::Lost { pod: self.pod().into(), reason })
     }
 
     /// Replaces a file, all of it or nothing. `mode` 0 keeps the file's own, or 0644.
@@ -143,8 +142,13 @@ impl Session {
                 async move { agent.list(request).await }
             })
             .await?;
+        let limit = if limit == 0 { LIST_LIMIT } else { limit } as usize;
         let mut entries = Vec::new();
-        while let Some(entry) = stream.message().await.map_err(|status| self.error(&status))? {
+        while let Some(entry) = self.message("List", &mut stream).await? {
+            if entries.len() == limit {
+                let what = format!("the list of {path}");
+                return Err(Error::Corrupted { what, why: TOO_LONG });
+            }
             entries.push(entry);
         }
         Ok(entries)
@@ -170,6 +174,18 @@ impl Session {
             })
             .await?;
         Ok(reply.existed)
+    }
+
+    /// The next message of a stream. The agent may take its time for each, but not for ever.
+    async fn message<T>(
+        &self,
+        doing: &'static str,
+        stream: &mut tonic::Streaming<T>,
+    ) -> Result<Option<T>, Error> {
+        match timeout(CALL_DEADLINE, stream.message()).await {
+            Ok(message) => message.map_err(|status| self.error(&status)),
+            Err(_) => Err(Error::Deadline { doing, pod: self.pod().into(), after: CALL_DEADLINE }),
+        }
     }
 }
 

@@ -15,7 +15,7 @@ use kube::{
     runtime::{WatchStreamExt, reflector, watcher},
 };
 use tokio::{
-    sync::watch,
+    sync::{oneshot, watch},
     time::{Instant, timeout, timeout_at},
 };
 
@@ -33,6 +33,8 @@ pub struct Sandboxes {
     changes: watch::Receiver<u64>,
     /// By the pods' UIDs. A session ends with its pod, so there are never more than sandboxes seen.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// Dropped with the value; the watch then ends. In a quiet namespace it has no event at which to notice.
+    _alive: oneshot::Sender<()>,
 }
 
 impl Sandboxes {
@@ -42,19 +44,22 @@ impl Sandboxes {
         let api: Api<CodeSandbox> = Api::namespaced(client.clone(), namespace);
         let (store, writer) = reflector::store();
         let (seen, changes) = watch::channel(0);
+        let (alive, dropped) = oneshot::channel::<()>();
         let sandboxes = Arc::new(Self {
             pods: Api::namespaced(client, namespace),
             store,
             changes,
             sessions: Mutex::default(),
             api: api.clone(),
+            _alive: alive,
         });
         let weak = Arc::downgrade(&sandboxes);
         tokio::spawn(async move {
             let stream = watcher(api, watch_config()).default_backoff().modify(|sandbox| {
-                sandbox.managed_fields_mut().clear();
+                sandbox.metadata.managed_fields = None;
             });
-            let mut stream = std::pin::pin!(reflector::reflector(writer, stream));
+            let stream = reflector::reflector(writer, stream).take_until(dropped);
+            let mut stream = std::pin::pin!(stream);
             while let Some(event) = stream.next().await {
                 let Some(sandboxes) = weak.upgrade() else { return };
                 match event {

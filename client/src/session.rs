@@ -14,7 +14,10 @@ use tonic::{
 use tower::service_fn;
 use wire::{
     limits,
-    v1::{CancelRequest, HelloRequest, RunEvent, RunRequest, RunSpec, agent_client::AgentClient},
+    v1::{
+        AttachRequest, CancelRequest, HelloRequest, RunEvent, RunRequest, RunSpec,
+        agent_client::AgentClient,
+    },
 };
 
 use crate::{
@@ -123,19 +126,21 @@ impl Session {
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,
     {
-        let agent = self.agent(call.lane).await?;
-        self.answer(call, f(agent)).await
+        self.answer(call, async {
+            f(self.agent(call.lane).await?).await.map_err(|s| self.error(&s))
+        })
+        .await
     }
 
-    /// An answer within the deadline, its status told apart: the agent's word or the transport's.
+    /// An answer within the call's deadline. It holds for the stream's opening too: calls wait
+    /// for one another there, and what each waits would add up.
     pub(crate) async fn answer<T>(
         &self,
         Call { doing, within, .. }: Call,
-        answer: impl Future<Output = Result<tonic::Response<T>, Status>>,
+        answer: impl Future<Output = Result<tonic::Response<T>, Error>>,
     ) -> Result<T, Error> {
         match timeout(within, answer).await {
-            Ok(Ok(response)) => Ok(response.into_inner()),
-            Ok(Err(status)) => Err(self.error(&status)),
+            Ok(answer) => answer.map(tonic::Response::into_inner),
             Err(_) => Err(Error::Deadline { doing, pod: self.pod.clone(), after: within }),
         }
     }
@@ -145,19 +150,24 @@ impl Session {
         &self,
         request: RunRequest,
     ) -> Result<tonic::Streaming<RunEvent>, Error> {
-        let mut agent = self.agent(Lane::Control).await?;
-        if request.spec.is_some() {
-            self.answer(Call::new("Run", Lane::Control), agent.run(request)).await
-        } else {
-            let request = wire::v1::AttachRequest { run_id: request.run_id, from: request.from };
-            self.answer(Call::new("Attach", Lane::Control), agent.attach(request)).await
-        }
+        let doing = if request.spec.is_some() { "Run" } else { "Attach" };
+        self.answer(Call::new(doing, Lane::Control), async {
+            let mut agent = self.agent(Lane::Control).await?;
+            let answer = if request.spec.is_some() {
+                agent.run(request).await
+            } else {
+                let RunRequest { run_id, from, .. } = request;
+                agent.attach(AttachRequest { run_id, from }).await
+            };
+            answer.map_err(|status| self.error(&status))
+        })
+        .await
     }
 
     pub(crate) fn error(&self, status: &Status) -> Error {
         match wire::Error::of(status) {
             Some(error) => Error::Agent(error),
-            None => Error::Lost { pod: self.pod.clone(), reason: status.message().into() },
+            None => Error::Lost { pod: self.pod.clone(), reason: cause(status) },
         }
     }
 
@@ -205,13 +215,16 @@ impl Session {
             .max_encoding_message_size(limits::MAX_MESSAGE);
 
         let hello = HelloRequest { protocol: wire::PROTOCOL };
-        let hello = match self.answer(Call::new("Hello", Lane::Control), agent.hello(hello)).await {
-            // The bridge's own words say more than the transport's.
-            Err(Error::Lost { reason, .. }) => {
-                return Err(lost(closed.borrow().clone().unwrap_or(reason)));
-            }
-            hello => hello?,
-        };
+        let hello = self
+            .answer(Call::new("Hello", Lane::Control), async {
+                agent.hello(hello).await.map_err(|status| self.error(&status))
+            })
+            .await
+            .map_err(|error| match error {
+                // A bridge that ended before HTTP/2 began is not told by the transport.
+                Error::Lost { reason, .. } => lost(closed.borrow().clone().unwrap_or(reason)),
+                error => error,
+            })?;
         if hello.pod_uid != self.pod_uid {
             return Err(Error::Replaced { pod: self.pod.clone() });
         }
@@ -227,7 +240,21 @@ impl Session {
     }
 }
 
+/// The innermost cause: what the guard of the exec said. The words around it are the same for every loss.
+fn cause(status: &Status) -> String {
+    let mut words = status.message().to_owned();
+    let mut error: &dyn std::error::Error = status;
+    while let Some(source) = error.source() {
+        words = source.to_string();
+        error = source;
+    }
+    words
+}
+
 /// Compares what arrived with what the agent says it sent.
 pub(crate) fn check_digest(what: &str, ours: &[u8], theirs: &Bytes) -> Result<(), Error> {
-    if ours == &theirs[..] { Ok(()) } else { Err(Error::Corrupted { what: what.into() }) }
+    if ours == &theirs[..] {
+        return Ok(());
+    }
+    Err(Error::Corrupted { what: what.into(), why: "its sha256 differs from the agent's" })
 }

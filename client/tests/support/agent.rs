@@ -1,0 +1,293 @@
+//! An agent that does as it is told: honest by default, a liar where a test makes it one.
+
+use std::{
+    collections::HashSet,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+};
+
+use bytes::Bytes;
+use futures::{Stream, StreamExt, stream};
+use sha2::{Digest, Sha256};
+use tokio::sync::watch;
+use tonic::{Request, Response, Status, Streaming};
+use wire::{
+    Code,
+    limits::CHUNK,
+    v1::{
+        self, AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest,
+        ListRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
+        RunRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
+    },
+};
+
+use super::events;
+
+/// The UID of the pod the agent says it is in, unless told otherwise.
+pub const UID: &str = "uid-1";
+
+/// A call about a run that reached the agent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Asked {
+    Run(String, u64),
+    Attach(String, u64),
+}
+
+/// What the agent says.
+pub struct Script {
+    pub hello: HelloReply,
+    /// What every run sends.
+    pub events: events::Script,
+    /// Said of every Stat.
+    pub stat: Result<(), Status>,
+    /// The one file there is.
+    pub file: Bytes,
+    /// What every Read sends in the file's stead.
+    pub read: Option<Vec<ReadEvent>>,
+    /// Said of a Write before its data have come.
+    pub refuse_write: Option<wire::Error>,
+    /// Said to be the digest of what was written.
+    pub written: Option<Bytes>,
+    /// What every List sends, whatever its limit.
+    pub entries: Vec<Entry>,
+    /// Streams of files and entries do not end.
+    pub silent: bool,
+}
+
+#[derive(Clone)]
+pub struct Agent(Arc<State>);
+
+struct State {
+    script: Mutex<Script>,
+    known: Mutex<HashSet<String>>,
+    forgets: AtomicBool,
+    asked: Mutex<Vec<Asked>>,
+    /// How many runs were really started.
+    starts: watch::Sender<usize>,
+    /// Whether Run and Attach are answered at all.
+    answers: watch::Sender<bool>,
+    /// How many of a run's events may go out.
+    released: watch::Sender<usize>,
+}
+
+impl Agent {
+    pub fn new() -> Self {
+        let script = Script {
+            hello: HelloReply {
+                protocol: wire::PROTOCOL,
+                agent_version: "0.1.0".into(),
+                pod_uid: UID.into(),
+                pids_max: 0,
+            },
+            events: Vec::new(),
+            stat: Ok(()),
+            file: Bytes::new(),
+            read: None,
+            refuse_write: None,
+            written: None,
+            entries: Vec::new(),
+            silent: false,
+        };
+        Self(Arc::new(State {
+            script: Mutex::new(script),
+            known: Mutex::default(),
+            forgets: AtomicBool::new(false),
+            asked: Mutex::default(),
+            starts: watch::Sender::new(0),
+            answers: watch::Sender::new(true),
+            released: watch::Sender::new(usize::MAX),
+        }))
+    }
+
+    pub fn script<T>(&self, f: impl FnOnce(&mut Script) -> T) -> T {
+        f(&mut self.0.script.lock().unwrap())
+    }
+
+    pub fn runs(&self, events: events::Script) {
+        self.script(|script| script.events = events);
+    }
+
+    /// Lets only so many events of each run out.
+    pub fn release(&self, events: usize) {
+        self.0.released.send_replace(events);
+    }
+
+    /// Leaves Run and Attach without an answer, or answers them.
+    pub fn answers(&self, answers: bool) {
+        self.0.answers.send_replace(answers);
+    }
+
+    /// What an agent does that restarts without its journal.
+    pub fn forget(&self) {
+        self.0.known.lock().unwrap().clear();
+    }
+
+    /// Takes every run and remembers none.
+    pub fn forgets_at_once(&self) {
+        self.0.forgets.store(true, Ordering::Relaxed);
+    }
+
+    pub fn asked(&self) -> Vec<Asked> {
+        self.0.asked.lock().unwrap().clone()
+    }
+
+    pub fn starts(&self) -> usize {
+        *self.0.starts.borrow()
+    }
+
+    pub async fn started(&self, runs: usize) {
+        self.0.starts.subscribe().wait_for(|&starts| starts >= runs).await.unwrap();
+    }
+
+    async fn events(&self, from: u64) -> Response<BoxStream<RunEvent>> {
+        self.0.answers.subscribe().wait_for(|&answers| answers).await.unwrap();
+        // A failure happens once; the next who asks gets what comes after it.
+        let events = self.script(|script| {
+            let events = script.events.clone();
+            script.events.retain(Result::is_ok);
+            events
+        });
+        let from = usize::try_from(from).unwrap();
+        let events = stream::iter(events.into_iter().enumerate().skip(from));
+        let released = self.0.released.subscribe();
+        let events = events.then(move |(index, event)| {
+            let mut released = released.clone();
+            async move {
+                released.wait_for(|&released| released > index).await.unwrap();
+                event
+            }
+        });
+        Response::new(events.boxed())
+    }
+
+    /// A stream of what is there, and then its end, or none.
+    fn stream<T: Send + 'static>(&self, items: Vec<T>) -> Response<BoxStream<T>> {
+        let items = stream::iter(items.into_iter().map(Ok));
+        if self.script(|script| script.silent) {
+            Response::new(items.chain(stream::pending()).boxed())
+        } else {
+            Response::new(items.boxed())
+        }
+    }
+}
+
+type BoxStream<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+pub fn entry(path: &str) -> Entry {
+    Entry { path: Bytes::from(path.to_owned()), ..Entry::default() }
+}
+
+pub fn read_event(event: read_event::Event) -> ReadEvent {
+    ReadEvent { event: Some(event) }
+}
+
+/// What an honest agent sends of a part of a file.
+pub fn read_events(path: &str, data: &Bytes) -> Vec<ReadEvent> {
+    let mut events = vec![read_event::Event::Entry(entry(path))];
+    let mut rest = data.clone();
+    while !rest.is_empty() {
+        events.push(read_event::Event::Data(rest.split_to(CHUNK.min(rest.len()))));
+    }
+    let sha256 = Sha256::digest(data).to_vec().into();
+    events.push(read_event::Event::End(ReadEnd { bytes: data.len() as u64, sha256 }));
+    events.into_iter().map(read_event).collect()
+}
+
+#[tonic::async_trait]
+impl v1::agent_server::Agent for Agent {
+    type RunStream = BoxStream<RunEvent>;
+    type AttachStream = BoxStream<RunEvent>;
+    type ReadStream = BoxStream<ReadEvent>;
+    type ListStream = BoxStream<Entry>;
+
+    async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
+        Ok(Response::new(self.script(|script| script.hello.clone())))
+    }
+
+    async fn run(&self, request: Request<RunRequest>) -> Result<Response<Self::RunStream>, Status> {
+        let RunRequest { run_id, from, .. } = request.into_inner();
+        self.0.asked.lock().unwrap().push(Asked::Run(run_id.clone(), from));
+        if self.0.known.lock().unwrap().insert(run_id) {
+            self.0.starts.send_modify(|starts| *starts += 1);
+        }
+        if self.0.forgets.load(Ordering::Relaxed) {
+            self.forget();
+        }
+        Ok(self.events(from).await)
+    }
+
+    async fn attach(
+        &self,
+        request: Request<AttachRequest>,
+    ) -> Result<Response<Self::AttachStream>, Status> {
+        let AttachRequest { run_id, from } = request.into_inner();
+        self.0.asked.lock().unwrap().push(Asked::Attach(run_id.clone(), from));
+        if !self.0.known.lock().unwrap().contains(&run_id) {
+            return Err(wire::Error::new(Code::RunNotFound, format!("no run {run_id}")).into());
+        }
+        Ok(self.events(from).await)
+    }
+
+    async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
+        Ok(Response::new(CancelReply { was_running: true }))
+    }
+
+    async fn read(
+        &self,
+        request: Request<ReadRequest>,
+    ) -> Result<Response<Self::ReadStream>, Status> {
+        let ReadRequest { path, offset, length } = request.into_inner();
+        let (file, told) = self.script(|script| (script.file.clone(), script.read.clone()));
+        let start = usize::try_from(offset).unwrap().min(file.len());
+        let end = match usize::try_from(length).unwrap() {
+            0 => file.len(),
+            length => file.len().min(start + length),
+        };
+        Ok(self.stream(told.unwrap_or_else(|| read_events(&path, &file.slice(start..end)))))
+    }
+
+    async fn write(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteReply>, Status> {
+        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
+            return Err(error.into());
+        }
+        let mut parts = request.into_inner();
+        let (mut path, mut data, mut digest) = (String::new(), Vec::new(), Bytes::new());
+        while let Some(part) = parts.message().await? {
+            match part.part {
+                Some(Part::Start(start)) => path = start.path,
+                Some(Part::Data(bytes)) => data.extend_from_slice(&bytes),
+                Some(Part::End(end)) => digest = end.sha256,
+                None => {}
+            }
+        }
+        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+        if sha256 != digest {
+            return Err(wire::Error::new(Code::Corrupted, path).into());
+        }
+        let told = self.script(|script| {
+            script.file = data.into();
+            script.written.clone()
+        });
+        let reply = WriteReply { entry: Some(entry(&path)), sha256: told.unwrap_or(sha256) };
+        Ok(Response::new(reply))
+    }
+
+    async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
+        Ok(self.stream(self.script(|script| script.entries.clone())))
+    }
+
+    async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
+        self.script(|script| script.stat.clone())?;
+        Ok(Response::new(entry(&request.into_inner().path)))
+    }
+
+    async fn remove(&self, _: Request<RemoveRequest>) -> Result<Response<RemoveReply>, Status> {
+        Ok(Response::new(RemoveReply { existed: true }))
+    }
+}
