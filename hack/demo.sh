@@ -12,7 +12,9 @@ hello() {
   "${k[@]}" get codesandboxes
   pod=$("${k[@]}" get codesandbox hello -o jsonpath='{.status.podName}')
   "${k[@]}" exec "$pod" -c sandbox -- python3 -c 'import platform; print("hello from", platform.node())'
-  "${k[@]}" delete codesandbox hello
+  say "    its ttl, shortened to what has passed already, takes it away:"
+  "${k[@]}" patch codesandbox hello --type=merge -p '{"spec":{"ttl":"1s"}}'
+  "${k[@]}" wait --for=delete codesandbox/hello "pod/$pod" --timeout=60s
 }
 
 cd "$TOP"

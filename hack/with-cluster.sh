@@ -7,7 +7,10 @@ source "$(dirname "$0")/lib.sh"
 use_cluster
 [[ $("$TOP/hack/connect.sh") =~ '"url": "'([^\"]*)'", "token": "'([^\"]*)'"' ]]
 CODESANDBOX_URL=${BASH_REMATCH[1]} CODESANDBOX_TOKEN=${BASH_REMATCH[2]}
-export MCP_FRONTEND=${CARGO_TARGET_DIR:-$TOP/target}/$(rustc -vV | sed -n "s/^host: //p")/release/mcp-frontend
+# The front end without a cluster around it, for the tests of how it starts.
+host=$(rustc -vV | sed -n 's/^host: //p')
+export MCP_FRONTEND=${BINARIES:-${CARGO_TARGET_DIR:-$TOP/target}/$host/release}/mcp-frontend
 export CODESANDBOX_URL CODESANDBOX_TOKEN CODESANDBOX_NAMESPACE=$SANDBOXES CODESANDBOX_RELEASE=$RELEASE CODESANDBOX_RELEASE_NAMESPACE=$NAMESPACE CLUSTER
+if [[ $CLUSTER == embedded ]]; then export ETCD_METRICS=http://127.0.0.1:2379/metrics; fi
 export PATH=$TOP/.venv/bin:$PATH
 exec "$@"

@@ -1,7 +1,7 @@
 //! `make bench`: how long and how much, on the cluster of `KUBECONFIG`, with counts that do not depend on the machine.
 //!
 //! Reads `CODESANDBOX_URL` and `CODESANDBOX_TOKEN`. Where the cluster is the embedded one,
-//! `AUDIT_LOG` and `ETCD_METRICS` say where writes are counted.
+//! `CLUSTER_AUDIT_LOG` and `ETCD_METRICS` say where writes are counted.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a program for a terminal")]
 

@@ -130,7 +130,8 @@ impl Report {
         #[expect(clippy::cast_precision_loss, reason = "small counts")]
         let each = |count: usize| count as f64 / writes.lives as f64;
         let all: usize = writes.by.values().sum();
-        let ours: usize = writes.ours.values().sum();
+        let ours = writes.by.iter().filter(|((who, _), _)| Writes::is_ours(who));
+        let ours: usize = ours.map(|(_, count)| count).sum();
         let mut text = format!(
             "## Writes of a sandbox's life\n\nMade, one run, deleted, through MCP; {} lives; from the audit log (Leases excluded) and etcd's own count (Leases and Events included).\n\n| who | writes a life |\n|---|---:|\n| our own | {:.1} |\n| all components | {:.1} |\n",
             writes.lives,
@@ -141,12 +142,14 @@ impl Report {
             #[expect(clippy::cast_precision_loss, reason = "small counts")]
             let _ = writeln!(text, "| etcd puts | {:.1} |", puts / writes.lives as f64);
         }
-        text.push_str("\n| our writes | a life |\n|---|---:|\n");
-        for (what, count) in &writes.ours {
-            let _ = writeln!(text, "| {what} | {:.1} |", each(*count));
+        text.push_str("\n| who | what | a life |\n|---|---|---:|\n");
+        let mut by = serde_json::Map::new();
+        for ((who, what), count) in &writes.by {
+            let _ = writeln!(text, "| {who} | {what} | {:.1} |", each(*count));
+            by.insert(format!("{who}: {what}"), each(*count).into());
         }
         self.results["writes"] = json!({
-            "lives": writes.lives, "ours": writes.ours, "by": writes.by, "etcd_puts": writes.etcd_puts,
+            "lives": writes.lives, "ours": each(ours), "all": each(all), "by": by, "etcd_puts": writes.etcd_puts,
         });
         self.section(&text);
     }

@@ -11,17 +11,15 @@ use crate::mcp::Mcp;
 /// Counts over all lives.
 pub(crate) struct Writes {
     pub(crate) lives: usize,
-    /// By who wrote: persisted writes as the audit log has them. Empty without one.
-    pub(crate) by: BTreeMap<String, usize>,
-    /// What our own accounts wrote, as `verb resource`.
-    pub(crate) ours: BTreeMap<String, usize>,
+    /// Writes that were kept, by who and what (`verb resource`), as the audit log has them. Empty without one.
+    pub(crate) by: BTreeMap<(String, String), usize>,
     /// Puts of etcd in the meantime, Leases and Events included.
     pub(crate) etcd_puts: Option<f64>,
 }
 
 pub(crate) async fn measure(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
     let cluster = Cluster::connect().await?;
-    let log = env::var("AUDIT_LOG").ok();
+    let log = env::var("CLUSTER_AUDIT_LOG").ok();
     let audit =
         || log.as_ref().map(|path| fs::read_to_string(path).context("the audit log")).transpose();
     let skip = audit()?.map_or(0, |text| text.lines().count());
@@ -37,15 +35,11 @@ pub(crate) async fn measure(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
     let mut writes = Writes {
         lives,
         by: BTreeMap::new(),
-        ours: BTreeMap::new(),
         etcd_puts: puts.zip(after).map(|(before, after)| after - before),
     };
     for line in audit()?.unwrap_or_default().lines().skip(skip) {
-        if let Some((user, what)) = written(&serde_json::from_str(line)?) {
-            if user.contains("codesandbox") {
-                *writes.ours.entry(what).or_default() += 1;
-            }
-            *writes.by.entry(user).or_default() += 1;
+        if let Some(written) = written(&serde_json::from_str(line)?) {
+            *writes.by.entry(written).or_default() += 1;
         }
     }
     Ok(writes)
@@ -63,7 +57,15 @@ fn written(line: &Value) -> Option<(String, String)> {
         && line["responseStatus"]["code"].as_u64()? < 300;
     let what =
         sub.map_or_else(|| format!("{verb} {resource}"), |sub| format!("{verb} {resource}/{sub}"));
-    kept.then(|| (line["user"]["username"].as_str().unwrap_or_default().into(), what))
+    let user = line["user"]["username"].as_str().unwrap_or_default();
+    kept.then(|| (user.rsplit(':').next().unwrap_or(user).into(), what))
+}
+
+impl Writes {
+    /// Whether an account is one of ours.
+    pub(crate) fn is_ours(who: &str) -> bool {
+        who.starts_with("codesandbox-")
+    }
 }
 
 async fn etcd_puts() -> Option<f64> {
