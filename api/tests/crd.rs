@@ -10,7 +10,10 @@ const MAX_BYTES: usize = 20 * 1024;
 
 fn generated() -> String {
     let crd = api::CodeSandbox::crd();
-    format!("# Generated from api/ by `make crds`.\n{}", serde_yaml::to_string(&crd).unwrap())
+    format!(
+        "# Generated from api/ by `make crds`.\n{}",
+        serde_yaml::to_string(&crd).expect("a CRD is YAML")
+    )
 }
 
 #[test]
