@@ -140,6 +140,11 @@ impl Source {
     }
 }
 
+/// The sums of two streams on which nothing was written.
+pub(crate) fn nothing() -> (StreamTotal, StreamTotal) {
+    (Total::default().into(), Total::default().into())
+}
+
 impl From<Total> for StreamTotal {
     fn from(total: Total) -> Self {
         Self { bytes: total.bytes, sha256: Bytes::copy_from_slice(&total.hash.finalize()) }

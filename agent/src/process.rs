@@ -25,6 +25,9 @@ const MAX_REPORT: usize = 4096;
 pub(crate) struct Control {
     socket: UnixStream,
     unread: Vec<u8>,
+    reaper: Reaper,
+    /// The supervisor's pid.
+    pid: i32,
 }
 
 /// The agent's ends of a context's private pipes.
@@ -100,10 +103,19 @@ fn supervisor(reaper: &Reaper, private: Vec<FdMapping>) -> io::Result<(Control, 
     if !private.is_empty() {
         command.fd_mappings(private).map_err(io::Error::other)?;
     }
-    reaper.spawn(&mut command, ours.try_clone()?)?;
     ours.set_nonblocking(true)?;
-    let control = Control { socket: UnixStream::from_std(ours)?, unread: Vec::new() };
-    Ok((control, Output::new(stdout.into(), stderr.into())?))
+    let orders = ours.try_clone()?;
+    let socket = UnixStream::from_std(ours)?;
+    let output = Output::new(stdout.into(), stderr.into())?;
+    let pid = reaper.spawn(&mut command, orders)?;
+    Ok((Control { socket, unread: Vec::new(), reaper: reaper.clone(), pid }, output))
+}
+
+impl Drop for Control {
+    fn drop(&mut self) {
+        // Closing it would tell nobody: the reaper has a copy.
+        self.order(Order::Kill);
+    }
 }
 
 impl Control {
@@ -133,6 +145,11 @@ impl Control {
     /// Sends an order; to a run that has ended it means nothing.
     pub(crate) fn order(&self, order: Order) {
         let _ = self.socket.try_write(&[order.byte()]);
+    }
+
+    /// Ends the run without its supervisor, which has not obeyed an order to kill.
+    pub(crate) fn force(&self) {
+        self.reaper.kill(self.pid);
     }
 }
 

@@ -43,13 +43,23 @@ impl Reaper {
         Ok(reaper)
     }
 
-    /// Starts a supervisor, whose orders go to `control`.
-    pub(crate) fn spawn(&self, command: &mut Command, control: UnixStream) -> io::Result<()> {
+    /// Starts a supervisor, whose orders go to `control`, and gives its pid.
+    pub(crate) fn spawn(&self, command: &mut Command, control: UnixStream) -> io::Result<i32> {
         let mut supervisors = self.lock();
         let child = command.spawn()?;
-        supervisors.insert(i32::try_from(child.id()).map_err(io::Error::other)?, control);
+        let pid = i32::try_from(child.id()).map_err(io::Error::other)?;
+        supervisors.insert(pid, control);
         self.alive.send_replace(supervisors.len());
-        Ok(())
+        Ok(pid)
+    }
+
+    /// Kills a supervisor that does not obey: user code can stop it. What was below it is killed when
+    /// it is reaped.
+    pub(crate) fn kill(&self, supervisor: i32) {
+        // Only one that is not reaped yet still has its number.
+        if self.lock().contains_key(&supervisor) {
+            let _ = signal::kill(Pid::from_raw(supervisor), Signal::SIGKILL);
+        }
     }
 
     /// Orders every run to be killed and waits until the last has ended.

@@ -4,12 +4,15 @@
 
 mod common;
 
+use std::fs::Permissions;
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::{
     Agent, Client, cancel, limited, lives, python, python_in, refused, run, see, shell, start,
     until,
 };
+use sha2::{Digest, Sha256};
 use wire::Code;
 use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
@@ -296,8 +299,67 @@ async fn a_run_that_waits_for_its_context_can_be_cancelled() {
     known(&mut client, "b").await;
     assert!(cancel(&mut client, "b").await);
     let seen = waiting.await.unwrap();
-    assert_eq!((seen.how(), seen.started), (How::Cancelled(Empty {}), None));
+    assert_eq!((seen.how(), &seen.started), (How::Cancelled(Empty {}), &None));
+    // Clients compare it with the digest of what they have received.
+    let nothing = v1::StreamTotal { bytes: 0, sha256: Sha256::digest([]).to_vec().into() };
+    assert_eq!(seen.outcome().stdout, Some(nothing));
     cancel(&mut client, "a").await;
+}
+
+#[tokio::test]
+async fn a_run_cancelled_while_its_interpreter_comes_up_never_begins() {
+    let path = format!("bin:{}", std::env::var("PATH").unwrap());
+    let agent = Agent::start_with(&[("PATH", path.leak())]);
+    python3_that(&agent, "sleep 1; PATH=${PATH#bin:} exec python3 \"$@\"");
+    let mut client = agent.client().await;
+    let mut other = client.clone();
+    let waiting =
+        tokio::spawn(async move { run(&mut other, "a", python("open('trace', 'w')")).await });
+    known(&mut client, "a").await;
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert!(cancel(&mut client, "a").await);
+    let seen = waiting.await.unwrap();
+    assert_eq!((seen.how(), seen.started), (How::Cancelled(Empty {}), None));
+    assert!(!agent.workspace().join("trace").exists());
+    assert_eq!(run(&mut client, "b", python("1")).await.result(), Some("1"));
+}
+
+#[tokio::test]
+async fn nothing_stays_of_a_python_that_does_not_come_up() {
+    let agent = Agent::start_with(&[("PATH", "bin:/usr/bin:/bin")]);
+    python3_that(&agent, "echo $$ > pid; exec 3<&- 4>&-; exec sleep 1000");
+    let error = refused(&mut agent.client().await, "a", python("1")).await;
+    assert_eq!(error.code, Code::LanguageUnavailable);
+    let pid = std::fs::read_to_string(agent.workspace().join("pid")).unwrap();
+    let deadline = tokio::time::Instant::now() + common::DEADLINE;
+    while lives(&pid) {
+        assert!(tokio::time::Instant::now() < deadline, "{pid} lives on");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_run_whose_supervisor_was_stopped_ends_all_the_same() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let limit = Duration::from_millis(300);
+    let line = shell("echo $$; kill -STOP $PPID; exec sleep 1000");
+    let source = "import os, signal, time\nprint(os.getpid())\n\
+        os.kill(os.getppid(), signal.SIGSTOP)\ntime.sleep(1000)";
+    for (id, spec) in [("a", line), ("b", python(source))] {
+        let seen = run(&mut client, id, limited(spec, limit)).await;
+        assert_eq!(seen.how(), How::TimedOut(Empty {}), "{id}");
+        assert!(!lives(seen.out()), "{id}");
+    }
+}
+
+/// A `python3` that runs these lines of shell, in the directory `bin` of the workspace.
+fn python3_that(agent: &Agent, does: &str) {
+    let bin = agent.workspace().join("bin");
+    std::fs::create_dir(&bin).unwrap();
+    let path = bin.join("python3");
+    std::fs::write(&path, format!("#!/bin/sh\n{does}\n")).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
 }
 
 #[tokio::test]

@@ -237,4 +237,9 @@ async fn a_listing_is_sorted_bounded_and_does_not_follow_symlinks() {
     assert_eq!(short(&two), ["a", "b", "b/x"]);
     assert_eq!(two.iter().map(|entry| entry.truncated).collect::<Vec<_>>(), [false, false, true]);
     assert!(list(&mut client, "a", 1, 0).await.unwrap().is_empty());
+    // As deep as paths can be: the agent lives on.
+    std::fs::create_dir_all(agent.workspace().join("d/".repeat(1900))).unwrap();
+    assert_eq!(list(&mut client, "d", 64, 0).await.unwrap().len(), 64);
+    let error = list(&mut client, "d", u32::MAX, 0).await.unwrap_err();
+    assert_eq!(error.code, Code::InvalidArgument, "{error}");
 }

@@ -22,7 +22,7 @@ import warnings
 
 EVENTS = 4
 MAX_TEXT = 64 << 10  # the longest text of a value or an exception, in bytes
-MAX_IMAGE = 4 << 20  # the largest picture, in bytes
+MAX_IMAGE = 2 << 20  # the largest picture, in bytes: what the front end passes on
 DPI = 100
 
 requests = requests  # noqa: F821 (the agent's bootstrap has opened it)

@@ -207,6 +207,9 @@ impl Interpreter {
                     (Some(_), _) => break,
                     (None, None) => deadline = interrupt(control, &mut cell, Cause::TimedOut),
                     (None, Some(_)) => {
+                        if cell.killed {
+                            control.force();
+                        }
                         cell.killed = true;
                         control.order(Order::Kill);
                         deadline = Instant::now() + KILL_GRACE * 2;

@@ -16,6 +16,7 @@ use tokio::sync::mpsc;
 use wire::limits::MAX_CONTEXTS;
 use wire::{Code, Error};
 
+use crate::output;
 use crate::reaper::Reaper;
 use crate::run::{Cause, End, Run, command};
 use crate::settings::Settings;
@@ -130,6 +131,11 @@ impl Contexts {
                 }
             },
         };
+        if job.run.is_cancelled() {
+            // While the interpreter came up.
+            job.run.finish(cancelled());
+            return Some(interpreter);
+        }
         interpreter.execute(&job.run, &job.source, job.limit).await
     }
 
@@ -148,12 +154,17 @@ async fn next(interpreter: &mut Interpreter, jobs: &mut mpsc::Receiver<Job>) -> 
     }
 }
 
+/// The end of a run that was cancelled before anything of it ran.
+fn cancelled() -> End {
+    End { cause: Some(Cause::Cancelled), totals: output::nothing(), ..End::default() }
+}
+
 /// Ends a run that is cancelled before its turn has come.
 async fn watch_queued(run: Arc<Run>) {
     tokio::select! {
         _ = run.begun() => {}
         () = run.until_cancelled() => if run.claim() {
-            run.finish(End { cause: Some(Cause::Cancelled), ..End::default() });
+            run.finish(cancelled());
         }
     }
 }

@@ -48,7 +48,8 @@ async fn follow(
     output: &mut Output,
     limit: Duration,
 ) -> (Option<Cause>, Option<Exit>) {
-    let deadline = Instant::now() + limit;
+    // When the run's time is up; after an order to kill, when patience with its supervisor is.
+    let mut deadline = Instant::now() + limit;
     let mut cause = None;
     let mut exit = None;
     // Once the process has ended, how long its children are still listened to.
@@ -72,13 +73,19 @@ async fn follow(
             () = run.until_cancelled(), if cause.is_none() && patience.is_none() => {
                 cause = Some(Cause::Cancelled);
                 control.order(Order::Kill);
+                deadline = Instant::now() + KILL_GRACE * 2;
             }
-            () = sleep_until(due), if cause.is_none() || patience.is_some() => {
+            () = sleep_until(due) => {
                 if patience.is_some() {
                     break;
                 }
-                cause = Some(Cause::TimedOut);
-                control.order(Order::Kill);
+                if cause.is_some() {
+                    control.force();
+                } else {
+                    cause = Some(Cause::TimedOut);
+                    control.order(Order::Kill);
+                }
+                deadline = Instant::now() + KILL_GRACE * 2;
             }
         }
     }

@@ -117,6 +117,9 @@ impl Run {
         if room && state.log.append(&event).is_ok() {
             state.kept += length;
         } else {
+            if room {
+                self.registry.release(length);
+            }
             state.truncated = true;
             let event = state.number(Event::Truncated(Truncated { limit_bytes: RUN_LOG }));
             state.must_append(event);
@@ -153,6 +156,11 @@ impl Run {
     pub(crate) fn cancel(&self) -> bool {
         self.cancelled.send_replace(true);
         !self.progress.borrow().ended
+    }
+
+    /// Whether somebody has asked for the run's end.
+    pub(crate) fn is_cancelled(&self) -> bool {
+        *self.cancelled.borrow()
     }
 
     /// Waits until somebody has asked for the run's end.
@@ -271,7 +279,9 @@ mod tests {
         run.started(false);
         // From here on every append fails.
         run.lock().log.close();
+        let kept = registry.reserved();
         run.output(v1::Stream::Stdout, Bytes::from_static(b"lost"));
+        assert_eq!(registry.reserved(), kept);
         run.finish(End { cause: Some(Cause::TimedOut), ..End::default() });
         for from in 0..4 {
             let events = run.events(from).unwrap().map(|event| event.unwrap().event.unwrap());

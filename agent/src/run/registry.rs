@@ -102,7 +102,7 @@ impl Registry {
                 return Ok((Arc::clone(run), false));
             }
             let message = format!(
-                "run {id}: exists with another spec; choose a new id, or attach to this one"
+                "run {id}: exists with another spec; ask with the same spec to see it, or choose a new id"
             );
             return Err(Error::new(Code::RunConflict, message));
         }
@@ -146,6 +146,18 @@ impl Registry {
         }
         known.bytes += bytes;
         true
+    }
+
+    /// Gives back room that was not used.
+    pub(super) fn release(&self, bytes: u64) {
+        let mut known = self.lock();
+        known.bytes = known.bytes.saturating_sub(bytes);
+    }
+
+    /// How much room is taken.
+    #[cfg(test)]
+    pub(super) fn reserved(&self) -> u64 {
+        self.lock().bytes
     }
 
     /// Notes that a run has ended and how much room it has taken.
