@@ -4,6 +4,8 @@
 //! a delayed ACK: 44 ms instead of 0.6 (measured). The stack has no retry layer either: a
 //! POST that is sent twice makes two objects, and callers here know when to repeat.
 
+use std::time::Duration;
+
 use hyper_util::{
     client::legacy::{Client as HyperClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -38,7 +40,11 @@ fn connector() -> HttpConnector {
     let mut http = HttpConnector::new();
     http.enforce_http(false);
     http.set_nodelay(true);
-    http.set_connect_timeout(Some(std::time::Duration::from_secs(10)));
+    http.set_connect_timeout(Some(Duration::from_secs(10)));
+    // A watch of a quiet namespace would wait for ever for a peer that vanished without a word.
+    http.set_keepalive(Some(Duration::from_secs(30)));
+    http.set_keepalive_interval(Some(Duration::from_secs(10)));
+    http.set_keepalive_retries(Some(3));
     http
 }
 

@@ -40,10 +40,15 @@ pub enum Piece {
 /// Data above this size, in bytes, takes the bulk lane: below, opening it costs more than it saves.
 const BULK: usize = 1 << 20;
 
-/// The slowest upload that is waited for, in bytes a second.
+/// The slowest transfer that is waited for, in bytes a second.
 const SLOWEST: u64 = 1 << 20;
 
 const TOO_LONG: &str = "it is longer than what was asked for";
+
+/// How long this many bytes may take.
+fn transfer(bytes: usize) -> Duration {
+    Duration::from_secs(bytes as u64 / SLOWEST)
+}
 
 fn lane(bytes: usize) -> Lane {
     if bytes > BULK { Lane::Bulk } else { Lane::Control }
@@ -53,11 +58,12 @@ impl Session {
     /// Reads at most `length` bytes of a file from `offset` on into memory.
     pub async fn read(&self, path: &str, offset: u64, length: usize) -> Result<Contents, Error> {
         let mut contents = Contents { entry: Entry::default(), data: Vec::new() };
-        self.download(path, offset, length as u64, lane(length), |event| match event {
-            Piece::Entry(entry) => contents.entry = entry,
-            Piece::Data(data) => contents.data.extend_from_slice(&data),
-        })
-        .await?;
+        let download =
+            self.download(path, offset, length as u64, lane(length), |event| match event {
+                Piece::Entry(entry) => contents.entry = entry,
+                Piece::Data(data) => contents.data.extend_from_slice(&data),
+            });
+        self.all("Read", length, download).await?;
         Ok(contents)
     }
 
@@ -121,7 +127,7 @@ impl Session {
         let call = Call {
             doing: "Write",
             lane: lane(data.len()),
-            within: CALL_DEADLINE + Duration::from_secs(data.len() as u64 / SLOWEST),
+            within: CALL_DEADLINE + transfer(data.len()),
         };
         let reply = self
             .call(call, |mut agent| {
@@ -136,22 +142,25 @@ impl Session {
     /// The entries below a directory, to a depth, at most `limit`.
     pub async fn list(&self, path: &str, depth: u32, limit: u32) -> Result<Vec<Entry>, Error> {
         let request = ListRequest { path: path.into(), depth, limit };
-        let mut stream = self
-            .call(Call::new("List", Lane::Control), |mut agent| {
-                let request = request.clone();
-                async move { agent.list(request).await }
-            })
-            .await?;
         let limit = if limit == 0 { LIST_LIMIT } else { limit } as usize;
-        let mut entries = Vec::new();
-        while let Some(entry) = self.message("List", &mut stream).await? {
-            if entries.len() == limit {
-                let what = format!("the list of {path}");
-                return Err(Error::Corrupted { what, why: TOO_LONG });
+        self.all("List", 0, async {
+            let mut stream = self
+                .call(Call::new("List", Lane::Control), |mut agent| {
+                    let request = request.clone();
+                    async move { agent.list(request).await }
+                })
+                .await?;
+            let mut entries = Vec::new();
+            while let Some(entry) = self.message("List", &mut stream).await? {
+                if entries.len() == limit {
+                    let what = format!("the list of {path}");
+                    return Err(Error::Corrupted { what, why: TOO_LONG });
+                }
+                entries.push(entry);
             }
-            entries.push(entry);
-        }
-        Ok(entries)
+            Ok(entries)
+        })
+        .await
     }
 
     /// What a path is; a symlink is not followed.
@@ -174,6 +183,21 @@ impl Session {
             })
             .await?;
         Ok(reply.existed)
+    }
+
+    /// All of an answer: an agent that says a little now and then is not waited for for ever. Its
+    /// stream may be opened twice before it begins.
+    async fn all<T>(
+        &self,
+        doing: &'static str,
+        bytes: usize,
+        answer: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        let after = CALL_DEADLINE * 3 + transfer(bytes);
+        match timeout(after, answer).await {
+            Ok(answer) => answer,
+            Err(_) => Err(Error::Deadline { doing, pod: self.pod().into(), after }),
+        }
     }
 
     /// The next message of a stream. The agent may take its time for each, but not for ever.

@@ -112,14 +112,14 @@ fn kube(error: &client::Error, source: &kube::Error) -> Error {
     let kube::Error::Api(status) = source else {
         return Error::new(Code::Unavailable, format!("{}. Try again.", chain(error)));
     };
-    let code = match status.code {
-        400 | 422 => Code::InvalidArgument,
-        403 => Code::Forbidden,
-        404 => Code::SandboxNotFound,
-        409 => Code::SandboxExists,
-        _ => Code::Unavailable,
+    let (code, next) = match status.code {
+        400 | 422 => (Code::InvalidArgument, "Correct the request."),
+        403 => (Code::Forbidden, "Ask for less, or tell the administrator."),
+        404 => (Code::SandboxNotFound, "Call sandbox_create for a new one."),
+        409 => (Code::SandboxExists, "Choose another name."),
+        _ => (Code::Unavailable, "Try again."),
     };
-    Error::new(code, format!("{error}: {}", status.message))
+    Error::new(code, format!("{error}: {}. {next}", status.message.trim_end_matches('.')))
 }
 
 /// An error and its sources in one line.

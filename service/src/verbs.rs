@@ -187,7 +187,8 @@ impl Service {
     }
 
     async fn find(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
-        let found = self.sandboxes.get(name).await?;
+        // It becomes a part of a request's path, where `a/status` or `a?watch=1` would be another request.
+        let found = if is_name(name) { self.sandboxes.get(name).await? } else { None };
         // Somebody else's sandbox and none at all are told apart to nobody.
         found.filter(|sandbox| self.visible(principal, sandbox)).ok_or_else(|| {
             Error::new(
@@ -234,6 +235,12 @@ fn not_ready(sandbox: &CodeSandbox) -> Error {
     )
 }
 
+/// Whether an object could have this name.
+fn is_name(name: &str) -> bool {
+    let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
+    name.bytes().all(allowed) && name.bytes().any(|byte| byte != b'.') && name.len() <= 253
+}
+
 /// A name nobody has: 40 random bits, in letters a person can read out.
 fn new_name() -> String {
     const LETTERS: &[u8; 32] = b"abcdefghijkmnpqrstuvwxyz23456789";
@@ -245,6 +252,18 @@ fn new_name() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_could_not_name_an_object_is_none() {
+        for name in ["a", "sbx-a1", "a.b"] {
+            assert!(is_name(name), "{name}");
+        }
+        for name in ["", ".", "..", "a/status", "a?watch=1", "../pods/a", "a%2fb", "A", "é", "a b"]
+        {
+            assert!(!is_name(name), "{name}");
+        }
+        assert!(!is_name(&"a".repeat(254)));
+    }
 
     #[test]
     fn a_new_name_is_one_the_crd_takes() {

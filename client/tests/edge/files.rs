@@ -1,5 +1,7 @@
 //! Files, both ways, past agents that err and lie.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use client::{Contents, Error, Lane, Session};
 use tokio::time::Instant;
@@ -201,4 +203,20 @@ async fn an_agent_that_falls_silent_is_not_waited_for_for_ever() {
     let session: &Session = &cluster.session();
     times_out(session.read("/x", 0, 4)).await;
     times_out(session.list("/", 1, 10)).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_agent_that_says_a_little_now_and_then_is_not_waited_for_for_ever() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| {
+        script.pace = Duration::from_secs(15);
+        script.entries = vec![entry("/x"); 100];
+        script.read = Some(vec![read_event(Event::Entry(entry("/x"))); 100]);
+    });
+    let session: &Session = &cluster.session();
+    let read = at_last(session.read("/x", 0, 4)).await.map(drop);
+    let list = at_last(session.list("/", 1, 1000)).await.map(drop);
+    for end in [read, list] {
+        assert!(matches!(end, Err(Error::Deadline { .. })), "{end:?}");
+    }
 }

@@ -7,12 +7,13 @@ use std::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::sync::watch;
+use tokio::{sync::watch, time::sleep};
 use tonic::{Request, Response, Status, Streaming};
 use wire::{
     Code,
@@ -55,6 +56,8 @@ pub struct Script {
     pub entries: Vec<Entry>,
     /// Streams of files and entries do not end.
     pub silent: bool,
+    /// How long each message of those streams takes.
+    pub pace: Duration,
 }
 
 #[derive(Clone)]
@@ -90,6 +93,7 @@ impl Agent {
             written: None,
             entries: Vec::new(),
             silent: false,
+            pace: Duration::ZERO,
         };
         Self(Arc::new(State {
             script: Mutex::new(script),
@@ -165,7 +169,13 @@ impl Agent {
 
     /// A stream of what is there, and then its end, or none.
     fn stream<T: Send + 'static>(&self, items: Vec<T>) -> Response<BoxStream<T>> {
-        let items = stream::iter(items.into_iter().map(Ok));
+        let pace = self.script(|script| script.pace);
+        let items = stream::iter(items).then(move |item| async move {
+            if !pace.is_zero() {
+                sleep(pace).await;
+            }
+            Ok(item)
+        });
         if self.script(|script| script.silent) {
             Response::new(items.chain(stream::pending()).boxed())
         } else {
