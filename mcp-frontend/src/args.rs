@@ -244,5 +244,27 @@ fn lenient_text<'de, D: Deserializer<'de>>(deserializer: D) -> Result<String, D:
 fn lenient_text_option<'de, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<String>, D::Error> {
-    lenient_text(deserializer).map(Some)
+    #[derive(Deserialize)]
+    struct Lenient(#[serde(deserialize_with = "lenient_text")] String);
+    let text = Option::<Lenient>::deserialize(deserializer)?;
+    Ok(text.map(|Lenient(text)| text))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn a_command_may_be_a_number_or_null() {
+        let command = |command: Value| {
+            let args = json!({"sandbox_id": "a", "command": command});
+            serde_json::from_value::<RunCommand>(args).map(|args| args.command)
+        };
+        assert_eq!(command(json!("ls")).unwrap(), Some("ls".into()));
+        assert_eq!(command(json!(1)).unwrap(), Some("1".into()));
+        assert_eq!(command(Value::Null).unwrap(), None);
+        assert!(command(json!(["ls"])).unwrap_err().to_string().contains("expected a string"));
+    }
 }

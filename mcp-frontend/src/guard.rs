@@ -38,7 +38,8 @@ impl Token {
         Ok(Self::of(text.trim()))
     }
 
-    fn of(text: &str) -> Self {
+    /// The token of this text.
+    pub(crate) fn of(text: &str) -> Self {
         Self(Sha256::digest(text).into())
     }
 

@@ -4,7 +4,7 @@ use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
 use axum::{Router, extract::State, middleware, routing::get, serve::ListenerExt};
-use http::StatusCode;
+use http::{Method, StatusCode};
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
 };
@@ -13,11 +13,13 @@ use tokio::{
     net::TcpListener,
     signal::unix::{SignalKind, signal},
 };
+use tower_http::cors::{AllowHeaders, CorsLayer};
 
 use crate::{guard, metrics::Metrics, server::Server};
 
-/// The largest request: a file of 6 MiB in base64. Larger ones go through `kubectl` or the client library.
-const MAX_BODY: usize = 8 << 20;
+/// The largest request: a file of 6 MiB in base64, and what stands around it. Larger ones go through
+/// `kubectl` or the client library.
+const MAX_BODY: usize = (8 << 20) + (64 << 10);
 /// How long calls may go on after SIGTERM. Their runs go on in any case.
 const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
 
@@ -69,15 +71,28 @@ pub(crate) fn router(service: Arc<Service>, guard: guard::Guard) -> Router {
         Arc::new(NeverSessionManager::default()),
         config,
     );
+    let browsers = cors(&guard.origins);
     let mcp = Router::new()
         .nest_service("/mcp", mcp)
-        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check));
+        .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
+        // Outside the guard: a browser asks first, and without the token.
+        .layer(browsers);
     Router::new()
         .route("/healthz", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .with_state(service)
         .route("/metrics", get(move || async move { metrics.text() }))
         .merge(mcp)
+}
+
+/// What browsers of the allowed origins may send. Without an origin it allows nothing.
+fn cors(origins: &[String]) -> CorsLayer {
+    let origins: Vec<_> = origins.iter().filter_map(|origin| origin.parse().ok()).collect();
+    CorsLayer::new()
+        .allow_origin(origins)
+        .allow_methods([Method::POST])
+        // MCP's own, the content type and the token: a wildcard would leave out the token.
+        .allow_headers(AllowHeaders::mirror_request())
 }
 
 async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str) {
@@ -93,4 +108,77 @@ async fn terminated() {
     let mut int = signal(SignalKind::interrupt()).expect("a handler can be set");
     tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
     tracing::info!("stopping; runs go on");
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::Body;
+    use client::Sandboxes;
+    use http::{Request, header};
+    use tower::ServiceExt;
+
+    use super::*;
+
+    /// The routes over a kube API that is not there.
+    fn routes() -> Router {
+        let kube = kube::Client::new(
+            tower::service_fn(|_: Request<kube::client::Body>| async {
+                Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("down"))
+            }),
+            "default",
+        );
+        let service = Service::new(
+            Sandboxes::new(kube, "default"),
+            service::Config { class: "codesandbox".into() },
+        );
+        let origins = vec!["https://app.example.com".into()];
+        router(
+            Arc::new(service),
+            guard::Guard { token: Some(guard::Token::of("t")), hosts: vec![], origins },
+        )
+    }
+
+    async fn answer(request: http::request::Builder) -> http::Response<Body> {
+        routes().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn browsers_of_allowed_origins_may_ask_and_others_may_not() {
+        for (origin, allowed) in [
+            ("https://app.example.com", Some("https://app.example.com")),
+            ("https://evil.example.com", None),
+        ] {
+            let preflight = Request::options("/mcp")
+                .header(header::HOST, "localhost")
+                .header(header::ORIGIN, origin)
+                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
+                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,mcp-method");
+            let answer = answer(preflight).await;
+            assert_eq!(answer.status(), StatusCode::OK);
+            let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap());
+            assert_eq!(header(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{origin}");
+            assert_eq!(
+                header(header::ACCESS_CONTROL_ALLOW_HEADERS),
+                Some("authorization,mcp-method")
+            );
+        }
+    }
+
+    #[tokio::test]
+    async fn every_route_of_mcp_is_guarded_and_health_is_not() {
+        for (method, path, status) in [
+            (Method::POST, "/mcp", StatusCode::UNAUTHORIZED),
+            (Method::GET, "/mcp", StatusCode::UNAUTHORIZED),
+            (Method::POST, "/mcp/", StatusCode::UNAUTHORIZED),
+            (Method::POST, "/mcp/more", StatusCode::UNAUTHORIZED),
+            (Method::GET, "/healthz", StatusCode::OK),
+            (Method::GET, "/metrics", StatusCode::OK),
+            // The kube API is down, so the cache was never filled.
+            (Method::GET, "/readyz", StatusCode::SERVICE_UNAVAILABLE),
+        ] {
+            let request =
+                Request::builder().method(&method).uri(path).header(header::HOST, "localhost");
+            assert_eq!(answer(request).await.status(), status, "{method} {path}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! The door agents use: MCP over Streamable HTTP, on top of `service`. No logic of its own.
 
 mod args;
+mod excerpt;
 mod guard;
 mod http;
 mod metrics;

@@ -16,6 +16,9 @@ use crate::{args::RunOptions, transcript::Transcript};
 /// How often progress is told: more would cost more than it tells.
 const PROGRESS: Duration = Duration::from_millis(500);
 
+/// How long a call waits at least for a word of the run: a request that is dropped unsent begins nothing.
+const BEGIN: Duration = Duration::from_secs(2);
+
 /// Starts a run, or attaches to it if its id is known, and waits for its outcome or the caller's patience.
 pub(crate) async fn run(
     service: &Service,
@@ -32,21 +35,32 @@ pub(crate) async fn run(
     let mut transcript = Transcript::new(sandbox.clone(), id.clone(), options.max_output);
     let mut run = service.run(principal, &sandbox, id.clone(), spec).await?;
     let mut progress = Progress::new(context);
+    let begin = deadline.max(Instant::now() + BEGIN);
     loop {
-        tokio::select! {
-            event = timeout_at(deadline, run.next()) => match event {
-                Ok(Ok(Some(event))) => if transcript.push(event) { break },
-                Ok(Ok(None)) | Err(_) => break,
-                Ok(Err(error)) => return Err(error.into()),
-            },
-            () = progress.due() => progress.tell(&transcript).await,
-            () = context.ct.cancelled() => {
-                // Only a caller who named the run can come back for it.
-                if !own_id {
-                    service.cancel(principal, &sandbox, &id).await?;
+        let due = if transcript.begun() { deadline } else { begin };
+        // Pinned: dropped at every tick of progress, it would open a slow stream over and over.
+        let mut next = std::pin::pin!(timeout_at(due, run.next()));
+        let event = loop {
+            tokio::select! {
+                event = &mut next => break event,
+                () = progress.due() => progress.tell(&transcript).await,
+                () = context.ct.cancelled() => {
+                    // Only a caller who named the run can come back for it.
+                    if !own_id {
+                        service.cancel(principal, &sandbox, &id).await?;
+                    }
+                    return Ok(transcript.answer());
                 }
-                break;
             }
+        };
+        match event {
+            Ok(Ok(Some(event))) => {
+                if transcript.push(event) {
+                    break;
+                }
+            }
+            Ok(Ok(None)) | Err(_) => break,
+            Ok(Err(error)) => return Err(error.into()),
         }
     }
     Ok(transcript.answer())

@@ -1,6 +1,6 @@
 //! A run as a model reads it: one line of facts, then what it said, bounded and honest about it.
 
-use std::{collections::VecDeque, fmt::Write as _};
+use std::fmt::Write as _;
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
@@ -8,6 +8,8 @@ use serde_json::{Value, json};
 use wire::v1::{
     Exception, Form, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event,
 };
+
+use crate::excerpt::Excerpt;
 
 /// The largest picture that is passed on, in bytes: clients refuse or choke on more.
 const MAX_IMAGE: usize = 2 << 20;
@@ -20,10 +22,13 @@ pub(crate) struct Transcript {
     run: String,
     stdout: Excerpt,
     stderr: Excerpt,
-    results: Vec<String>,
+    results: Excerpt,
     images: Vec<Form>,
     images_omitted: usize,
-    exception: Option<Exception>,
+    /// The last one's traceback; an honest agent sends no more than one.
+    exception: Excerpt,
+    /// Whether the agent has said anything of the run.
+    begun: bool,
     context_new: bool,
     log_truncated: bool,
     outcome: Option<Outcome>,
@@ -37,10 +42,11 @@ impl Transcript {
             run,
             stdout: Excerpt::new(max),
             stderr: Excerpt::new(max),
-            results: Vec::new(),
+            results: Excerpt::new(max),
             images: Vec::new(),
             images_omitted: 0,
-            exception: None,
+            exception: Excerpt::new(max),
+            begun: false,
             context_new: false,
             log_truncated: false,
             outcome: None,
@@ -49,6 +55,7 @@ impl Transcript {
 
     /// Takes in an event; says whether it was the last.
     pub(crate) fn push(&mut self, event: RunEvent) -> bool {
+        self.begun = true;
         match event.event {
             Some(Event::Started(started)) => self.context_new = started.context_new,
             Some(Event::Output(output)) => match output.stream() {
@@ -60,7 +67,10 @@ impl Transcript {
                     self.display(form, display.result);
                 }
             }
-            Some(Event::Exception(exception)) => self.exception = Some(exception),
+            Some(Event::Exception(Exception { traceback, .. })) => {
+                self.exception = Excerpt::new(self.exception.max());
+                self.exception.push(traceback.as_bytes());
+            }
             Some(Event::Truncated(_)) => self.log_truncated = true,
             Some(Event::Outcome(outcome)) => {
                 self.outcome = Some(outcome);
@@ -79,8 +89,16 @@ impl Transcript {
                 self.images_omitted += 1;
             }
         } else if result && form.mime == "text/plain" {
-            self.results.push(String::from_utf8_lossy(&form.data).into_owned());
+            if self.results.total > 0 {
+                self.results.push(b"\n");
+            }
+            self.results.push(&form.data);
         }
+    }
+
+    /// Whether the agent has said anything of the run.
+    pub(crate) fn begun(&self) -> bool {
+        self.begun
     }
 
     /// The last line of output so far: what progress shows.
@@ -122,12 +140,10 @@ impl Transcript {
             }
         };
         let complete = self.log_complete();
-        section("result", &self.results.join("\n"));
+        section("result", &self.results.text(complete));
         section("stdout", &self.stdout.text(complete));
         section("stderr", &self.stderr.text(complete));
-        if let Some(exception) = &self.exception {
-            section("exception", &exception.traceback);
-        }
+        section("exception", &self.exception.text(complete));
         for note in self.notes() {
             let _ = write!(text, "\n[{note}]");
         }
@@ -145,6 +161,10 @@ impl Transcript {
     fn notes(&self) -> Vec<String> {
         let mut notes = Vec::new();
         match &self.outcome {
+            None if !self.begun => notes.push(format!(
+                "nothing is known of the run yet: it waits for its turn, or the sandbox does not answer; call again with the same arguments and run_id={} to wait on",
+                self.run
+            )),
             None => notes.push(format!(
                 "the run goes on; call again with the same arguments and run_id={} to wait on",
                 self.run
@@ -184,7 +204,7 @@ impl Transcript {
         let mut meta = json!({
             "run_id": self.run,
             "sandbox_id": self.sandbox,
-            "status": self.outcome.as_ref().map_or("running", |outcome| kind(outcome)),
+            "status": self.outcome.as_ref().map_or("running", kind),
         });
         let Some(outcome) = &self.outcome else { return meta };
         let fields = meta.as_object_mut().expect("it was made as one");
@@ -241,69 +261,6 @@ fn hex(bytes: &[u8]) -> String {
     })
 }
 
-/// The beginning and the end of a stream: a quarter and three quarters of its bound.
-struct Excerpt {
-    head: Vec<u8>,
-    tail: VecDeque<u8>,
-    max_head: usize,
-    max_tail: usize,
-    total: u64,
-}
-
-impl Excerpt {
-    fn new(max: usize) -> Self {
-        let max_head = max / 4;
-        Self {
-            head: Vec::new(),
-            tail: VecDeque::new(),
-            max_head,
-            max_tail: max - max_head,
-            total: 0,
-        }
-    }
-
-    fn push(&mut self, data: &[u8]) {
-        self.total += data.len() as u64;
-        let (head, rest) = data.split_at(data.len().min(self.max_head - self.head.len()));
-        self.head.extend_from_slice(head);
-        // Only the last bytes can stay; a flood is not copied twice.
-        let rest = &rest[rest.len().saturating_sub(self.max_tail)..];
-        let excess = (self.tail.len() + rest.len()).saturating_sub(self.max_tail);
-        self.tail.drain(..excess);
-        self.tail.extend(rest);
-    }
-
-    fn omitted(&self) -> u64 {
-        self.total - self.head.len() as u64 - self.tail.len() as u64
-    }
-
-    fn last_bytes(&self, count: usize) -> Vec<u8> {
-        let from = if self.tail.is_empty() { &self.head[..] } else { &[] };
-        let bytes = from.iter().chain(&self.tail);
-        let skip = (from.len() + self.tail.len()).saturating_sub(count);
-        bytes.skip(skip).copied().collect()
-    }
-
-    /// The text, with a line where something is omitted, so that nothing partial looks complete.
-    fn text(&self, log_complete: bool) -> String {
-        let tail: Vec<u8> = self.tail.iter().copied().collect();
-        let omitted = self.omitted();
-        if omitted == 0 {
-            return String::from_utf8_lossy(&[&self.head[..], &tail].concat()).into_owned();
-        }
-        let next = if log_complete {
-            "raise max_output_chars, or write the output to a file and read parts of it"
-        } else {
-            "write large output to a file and read parts of it"
-        };
-        format!(
-            "{}\n[... {omitted} bytes omitted; {next} ...]\n{}",
-            String::from_utf8_lossy(&self.head),
-            String::from_utf8_lossy(&tail)
-        )
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use wire::v1::{Display, Empty, Output, Started};
@@ -356,6 +313,31 @@ mod tests {
             text,
             "status=running run_id=r-1 sandbox_id=sbx-a\n--- stdout\nhalf\n[the run goes on; call again with the same arguments and run_id=r-1 to wait on]"
         );
+    }
+
+    #[test]
+    fn a_run_of_which_nothing_is_known_is_not_said_to_go_on() {
+        let text = transcript([]).text();
+        assert!(
+            text.contains("[nothing is known of the run yet") && !text.contains("goes on"),
+            "{text}"
+        );
+        assert!(text.contains("run_id=r-1 to wait on]"), "{text}");
+    }
+
+    /// exec.md §7, point 8: the agent may lie, and a flood of values must not fill our memory.
+    #[test]
+    fn values_and_exceptions_are_bounded_too() {
+        let value = || form("text/plain", &[b'v'; 500], true);
+        let exception = || {
+            let traceback = "t".repeat(500);
+            Event::Exception(Exception { traceback, ..Exception::default() })
+        };
+        let end = outcome(How::Exited(1));
+        let text = transcript([value(), value(), exception(), exception(), end]).text();
+        assert!(text.len() < 1000, "{} bytes", text.len());
+        assert!(text.contains("[... 801 bytes omitted;"), "{text}");
+        assert!(text.contains("[... 300 bytes omitted;"), "{text}");
     }
 
     #[test]
