@@ -292,6 +292,8 @@ impl Default for CodeSandboxSpec {
 fn quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
+        // Said, because kube makes it true otherwise: the server would keep a null, `cpu:` in YAML, which nobody can read.
+        "nullable": false,
         "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
         "maxLength": 32,
         "x-kubernetes-validations": [{

@@ -90,7 +90,7 @@ pub struct Termination {
     pub message: String,
 }
 
-/// What ended a sandbox, or keeps it from starting. Each is given by one pure function of the operator.
+/// What ended a sandbox. Each is given by one pure function of the operator.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum TerminationReason {
     /// The agent ended with 0.

@@ -4,7 +4,7 @@
 //!
 //! | resource | verbs | why |
 //! |---|---|---|
-//! | `codesandbox.dev/codesandboxes` | get, list, watch | the main watch; a list shows whether the CRD is there |
+//! | `codesandbox.dev/codesandboxes` | list, watch | the main watch; a list shows whether the CRD is there |
 //! | `codesandbox.dev/codesandboxes` | delete | the end of the ttl |
 //! | `codesandbox.dev/codesandboxes/status` | patch | server-side apply |
 //! | `codesandbox.dev/codesandboxes/finalizers` | update | `blockOwnerDeletion`, where the admission plugin `OwnerReferencesPermissionEnforcement` is on |

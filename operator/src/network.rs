@@ -21,11 +21,14 @@ use kube::ResourceExt;
 use crate::{config::Config, pod, selector};
 
 /// What is not the Internet, of IPv4: private, shared, link-local (metadata services), loopback, special, multicast.
-const NOT_INTERNET_V4: [&str; 11] = [
+/// The one public-looking address among them is Azure's, of the host beside each virtual machine: it hands out the
+/// node's secrets.
+const NOT_INTERNET_V4: [&str; 12] = [
     "0.0.0.0/8",
     "10.0.0.0/8",
     "100.64.0.0/10",
     "127.0.0.0/8",
+    "168.63.129.16/32",
     "169.254.0.0/16",
     "172.16.0.0/12",
     "192.0.0.0/24",
@@ -36,7 +39,7 @@ const NOT_INTERNET_V4: [&str; 11] = [
 ];
 /// The same of IPv6, and the ranges that lead back to IPv4 (NAT64, 6to4). Mapped addresses are not among them: they
 /// are not routed, and Go, which reads them as IPv4, would have the API server refuse the policy.
-const NOT_INTERNET_V6: [&str; 8] = [
+const NOT_INTERNET_V6: [&str; 9] = [
     "::/128",
     "::1/128",
     "64:ff9b::/96",
@@ -44,6 +47,7 @@ const NOT_INTERNET_V6: [&str; 8] = [
     "2002::/16",
     "fc00::/7",
     "fe80::/10",
+    "fec0::/10",
     "ff00::/8",
 ];
 

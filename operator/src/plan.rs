@@ -96,7 +96,9 @@ impl Taken {
             kind,
             name: object.name.clone().unwrap_or_default(),
             predecessor: owners.any(|owner| {
-                owner.kind == "CodeSandbox" && Some(&owner.name) == sandbox.metadata.name.as_ref()
+                owner.kind == "CodeSandbox"
+                    && Some(&owner.name) == sandbox.metadata.name.as_ref()
+                    && Some(&owner.uid) != sandbox.metadata.uid.as_ref()
             }),
         }
     }
@@ -178,6 +180,9 @@ fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Situation<'a>
             Some(_) => Situation::Lost(None),
             None => Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox)),
         };
+    }
+    if seen.is_none() && !pod::is_marked(&pod.metadata, sandbox) {
+        return Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox));
     }
     let replaced = seen.is_some_and(|seen| pod.metadata.uid.as_deref() != Some(seen));
     // A pod being deleted may end in any phase: its end is the deletion, not that phase.

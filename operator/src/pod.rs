@@ -61,6 +61,21 @@ pub(crate) fn is_owned(object: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
             .any(|owner| Some(&owner.uid) == sandbox.metadata.uid.as_ref())
 }
 
+/// Whether a pod bears our labels of this sandbox. Anybody who makes pods may name it as their owner, but the admission
+/// policy lets nobody but an operator give these.
+pub(crate) fn is_marked(pod: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
+    let (name, uid) = (sandbox.name_any(), sandbox.uid().unwrap_or_default());
+    let marks = [
+        (names::MANAGED_BY, names::MANAGER),
+        (names::SANDBOX, &*name),
+        (names::SANDBOX_UID, &*uid),
+    ];
+    let labels = pod.labels.as_ref();
+    marks.iter().all(|(key, value)| {
+        labels.and_then(|labels| labels.get(*key)).is_some_and(|label| label == value)
+    })
+}
+
 /// The pod for an attempt.
 pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, attempt: u32) -> Pod {
     Pod {

@@ -324,6 +324,25 @@ fn a_foreign_pod_of_our_name_is_never_touched() {
     assert_eq!(world.done(), ["create box-1", "status 1 False Creating"]);
 }
 
+/// Who may make pods may name our sandbox as their owner. Our labels are the operator's alone to give.
+#[test]
+fn a_pod_that_only_claims_to_be_ours_is_not_adopted() {
+    for without in [names::MANAGED_BY, names::SANDBOX, names::SANDBOX_UID] {
+        let (mut world, mut sandbox) = (World::default(), sandbox());
+        let mut claims = pod::pod(&sandbox, &config(), 1);
+        claims.metadata.labels.as_mut().unwrap().remove(without);
+        claims.status = pod_with(&running()).status;
+        world.pods.insert("box-1".into(), claims.clone());
+        world.policies.insert(names::DENY_POLICY.into(), network::deny("demo"));
+        world.settle(&mut sandbox, 1);
+        assert_eq!(world.done(), ["status 1 False NameTaken"], "{without}");
+        assert_eq!(world.pods["box-1"], claims);
+        let status = sandbox.status.unwrap();
+        let message = &status.condition(condition::READY).unwrap().message;
+        assert!(message.starts_with("Pod box-1 is not this"), "{message}");
+    }
+}
+
 #[test]
 fn a_predecessors_pod_is_waited_for() {
     let (mut world, mut sandbox) = (World::default(), sandbox());
