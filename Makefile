@@ -4,7 +4,8 @@
 # CLUSTER=current   the cluster of your kubeconfig; asks first (CONFIRM=yes: does not), and gets images by
 #                   REGISTRY=host/path (pushed with docker, podman or buildah) or
 #                   LOAD="kind load image-archive" (a command that is given each archive)
-# RELEASE, NAMESPACE, SANDBOXES: the Helm release, its namespace and the one of sandboxes
+# RELEASE, NAMESPACE, SANDBOXES: the Helm release, its namespace and the one of sandboxes. The e2e tests
+# know these defaults only.
 
 export CLUSTER ?= embedded
 export RELEASE ?= codesandbox
@@ -57,8 +58,10 @@ crds: ## Writes crds/ from api/
 e2e: install venv ## Tests against the cluster, in Rust and with the official MCP client
 	$(STEP) "e2e tests" hack/with-cluster.sh cargo test --locked -p e2e $(ARGS)
 	$(STEP) "e2e tests with the official MCP client" hack/with-cluster.sh pytest -q e2e
+	@hack/with-cluster.sh kubectl delete namespace e2e-open --ignore-not-found --wait=false
+	@hack/with-cluster.sh kubectl delete rolebinding e2e-editor -n $(SANDBOXES) --ignore-not-found
 
-bench: install ## Measures the figures of README.md into bench-output/
+bench: install ## Measures the figures of docs/benchmarks.md, and writes it
 	$(STEP) "bench" hack/with-cluster.sh cargo run --release --locked -p e2e --bin bench $(ARGS)
 
 images: ## Builds the images into archives, once per content

@@ -3,6 +3,7 @@
 import contextlib
 import os
 
+import anyio
 import httpx2
 import pytest
 from mcp import Client
@@ -43,11 +44,12 @@ def facts(result):
 async def sandbox(client, name, **arguments):
     """A ready sandbox, new, deleted at the end."""
     await client.call_tool("sandbox_delete", {"sandbox_id": name})
-    for _ in range(100):
+    for _ in range(300):
         created = await client.call_tool("sandbox_create", {"name": name, "wait_seconds": 45, "ttl": "30m", **arguments})
         # The one before may be on its way out under the same name.
         if not (created.is_error and "SANDBOX_EXISTS" in text(created)):
             break
+        await anyio.sleep(0.1)
     assert not created.is_error, text(created)
     assert created.structured_content["ready"], created.structured_content
     try:

@@ -49,6 +49,40 @@ async fn labels_cannot_be_forged() -> anyhow::Result<()> {
     Ok(())
 }
 
+/// The labels of a Binding are copied to its pod.
+#[tokio::test]
+async fn labels_cannot_be_smuggled_in_by_a_binding() -> anyhow::Result<()> {
+    let name = "e2e-bound";
+    let unscheduled = pod(&json!({"app": "mine"})).replace("e2e-forged", name);
+    let mut unscheduled: Value = serde_json::from_str(&unscheduled)?;
+    unscheduled["spec"]["schedulerName"] = json!("none");
+    kubectl(&[
+        "delete",
+        "pod",
+        name,
+        "-n",
+        NAMESPACE,
+        "--ignore-not-found",
+        "--grace-period=0",
+        "--force",
+    ])
+    .await?;
+    kubectl_with(&["create", "-f", "-"], &unscheduled.to_string()).await?;
+    let bind = async |labels: Value| {
+        let binding = json!({
+            "apiVersion": "v1", "kind": "Binding", "metadata": {"name": name, "labels": labels},
+            "target": {"kind": "Node", "name": "nowhere"},
+        });
+        let path = format!("/api/v1/namespaces/{NAMESPACE}/pods/{name}/binding");
+        kubectl_with(&["create", "--raw", &path, "-f", "-"], &binding.to_string()).await
+    };
+    let error = bind(json!({names::SANDBOX: "x"})).await.unwrap_err().to_string();
+    assert!(error.contains(RESERVED), "{error}");
+    bind(json!({"app": "mine"})).await?;
+    kubectl(&["delete", "pod", name, "-n", NAMESPACE, "--grace-period=0", "--force"]).await?;
+    Ok(())
+}
+
 #[tokio::test]
 async fn labels_of_a_sandbox_cannot_be_changed_or_taken_off() -> anyhow::Result<()> {
     editor().await?;

@@ -34,12 +34,33 @@ async fn the_hello_example_becomes_ready_and_its_deletion_leaves_nothing() -> an
 #[tokio::test]
 async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { ttl: "4s".into(), ..spec() };
-    let sandbox = cluster.create("short", spec).await?;
+    let spec = CodeSandboxSpec { ttl: "15s".into(), ..spec() };
+    let sandbox = cluster.ready("short", spec).await?.object;
+    let living = cluster.left_of(&sandbox).await?;
+    assert_eq!(
+        living,
+        ["\"Pod\"/\"short-1\"", "\"CodeSandbox\"/\"short\""],
+        "the count has to count"
+    );
     cluster.gone(&sandbox).await?;
     assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
     let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     assert!(policies.get_opt(names::DENY_POLICY).await?.is_some());
+    Ok(())
+}
+
+/// `cpu:` with nothing behind it is null, which the schema turns into the default: a client's type has no null.
+#[tokio::test]
+async fn what_is_left_blank_takes_its_default() -> anyhow::Result<()> {
+    let manifest = json!({
+        "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+        "metadata": {"name": "blank", "namespace": NAMESPACE},
+        "spec": {"resources": {"cpu": null, "memory": "64Mi"}, "image": null, "ttl": "10m"},
+    });
+    let apply = ["apply", "--dry-run=server", "-o", "jsonpath={.spec.resources}", "-f", "-"];
+    let resources = kubectl_with(&apply, &manifest.to_string()).await?;
+    let resources: serde_json::Value = serde_json::from_str(&resources)?;
+    assert_eq!(resources, json!({"cpu": "1", "memory": "64Mi", "ephemeralStorage": "2Gi"}));
     Ok(())
 }
 

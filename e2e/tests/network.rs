@@ -41,6 +41,10 @@ for name, kind, host, port in json.loads(sys.argv[1]):
 print(json.dumps(reached))
 "#;
 
+/// Starts a server and waits until it listens.
+const LISTEN: &str = "python3 -m http.server 8000 >/dev/null 2>&1 & \
+    until python3 -c 'import socket; socket.create_connection((\"127.0.0.1\", 8000), 1)' 2>/dev/null; do sleep 0.1; done";
+
 type Reached = BTreeMap<String, bool>;
 
 async fn from_open_pod(targets: &str) -> anyhow::Result<Reached> {
@@ -137,7 +141,7 @@ async fn a_denied_sandbox_reaches_nothing_an_open_pod_reaches() -> anyhow::Resul
     assert!(denied.values().all(|reached| !*reached), "{denied:?}");
 
     // The other way: something listens in the sandbox, and the open pod does not get there.
-    sandbox.shell("python3 -m http.server 8000 >/dev/null 2>&1 & sleep 1").await?;
+    sandbox.shell(LISTEN).await?;
     let inside = from_sandbox(&sandbox, r#"[["itself", "tcp", "127.0.0.1", 8000]]"#).await?;
     assert!(inside["itself"], "the server in the sandbox has to listen");
     let address = cluster.pods.get(&sandbox.pod()).await?.status.unwrap().pod_ip.unwrap();

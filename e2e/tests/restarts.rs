@@ -3,13 +3,13 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{CodeSandboxSpec, condition};
-use e2e::{Cluster, RELEASE_NAMESPACE, is, kubectl};
+use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl};
 use kube::ResourceExt;
 
 /// Held by whoever restarts the operator: these tests cannot share it.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
+const SELECTOR: &str = "app.kubernetes.io/component=operator";
 const OPERATOR: &str = "deployment/codesandbox-operator";
 
 /// The operator's own count of its writes, over all kinds and verbs.
@@ -57,18 +57,39 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
 async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { ttl: "6s".into(), ..e2e::spec() };
-    let sandbox = cluster.create("away", spec).await?;
-    cluster.wait("away", "Ready", |s| is(s, condition::READY)).await?;
-    let scale = async |replicas: &str| {
-        kubectl(&["scale", "-n", RELEASE_NAMESPACE, OPERATOR, replicas]).await
-    };
+    let sandbox = cluster.ready("away", e2e::spec()).await?.object;
     scale("--replicas=0").await?;
-    tokio::time::sleep(Duration::from_secs(7)).await;
-    assert!(cluster.sandboxes.get_opt("away").await?.is_some(), "nobody was there to delete it");
+    let outcome = async {
+        let gone = [
+            "wait",
+            "--for=delete",
+            "pod",
+            "-n",
+            RELEASE_NAMESPACE,
+            "-l",
+            SELECTOR,
+            "--timeout=60s",
+        ];
+        kubectl(&gone).await?;
+        let shorter = r#"{"spec":{"ttl":"1s"}}"#;
+        kubectl(&["patch", "csb", "away", "-n", NAMESPACE, "--type=merge", "-p", shorter]).await?;
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        anyhow::ensure!(
+            cluster.sandboxes.get_opt("away").await?.is_some(),
+            "nobody was there to delete it"
+        );
+        anyhow::Ok(())
+    }
+    .await;
+    // Whatever came of it: every other test needs the operator.
     scale("--replicas=1").await?;
+    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
+    outcome?;
     cluster.gone(&sandbox).await?;
     assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
-    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
     Ok(())
+}
+
+async fn scale(replicas: &str) -> anyhow::Result<()> {
+    kubectl(&["scale", "-n", RELEASE_NAMESPACE, OPERATOR, replicas]).await.map(drop)
 }
