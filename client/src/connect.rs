@@ -30,6 +30,8 @@ pub fn client(config: &Config) -> Result<Client, Error> {
     let https = config.rustls_https_connector_with_connector(connector()).map_err(failed)?;
     let service = ServiceBuilder::new()
         .layer(config.base_uri_layer())
+        // Whom a kubeconfig says to act as.
+        .layer(config.extra_headers_layer().map_err(failed)?)
         .option_layer(config.auth_layer().map_err(failed)?)
         .map_err(BoxError::from)
         .service(HyperClient::builder(TokioExecutor::new()).build::<_, Body>(https));

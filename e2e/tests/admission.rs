@@ -2,6 +2,8 @@
 
 use api::names;
 use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, kubectl_with};
+use k8s_openapi::api::core::v1::Pod;
+use kube::{Api, api::AttachParams};
 use serde_json::{Value, json};
 
 const EDITOR: &str = "--as=e2e-editor";
@@ -109,31 +111,34 @@ async fn labels_of_a_sandbox_cannot_be_changed_or_taken_off() -> anyhow::Result<
 async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let sandbox = cluster.ready("bridged", e2e::spec()).await?;
-    let pod = sandbox.pod();
-    let account =
-        format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
-    let exec = async |command: &[&str]| {
-        let args =
-            [&["exec", &account, "-n", NAMESPACE, &pod, "-c", names::CONTAINER, "--"], command];
-        kubectl(&args.concat()).await
+    let account = format!("system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
+    let mut config = kube::Config::infer().await?;
+    config.auth_info.impersonate = Some(account.clone());
+    let pods: Api<Pod> = Api::namespaced(client::client(&config)?, NAMESPACE);
+    let exec = async |container: &str, command: &[&str]| {
+        let params = AttachParams::default().container(container).stdin(true);
+        pods.exec(&sandbox.pod(), command.iter().copied(), &params).await
     };
-    // Standard input is closed, so the bridge ends at once, and well.
-    exec(&[names::AGENT, "connect"]).await?;
-    for command in [
-        &["sh", "-c", "id"][..],
-        &[names::AGENT, "serve"],
-        &[names::AGENT, "connect", "more"],
-        &[names::AGENT],
+    drop(exec(names::CONTAINER, &[names::AGENT, "connect"]).await?);
+    for (container, command) in [
+        (names::CONTAINER, &["sh", "-c", "id"][..]),
+        (names::CONTAINER, &[names::AGENT, "serve"]),
+        (names::CONTAINER, &[names::AGENT, "connect", "more"]),
+        (names::CONTAINER, &[names::AGENT]),
+        ("other", &[names::AGENT, "connect"]),
     ] {
-        let error = exec(command).await.expect_err(&command.join(" "));
-        assert!(
-            error.to_string().contains("nothing in a sandbox but the agent's connect"),
-            "{error}"
-        );
+        let Err(error) = exec(container, command).await else { panic!("{container}: {command:?}") };
+        let error = error.to_string();
+        assert!(error.contains("nothing in a sandbox but the agent's connect"), "{error}");
     }
-    for (verb, resource) in
-        [("create", "pods/attach"), ("create", "pods/portforward"), ("get", "secrets")]
-    {
+    let account = format!("--as={account}");
+    for (verb, resource) in [
+        ("create", "pods/attach"),
+        ("create", "pods/portforward"),
+        ("get", "secrets"),
+        ("create", "pods"),
+        ("get", "pods"),
+    ] {
         let answer = kubectl(&["auth", "can-i", verb, resource, &account, "-n", NAMESPACE]).await;
         assert!(answer.is_err(), "{verb} {resource}: {answer:?}");
     }
