@@ -43,7 +43,7 @@ async fn after_a_restart_open_runs_are_lost_and_ended_ones_are_as_they_were() {
 
 #[tokio::test]
 async fn the_oldest_logs_make_room_for_new_ones() {
-    let agent = Agent::start();
+    let mut agent = Agent::start();
     let mut client = agent.client().await;
     let line = || argv(&["head", "-c", "30000000", "/dev/zero"]);
     for number in 0..5 {
@@ -58,6 +58,11 @@ async fn the_oldest_logs_make_room_for_new_ones() {
         .unwrap()
         .map(|entry| entry.unwrap().metadata().unwrap().len());
     assert!(sizes.sum::<u64>() <= wire::limits::ALL_LOGS + (1 << 20));
+    // Nor after a restart in place.
+    agent.kill();
+    agent.restart();
+    let mut client = agent.client().await;
+    assert_eq!(refused(&mut client, "a0", line()).await.code, Code::RunNotFound);
 }
 
 #[tokio::test]

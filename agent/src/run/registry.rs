@@ -1,8 +1,7 @@
 //! Every run that is known, by id, and the bounds on all of them together.
 
 use std::collections::{HashMap, VecDeque};
-use std::fs;
-use std::hash::{BuildHasher, RandomState};
+use std::fs::{self, File};
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -17,6 +16,8 @@ use super::Run;
 use super::log::{Hash, Log};
 
 const SUFFIX: &str = ".log";
+/// What an empty file's name ends with that stands for a dropped log, so that the id never runs again.
+const DROPPED: &str = ".dropped";
 /// How many dropped ids are remembered.
 const REMEMBERED: usize = 4096;
 
@@ -33,9 +34,8 @@ struct Known {
     /// Those that have ended, oldest first, with the room they take.
     ended: VecDeque<(String, u64)>,
     bytes: u64,
-    /// The hashes of ids whose runs were dropped: they must not run a second time.
-    dropped: VecDeque<u64>,
-    hasher: RandomState,
+    /// The ids whose runs were dropped, oldest first: they must not run a second time.
+    dropped: VecDeque<String>,
     stopping: bool,
 }
 
@@ -44,15 +44,8 @@ impl Registry {
     pub(crate) fn open(directory: &Path) -> io::Result<Arc<Self>> {
         fs::create_dir_all(directory)?;
         let registry = Arc::new(Self { directory: directory.to_owned(), known: Mutex::default() });
-        let mut logs: Vec<_> = fs::read_dir(directory)?
-            .flatten()
-            .filter_map(|entry| {
-                let id = entry.file_name().to_str()?.strip_suffix(SUFFIX)?.to_owned();
-                Some((entry.metadata().ok()?.modified().ok()?, id))
-            })
-            .collect();
-        logs.sort();
-        for (_, id) in logs {
+        registry.lock().dropped = named(directory, DROPPED)?.into();
+        for id in named(directory, SUFFIX)? {
             if let Err(error) = registry.recover(&id) {
                 crate::log(&format!("could not take up the log of run {id}: {error}"));
                 // Cut off before anything had begun, or not ours: it must not be in a new run's way.
@@ -106,7 +99,7 @@ impl Registry {
             );
             return Err(Error::new(Code::RunConflict, message));
         }
-        if known.dropped.contains(&known.hasher.hash_one(id)) {
+        if known.dropped.iter().any(|dropped| dropped == id) {
             return Err(not_found(id));
         }
         if known.stopping {
@@ -200,14 +193,37 @@ impl Known {
     fn evict(&mut self, directory: &Path) -> bool {
         let Some((id, kept)) = self.ended.pop_front() else { return false };
         self.runs.remove(&id);
-        if self.dropped.len() >= REMEMBERED {
-            self.dropped.pop_front();
-        }
-        self.dropped.push_back(self.hasher.hash_one(&id));
         self.bytes = self.bytes.saturating_sub(kept);
+        // The mark first: in no moment is the id unknown.
+        if let Err(error) = File::create(marker(directory, &id)) {
+            crate::log(&format!("could not remember dropped run {id}: {error}"));
+        }
         remove(&directory.join(format!("{id}{SUFFIX}")));
+        if self.dropped.len() >= REMEMBERED
+            && let Some(oldest) = self.dropped.pop_front()
+        {
+            remove(&marker(directory, &oldest));
+        }
+        self.dropped.push_back(id);
         true
     }
+}
+
+/// The ids in the names of the files with this suffix, oldest first.
+fn named(directory: &Path, suffix: &str) -> io::Result<Vec<String>> {
+    let mut files: Vec<_> = fs::read_dir(directory)?
+        .flatten()
+        .filter_map(|entry| {
+            let id = entry.file_name().to_str()?.strip_suffix(suffix)?.to_owned();
+            Some((entry.metadata().ok()?.modified().ok()?, id))
+        })
+        .collect();
+    files.sort();
+    Ok(files.into_iter().map(|(_, id)| id).collect())
+}
+
+fn marker(directory: &Path, id: &str) -> PathBuf {
+    directory.join(format!("{id}{DROPPED}"))
 }
 
 fn remove(path: &Path) {
