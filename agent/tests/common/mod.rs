@@ -70,6 +70,8 @@ impl Agent {
             .env("CODESANDBOX_RUNS_DIR", self.runs())
             .env("CODESANDBOX_WORKDIR", self.workspace())
             .env("CODESANDBOX_POD_UID", "a-uid")
+            // A machine that sets it would hide whether output is flushed.
+            .env_remove("PYTHONUNBUFFERED")
             .envs(self.env.iter().copied())
             .stderr(Stdio::piped())
             .spawn()
