@@ -124,18 +124,24 @@ async fn targets(cluster: &Cluster, open: &str) -> anyhow::Result<String> {
     .to_string())
 }
 
+/// The targets, and that an open pod with the sandbox's image reaches every one of them now.
+async fn control(cluster: &Cluster, sandbox: &e2e::Sandbox) -> anyhow::Result<(String, Reached)> {
+    let pod = cluster.pods.get(&sandbox.pod()).await?;
+    let container = pod.spec.and_then(|spec| spec.containers.into_iter().next());
+    let image = container.and_then(|container| container.image).context("the pod has an image")?;
+    let open = open_pod(cluster, &image).await?;
+    let targets = targets(cluster, &open).await?;
+    let reached = from_open_pod(&targets).await?;
+    assert!(reached.values().all(|reached| *reached), "the control has to reach all: {reached:?}");
+    Ok((targets, reached))
+}
+
 /// tests.md F7; and exec works all the while.
 #[tokio::test]
 async fn a_denied_sandbox_reaches_nothing_an_open_pod_reaches() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let sandbox = cluster.ready("denied", e2e::spec()).await?;
-    let pod = cluster.pods.get(&sandbox.pod()).await?;
-    let image = pod.spec.unwrap().containers.remove(0).image.unwrap();
-    let open = open_pod(&cluster, &image).await?;
-    let targets = targets(&cluster, &open).await?;
-
-    let control = from_open_pod(&targets).await?;
-    assert!(control.values().all(|reached| *reached), "the control has to reach all: {control:?}");
+    let (targets, control) = control(&cluster, &sandbox).await?;
     let denied = from_sandbox(&sandbox, &targets).await?;
     assert_eq!(denied.keys().collect::<Vec<_>>(), control.keys().collect::<Vec<_>>());
     assert!(denied.values().all(|reached| !*reached), "{denied:?}");
@@ -167,12 +173,7 @@ async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Resu
     let network = Network { egress: Egress::Internet };
     let spec = CodeSandboxSpec { network, ..e2e::spec() };
     let sandbox = cluster.ready("outward", spec).await?;
-    let pod = cluster.pods.get(&sandbox.pod()).await?;
-    let image = pod.spec.unwrap().containers.remove(0).image.unwrap();
-    let open = open_pod(&cluster, &image).await?;
-    let targets = targets(&cluster, &open).await?;
-    let control = from_open_pod(&targets).await?;
-    assert!(control.values().all(|reached| *reached), "the control has to reach all: {control:?}");
+    let (targets, _) = control(&cluster, &sandbox).await?;
     let reached = from_sandbox(&sandbox, &targets).await?;
     let public: Vec<&str> =
         reached.iter().filter(|(_, reached)| **reached).map(|(name, _)| name.as_str()).collect();

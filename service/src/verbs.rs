@@ -117,16 +117,6 @@ impl Service {
         Ok(self.session(principal, sandbox).await?.run(run, spec))
     }
 
-    /// Attaches to a run that was started before, from its first event.
-    pub async fn attach(
-        &self,
-        principal: &Principal,
-        sandbox: &str,
-        run: String,
-    ) -> Result<client::Run, Error> {
-        Ok(self.session(principal, sandbox).await?.attach(run, 0))
-    }
-
     /// Cancels a run; says whether it was going on.
     pub async fn cancel(
         &self,
