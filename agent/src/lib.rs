@@ -1,13 +1,15 @@
 //! The static program in every sandbox: PID 1, runs, contexts and files, over one unix socket.
 //!
 //! `agent serve` is the container's command, `agent connect` is what `pods/exec` starts, and
-//! `agent supervise` is the small parent that `serve` gives to every run.
+//! `agent supervise` is the small parent that `serve` gives to every run. `agent install` and
+//! `agent version` are how it gets into a pod, and how that is tried out.
 
 mod clock;
 mod connect;
 mod context;
 mod control;
 mod files;
+mod install;
 mod output;
 mod proc;
 mod process;
@@ -19,11 +21,15 @@ mod settings;
 mod supervise;
 
 use std::io::Write;
+use std::path::Path;
 use std::process::ExitCode;
 
-const USAGE: &str = "usage: agent serve | agent connect [socket]
+const USAGE: &str =
+    "usage: agent serve | agent connect [socket] | agent install DIRECTORY | agent version
   serve    PID 1 of a sandbox: runs code and commands for who calls on its socket
-  connect  a bridge between stdin, stdout and that socket";
+  connect  a bridge between stdin, stdout and that socket
+  install  copies the agent into a directory, for another container to run
+  version  prints the version of the agent and of the protocol it speaks";
 
 /// Runs the face of the program that its first argument names.
 pub fn main() -> ExitCode {
@@ -41,8 +47,16 @@ pub fn main() -> ExitCode {
         Some("supervise") => {
             supervise::supervise().map_err(|error| format!("could not supervise: {error}"))
         }
-        Some("--version") => {
-            return say(std::io::stdout(), env!("CARGO_PKG_VERSION"), ExitCode::SUCCESS);
+        Some("install") => match arguments.next() {
+            Some(directory) => {
+                install::install(Path::new(&directory)).map_err(|error| error.to_string())
+            }
+            None => return say(std::io::stderr(), USAGE, ExitCode::from(2)),
+        },
+        Some("version") => {
+            let (version, protocol) = (env!("CARGO_PKG_VERSION"), wire::PROTOCOL);
+            let line = format!("agent {version} protocol {protocol}");
+            return say(std::io::stdout(), &line, ExitCode::SUCCESS);
         }
         _ => return say(std::io::stderr(), USAGE, ExitCode::from(2)),
     };

@@ -1,4 +1,4 @@
-//! `agent`: one program with three faces, chosen by its first argument.
+//! `agent`: one program with several faces, chosen by its first argument.
 
 use std::process::ExitCode;
 

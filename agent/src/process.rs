@@ -212,7 +212,7 @@ fn explain(spec: &Spec, failure: &Failure) -> Error {
         (Stage::Execute, Errno::E2BIG) => (
             Code::InvalidArgument,
             format!(
-                "{name}: argv and env are longer than the kernel takes; pass the data by stdin or a file"
+                "{name}: argv and env are longer than the kernel takes (128 KiB each, 2 MiB together); pass the data by stdin or a file"
             ),
         ),
         (Stage::Execute, Errno::EAGAIN | Errno::ENOMEM) => (

@@ -167,6 +167,10 @@ async fn a_command_that_cannot_start_is_an_error_and_no_run() {
     run(&mut client, "b", shell("chmod +x script")).await;
     let error = refused(&mut client, "a", argv(&["./script"])).await;
     assert!(error.message.contains("interpreter"), "{error}");
+    // tests.md A10: one argument of more than the kernel takes.
+    let error = refused(&mut client, "a", argv(&["true", &"x".repeat(128 << 10)])).await;
+    assert_eq!(error.code, Code::InvalidArgument);
+    assert!(error.message.contains("(128 KiB each, 2 MiB together)"), "{error}");
     // The id was not used up.
     assert_eq!(run(&mut client, "a", argv(&["true"])).await.how(), How::Exited(0));
 }

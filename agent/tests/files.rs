@@ -10,6 +10,7 @@ use std::path::Path;
 use bytes::Bytes;
 use common::{Agent, Client};
 use sha2::{Digest, Sha256};
+use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
 use wire::v1::entry::Kind;
 use wire::v1::read_event::Event;
@@ -132,18 +133,9 @@ async fn a_write_that_breaks_off_leaves_nothing_and_the_old_file_whole() {
     let agent = Agent::start();
     let mut client = agent.client().await;
     std::fs::write(agent.workspace().join("a"), "old").unwrap();
-    let (parts, stream) = tokio::sync::mpsc::channel(4);
-    let mut writer = client.clone();
-    let call = tokio::spawn(async move { writer.write(ReceiverStream::new(stream)).await });
-    for part in [Part::Start(at("a")), Part::Data(Bytes::from_static(b"new"))] {
-        parts.send(WriteRequest { part: Some(part) }).await.unwrap();
-    }
-    // The temporary file is there while the write is.
-    wait_for(&agent.workspace(), 2).await;
-    call.abort();
-    wait_for(&agent.workspace(), 1).await;
+    half_written(&client, "a").await.abort();
+    assert_eq!(names(&agent.workspace()), ["a"]);
 
-    drop(parts);
     let parts = [Part::Start(at("a")), Part::Data(Bytes::from_static(b"new"))];
     let parts = tokio_stream::iter(parts.map(|part| WriteRequest { part: Some(part) }));
     assert_eq!(ours(&client.write(parts).await.unwrap_err()).code, Code::InvalidArgument);
@@ -153,12 +145,36 @@ async fn a_write_that_breaks_off_leaves_nothing_and_the_old_file_whole() {
     assert_eq!(std::fs::read(agent.workspace().join("a")).unwrap(), b"old");
 }
 
-async fn wait_for(directory: &Path, entries: usize) {
-    let deadline = std::time::Instant::now() + common::DEADLINE;
-    while names(directory).len() != entries {
-        assert!(std::time::Instant::now() < deadline, "{:?}", names(directory));
-        tokio::time::sleep(std::time::Duration::from_millis(5)).await;
+/// The node's OOM killer asks nobody, and what it leaves would take up the sandbox's disk for good.
+#[tokio::test]
+async fn an_agent_killed_in_the_middle_of_a_write_leaves_the_old_file_and_nothing_else() {
+    let mut agent = Agent::start();
+    let client = agent.client().await;
+    std::fs::write(agent.workspace().join("a"), "old").unwrap();
+    let call = half_written(&client, "a").await;
+    agent.kill();
+    assert!(call.await.unwrap().is_err());
+    assert_eq!(names(&agent.workspace()), ["a"]);
+    assert_eq!(std::fs::read(agent.workspace().join("a")).unwrap(), b"old");
+}
+
+/// A write of which the agent has taken most, but not the end.
+async fn half_written(
+    client: &Client,
+    path: &str,
+) -> tokio::task::JoinHandle<Result<tonic::Response<WriteReply>, tonic::Status>> {
+    let (parts, stream) = tokio::sync::mpsc::channel(1);
+    let mut writer = client.clone();
+    let call = tokio::spawn(async move {
+        let stream = ReceiverStream::new(stream);
+        writer.write(stream.chain(tokio_stream::pending())).await
+    });
+    // Far more than a stream's window holds, so that the agent has written some of it.
+    let data = vec![Part::Data(vec![b'n'; wire::limits::CHUNK].into()); 64];
+    for part in [Part::Start(at(path))].into_iter().chain(data) {
+        parts.send(WriteRequest { part: Some(part) }).await.unwrap();
     }
+    call
 }
 
 #[tokio::test]

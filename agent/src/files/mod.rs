@@ -6,6 +6,7 @@
 mod list;
 mod read;
 mod remove;
+mod temporary;
 mod write;
 
 use std::fs::{self, Metadata};

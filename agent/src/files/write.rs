@@ -1,7 +1,7 @@
 //! Writing a file: all of it at once, or nothing.
 //!
-//! The bytes go into a file without a lasting name beside the target, which takes its place when the
-//! last has arrived. Whatever breaks before removes it.
+//! The bytes go into a temporary file beside the target, which takes its place when the last has
+//! arrived. Whatever breaks before leaves the target as it was.
 
 use std::fs::{self, Permissions};
 use std::io::{ErrorKind, Write};
@@ -11,11 +11,11 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
-use tempfile::NamedTempFile;
 use wire::v1::write_request::Part;
 use wire::v1::{WriteReply, WriteRequest, WriteStart};
 use wire::{Code, Error};
 
+use super::temporary::Temporary;
 use super::{blocking, entry, failed, resolve};
 
 /// The mode of a file that had none and for which none is asked.
@@ -24,7 +24,7 @@ const DEFAULT_MODE: u32 = 0o644;
 /// A file that is being written.
 struct Writing {
     path: PathBuf,
-    temporary: NamedTempFile,
+    temporary: Temporary,
     mode: u32,
     hash: Sha256,
 }
@@ -86,21 +86,18 @@ impl Writing {
                 format!("{parent}: no such directory; make it first or set create_parents");
             return Err(Error::new(Code::FileNotFound, message));
         }
-        let temporary = tempfile::Builder::new()
-            .prefix(".codesandbox-")
-            .tempfile_in(&parent)
-            .map_err(|error| failed(&path, &error))?;
+        let temporary = Temporary::beside(&parent).map_err(|error| failed(&path, &error))?;
         let mode = if start.mode == 0 { had.unwrap_or(DEFAULT_MODE) } else { start.mode & 0o7777 };
         Ok(Self { path, temporary, mode, hash: Sha256::new() })
     }
 
     fn append(mut self, data: &Bytes) -> Result<Self, Error> {
-        self.temporary.as_file_mut().write_all(data).map_err(|error| failed(&self.path, &error))?;
+        self.temporary.file().write_all(data).map_err(|error| failed(&self.path, &error))?;
         self.hash.update(data);
         Ok(self)
     }
 
-    fn finish(self, expected: &Bytes) -> Result<WriteReply, Error> {
+    fn finish(mut self, expected: &Bytes) -> Result<WriteReply, Error> {
         let sha256 = Bytes::copy_from_slice(&self.hash.finalize());
         let path = self.path;
         if !expected.is_empty() && *expected != sha256 {
@@ -110,11 +107,11 @@ impl Writing {
             );
             return Err(Error::new(Code::Corrupted, message));
         }
-        let file = self.temporary.as_file();
+        let file = self.temporary.file();
         file.set_permissions(Permissions::from_mode(self.mode))
             .map_err(|error| failed(&path, &error))?;
+        let file = self.temporary.persist(&path).map_err(|error| failed(&path, &error))?;
         let found = file.metadata().map_err(|error| failed(&path, &error))?;
-        self.temporary.persist(&path).map_err(|error| failed(&path, &error.error))?;
         Ok(WriteReply { entry: Some(entry(&path, &found)), sha256 })
     }
 }
