@@ -2,12 +2,16 @@
 //!
 //! Pure data: no client, no clock, no I/O.
 
+#[cfg(feature = "watch")]
+mod decode;
 mod duration;
 pub mod names;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod sandbox;
 mod status;
 
+#[cfg(feature = "watch")]
+pub use decode::Decoder;
 pub use duration::Duration;
 pub use sandbox::{
     CodeSandbox, CodeSandboxSpec, Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy,

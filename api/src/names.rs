@@ -36,6 +36,8 @@ pub const WORKSPACE: &str = "/workspace";
 pub const AGENT_DIR: &str = "/.codesandbox/bin";
 /// The agent in a sandbox. The admission policy for `pods/exec` spells it too.
 pub const AGENT: &str = "/.codesandbox/bin/agent";
+/// The init container that installs the agent where nodes cannot execute it from an image volume.
+pub const INSTALL_CONTAINER: &str = "install-agent";
 /// Where the agent keeps the logs of runs.
 pub const RUNS_DIR: &str = "/.codesandbox/runs";
 /// The home directory of user code.
@@ -57,6 +59,11 @@ pub const MAX_NAME: usize = 50;
 /// is terminating or lost never blocks its successor.
 pub fn pod(sandbox: &str, attempt: u32) -> String {
     format!("{sandbox}-{attempt}")
+}
+
+/// The name of the pod that finds out for a sandbox how the agent gets into its own. No attempt's pod is called so.
+pub fn probe(sandbox: &str) -> String {
+    format!("{sandbox}-probe")
 }
 
 /// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.

@@ -141,6 +141,10 @@ pub mod reason {
     pub const RESTARTING: &str = "Restarting";
     /// Not Ready: the API server refused the pod.
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
+    /// Not Ready: the RuntimeClass that the sandbox names is not there.
+    pub const RUNTIME_CLASS_NOT_FOUND: &str = "RuntimeClassNotFound";
+    /// Not Ready: the first pod of a runtime finds out how the agent gets into the others.
+    pub const PROBING: &str = "Probing";
     /// Not Ready: an object with the pod's name belongs to somebody else.
     pub const NAME_TAKEN: &str = "NameTaken";
     /// Not Ready: the pod went away; another is made.

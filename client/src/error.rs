@@ -97,12 +97,21 @@ impl Error {
     pub(crate) fn is_transport(&self) -> bool {
         match self {
             Self::Lost { .. } | Self::Deadline { .. } => true,
-            // 404 is the pod gone and 403 a missing right: neither mends itself. Everything
-            // else, a container between two starts included, may.
+            // A pod that is gone and a missing right do not mend themselves. Everything else, a
+            // container between two starts included, may.
             Self::Exec { source, .. } => {
-                !matches!(&**source, kube::Error::Api(status) if matches!(status.code, 403 | 404))
+                let denied = matches!(&**source, kube::Error::Api(status) if status.code == 403);
+                !denied && !self.is_gone()
             }
             _ => false,
         }
+    }
+
+    /// Whether the pod does not exist any more, by the word of the API server. The kubelet's 404,
+    /// which is no `Status`, only says that it has not heard of the pod: for its first second it has
+    /// heard of none.
+    pub fn is_gone(&self) -> bool {
+        let Self::Exec { source, .. } = self else { return false };
+        matches!(&**source, kube::Error::Api(status) if status.code == 404 && status.reason == "NotFound")
     }
 }

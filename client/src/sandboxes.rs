@@ -6,13 +6,18 @@ use std::{
     time::Duration,
 };
 
-use api::{CodeSandbox, names};
-use futures::StreamExt;
+use api::{CodeSandbox, Decoder, names};
+use backon::ExponentialBuilder;
+use futures::{StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
-    runtime::{WatchStreamExt, reflector, watcher},
+    core::{DeserializeGuard, error_boundary::InvalidObject},
+    runtime::{
+        WatchStreamExt, reflector,
+        watcher::{self, watcher},
+    },
 };
 use tokio::{
     sync::{oneshot, watch},
@@ -42,6 +47,8 @@ impl Sandboxes {
     /// until the value is dropped.
     pub fn new(client: Client, namespace: &str) -> Arc<Self> {
         let api: Api<CodeSandbox> = Api::namespaced(client.clone(), namespace);
+        let watched: Api<DeserializeGuard<CodeSandbox>> =
+            Api::namespaced(client.clone(), namespace);
         let (store, writer) = reflector::store();
         let (seen, changes) = watch::channel(0);
         let (alive, dropped) = oneshot::channel::<()>();
@@ -50,14 +57,16 @@ impl Sandboxes {
             store,
             changes,
             sessions: Mutex::default(),
-            api: api.clone(),
+            api,
             _alive: alive,
         });
         let weak = Arc::downgrade(&sandboxes);
         tokio::spawn(async move {
-            let stream = watcher(api, watch_config()).default_backoff().modify(|sandbox| {
-                sandbox.metadata.managed_fields = None;
-            });
+            let mut decoder = Decoder::default();
+            let stream = watcher(watched, watch_config())
+                .backoff(backoff())
+                .try_filter_map(move |event| future::ready(Ok(decoder.decode(event, skipped))))
+                .modify(|sandbox| sandbox.metadata.managed_fields = None);
             let stream = reflector::reflector(writer, stream).take_until(dropped);
             let mut stream = std::pin::pin!(stream);
             while let Some(event) = stream.next().await {
@@ -154,6 +163,12 @@ impl Sandboxes {
         self.store.get(&reflector::ObjectRef::new(name).within(namespace))
     }
 
+    /// How many streams to agents are open.
+    pub fn streams(&self) -> usize {
+        let sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.values().map(|session| session.streams()).sum()
+    }
+
     /// Ends the sessions whose pods no sandbox has any more.
     fn forget_sessions(&self, event: &watcher::Event<CodeSandbox>) {
         if matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
@@ -184,6 +199,29 @@ impl Sandboxes {
             Err(elapsed) => Err(failed(kube::Error::Service(Box::new(elapsed)))),
         }
     }
+}
+
+/// Says that one object is passed over, which hides no other.
+fn skipped(invalid: &InvalidObject) {
+    let (namespace, name) = (&invalid.metadata.namespace, &invalid.metadata.name);
+    let error = &invalid.error;
+    tracing::warn!(
+        namespace,
+        name,
+        error,
+        "this CodeSandbox cannot be decoded and is not shown; is this program older than the CustomResourceDefinition?"
+    );
+}
+
+/// How long to wait after each failure in a row: kube's own half a minute would come on top of every
+/// restart of the API server.
+fn backoff() -> watcher::ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(Duration::from_secs(4))
+        .with_jitter()
+        .without_max_times()
+        .into()
 }
 
 /// Load balancers drop quiet connections after 240 s without a word, and kube asks for watches of

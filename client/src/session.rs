@@ -84,6 +84,16 @@ impl Session {
         &self.pod
     }
 
+    /// How many streams are open; one that is being opened is not yet.
+    pub fn streams(&self) -> usize {
+        let open = |lane: &&Mutex<Option<Connection>>| {
+            lane.try_lock().is_ok_and(|slot| {
+                slot.as_ref().is_some_and(|connection| connection.closed.borrow().is_none())
+            })
+        };
+        [&self.control, &self.bulk].iter().filter(|lane| open(lane)).count()
+    }
+
     /// Opens the stream if it is not open, so that the first call need not wait for it.
     pub async fn warm(&self) -> Result<(), Error> {
         self.agent(Lane::Control).await.map(drop)

@@ -77,11 +77,11 @@ impl From<client::Error> for Error {
         let (code, next) = match &error {
             E::Agent(error) => return Self::new(Code::Agent(error.code), error.message.clone()),
             E::Kube { source, .. } => return kube(&error, source),
+            gone if gone.is_gone() => (
+                Code::SandboxReplaced,
+                "Its pod is gone. Look with sandbox_get, or create a new sandbox.",
+            ),
             E::Exec { source, .. } => match &**source {
-                kube::Error::Api(status) if status.code == 404 => (
-                    Code::SandboxReplaced,
-                    "Its pod is gone. Look with sandbox_get, or create a new sandbox.",
-                ),
                 kube::Error::Api(status) if status.code == 403 => (
                     Code::Forbidden,
                     "The front end lacks the right to exec; tell the administrator.",
@@ -150,8 +150,9 @@ mod tests {
         client::Error::Kube { doing: "create", sandbox: "a".into(), source }
     }
 
-    fn refused_exec(code: u16) -> client::Error {
-        let status = Status { code, message: "no such luck".into(), ..Status::default() };
+    fn refused_exec(code: u16, reason: &str) -> client::Error {
+        let message = "no such luck".into();
+        let status = Status { code, message, reason: reason.into(), ..Status::default() };
         client::Error::Exec {
             pod: "a-1".into(),
             source: Box::new(kube::Error::Api(Box::new(status))),
@@ -166,9 +167,11 @@ mod tests {
             (refused(403), Code::Forbidden, "no such luck"),
             (refused(409), Code::SandboxExists, "no such luck"),
             (refused(500), Code::Unavailable, "no such luck"),
-            (refused_exec(404), Code::SandboxReplaced, "create a new sandbox"),
-            (refused_exec(403), Code::Forbidden, "tell the administrator"),
-            (refused_exec(500), Code::Unavailable, "Try again"),
+            (refused_exec(404, "NotFound"), Code::SandboxReplaced, "create a new sandbox"),
+            // A kubelet's, which has just started.
+            (refused_exec(404, ""), Code::Unavailable, "Try again"),
+            (refused_exec(403, "Forbidden"), Code::Forbidden, "tell the administrator"),
+            (refused_exec(500, "InternalError"), Code::Unavailable, "Try again"),
             (client::Error::Replaced { pod: pod() }, Code::SandboxReplaced, "made anew"),
             (
                 client::Error::Unknown { run: "r".into(), reason: "gone".into() },

@@ -184,8 +184,18 @@ async fn a_run_whose_pod_was_replaced_is_unknown() {
 /// A11: an API server or a kubelet that restarts.
 #[tokio::test(start_paused = true)]
 async fn a_run_outlives_half_a_minute_without_an_api_server() {
+    outlives(Answer::Refuse(500)).await;
+}
+
+/// Seen in the kill matrix: for its first second a kubelet knows no pod.
+#[tokio::test(start_paused = true)]
+async fn a_run_outlives_a_kubelet_that_does_not_know_its_pod_yet() {
+    outlives(Answer::UnknownToKubelet).await;
+}
+
+async fn outlives(away: Answer) {
     let (cluster, mut run) = half_seen().await;
-    cluster.answer(Answer::Refuse(500));
+    cluster.answer(away);
     break_and_go_on(&cluster);
     let ((events, end), ()) = at_last(async {
         tokio::join!(rest(&mut run), async {

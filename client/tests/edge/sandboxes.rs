@@ -57,6 +57,28 @@ async fn a_sandbox_the_cache_lacks_is_asked_for() {
     assert_eq!(stored.gets(), 2);
 }
 
+/// What a later version wrote, for example.
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_decoded_hides_no_other_and_is_shown_once_it_can_be() {
+    let stored = Stored::start().await;
+    let (a, b) = (sandbox("a", "1", "p1"), sandbox("b", "2", "p2"));
+    let mut bad = json!(b);
+    bad["spec"]["ttl"] = json!(7);
+    stored.put(&a);
+    stored.put(&bad);
+    let sandboxes = Sandboxes::new(stored.client(), "default");
+    assert!(sandboxes.synced(Duration::from_secs(30)).await);
+    soon(stored.watches(1)).await;
+    assert_eq!(sandboxes.list().into_keys().collect::<Vec<_>>(), ["a"]);
+
+    stored.tell("MODIFIED", &b);
+    assert_eq!(soon(sandboxes.wait(&b, in_a_while(), cached)).await, Some(b.clone()));
+    stored.tell("MODIFIED", &bad);
+    let gone = |found: Option<&CodeSandbox>| found.is_none().then_some(());
+    soon(sandboxes.wait(&b, in_a_while(), gone)).await;
+    assert_eq!(sandboxes.list().into_keys().collect::<Vec<_>>(), ["a"], "it is not what it was");
+}
+
 #[tokio::test]
 async fn a_delete_names_the_uid_it_means() {
     let (stored, sandboxes) = watched().await;

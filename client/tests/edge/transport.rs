@@ -117,6 +117,22 @@ async fn an_idle_connection_is_kept_alive() {
     assert_eq!(cluster.asked(), 1);
 }
 
+#[tokio::test]
+async fn open_streams_are_counted_and_broken_ones_are_not() {
+    let cluster = Cluster::start().await;
+    let session = cluster.session();
+    assert_eq!(session.streams(), 0, "none is opened before it is needed");
+    session.warm().await.unwrap();
+    assert_eq!(session.streams(), 1);
+    cluster.inject(Fault::Cut);
+    let noticed = async {
+        while session.streams() > 0 {
+            tokio::task::yield_now().await;
+        }
+    };
+    soon(noticed).await;
+}
+
 /// The agent, or whoever killed it, breaks HTTP/2 while the exec itself goes on.
 #[tokio::test]
 async fn a_connection_that_breaks_above_the_exec_is_replaced() {

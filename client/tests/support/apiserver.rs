@@ -47,6 +47,8 @@ pub enum Answer {
     Bridge(&'static str),
     /// With this error instead of the upgrade.
     Refuse(u16),
+    /// With a kubelet's words instead of the upgrade: it does not know the pod.
+    UnknownToKubelet,
     /// With a bridge that writes this to stderr and fails.
     Fail(&'static str),
     /// Not at all.
@@ -183,13 +185,15 @@ async fn exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> R
             .protocols(["v5.channel.k8s.io"])
             .on_upgrade(move |mut socket| async move { fail(&mut socket, words).await }),
         Answer::Refuse(code) => {
+            let reason = if code == 404 { "NotFound" } else { "Test" };
             let status = json!({
                 "kind": "Status", "apiVersion": "v1", "status": "Failure",
-                "reason": "Test", "message": format!("refused with {code}"), "code": code,
+                "reason": reason, "message": format!("refused with {code}"), "code": code,
             });
             let json = [(header::CONTENT_TYPE, "application/json")];
             (StatusCode::from_u16(code).unwrap(), json, status.to_string()).into_response()
         }
+        Answer::UnknownToKubelet => (StatusCode::NOT_FOUND, "pod does not exist\n").into_response(),
         Answer::Silence => std::future::pending().await,
     }
 }

@@ -7,7 +7,6 @@ use std::{
     sync::{Arc, Mutex},
 };
 
-use api::CodeSandbox;
 use axum::{
     Router,
     body::{Body, Bytes},
@@ -17,7 +16,8 @@ use axum::{
     routing::get,
 };
 use futures::stream;
-use kube::{Config, ResourceExt};
+use kube::Config;
+use serde::Serialize;
 use serde_json::{Value, json};
 use tokio::{
     net::TcpListener,
@@ -33,7 +33,7 @@ pub struct Stored {
 }
 
 struct Shared {
-    objects: Mutex<BTreeMap<String, CodeSandbox>>,
+    objects: Mutex<BTreeMap<String, Value>>,
     events: broadcast::Sender<Bytes>,
     watches: watch::Sender<usize>,
     gets: Mutex<usize>,
@@ -69,12 +69,14 @@ impl Stored {
     }
 
     /// Stores a sandbox, of which the watches do not hear.
-    pub fn put(&self, sandbox: &CodeSandbox) {
-        self.state.objects.lock().unwrap().insert(sandbox.name_any(), sandbox.clone());
+    pub fn put(&self, sandbox: &impl Serialize) {
+        let sandbox = json!(sandbox);
+        let name = sandbox["metadata"]["name"].as_str().unwrap().to_owned();
+        self.state.objects.lock().unwrap().insert(name, sandbox);
     }
 
     /// Tells the watches.
-    pub fn tell(&self, event: &str, sandbox: &CodeSandbox) {
+    pub fn tell(&self, event: &str, sandbox: &impl Serialize) {
         let line = format!("{}\n", json!({ "type": event, "object": sandbox }));
         self.state.events.send(line.into()).unwrap();
     }
@@ -119,7 +121,7 @@ async fn list(State(state): State<Arc<Shared>>, RawQuery(query): RawQuery) -> Re
 async fn one(State(state): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
     *state.gets.lock().unwrap() += 1;
     match state.objects.lock().unwrap().get(&name) {
-        Some(sandbox) => answer(200, &json!(sandbox)),
+        Some(sandbox) => answer(200, sandbox),
         None => refuse(404),
     }
 }
@@ -134,7 +136,7 @@ async fn delete(
         return refuse(code);
     }
     match state.objects.lock().unwrap().remove(&name) {
-        Some(sandbox) => answer(200, &json!(sandbox)),
+        Some(sandbox) => answer(200, &sandbox),
         None => refuse(404),
     }
 }
