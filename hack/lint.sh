@@ -42,8 +42,9 @@ chart() {
   try images --set global.imageRegistry=registry.example/team,operator.image.tag=v1,mcp.image.tag=v2,agent.image.tag=v3,sandbox.image.tag=v4
   try minimal --set crds.install=false,sandbox.createNamespaces=false,admission.enabled=false,networkPolicies.enabled=false,mcp.auth.existingSecret=mine
   try full --set 'sandbox.namespaces={a,b}' --set 'network.dnsServers={9.9.9.9,2620:fe::fe}' --set 'network.clusterCIDRs={203.0.113.0/24}' \
-    --set 'mcp.allowedHosts={mcp.example.com}' --set 'mcp.allowedOrigins={https://example.com}' --set operator.priorityClassName=p \
+    --set mcp.replicas=2 --set 'mcp.allowedHosts={mcp.example.com}' --set 'mcp.allowedOrigins={https://example.com}' --set operator.priorityClassName=p,operator.replicas=2 \
     --set-json 'operator.tolerations=[{"key":"k","operator":"Exists"}]' --set-json 'mcp.nodeSelector={"a":"b"}' --set-json 'global.imagePullSecrets=[{"name":"s"}]'
+  refuse "no operator" --set operator.replicas=0
   refuse "an unknown value" --set operater.log=debug
   refuse "the tag latest" --set operator.image.tag=latest
   refuse "no sandbox namespace" --set 'sandbox.namespaces={}'
@@ -59,6 +60,9 @@ chart() {
   if role operator | sed -n '/networkpolicies/,/^- apiGroups/p' | grep -E -- '- (delete|update)'; then die "the operator's Role may take policies away"; fi
   role mcp-frontend | grep -q 'pods/exec' || die "there is no Role of the front end to look at"
   if role mcp-frontend | grep -E '\[(pods|secrets|networkpolicies)\]'; then die "the front end's Role has more than pods/exec"; fi
+  # A budget for one replica would only hold up drains.
+  [[ $(grep -c '^kind: PodDisruptionBudget' "$out/full.yaml") == 2 ]] || die "two operators and two front ends do not have a PodDisruptionBudget each"
+  if grep -q '^kind: PodDisruptionBudget' "$out/default.yaml"; then die "one front end must not have a PodDisruptionBudget"; fi
   # Every value has its line in the README.
   while read -r value; do
     grep -q "^| \`$value\`" $chart/README.md || die "$chart/README.md says nothing of the value $value"

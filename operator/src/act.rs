@@ -9,7 +9,7 @@
 //! | `codesandbox.dev/codesandboxes/status` | patch | server-side apply |
 //! | `codesandbox.dev/codesandboxes/finalizers` | update | `blockOwnerDeletion`, where the admission plugin `OwnerReferencesPermissionEnforcement` is on |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
-//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours |
+//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours, and the probe |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
@@ -52,11 +52,14 @@ pub(crate) async fn act(
 ) -> Result<Done, Error> {
     match action {
         Action::Apply(policy) => apply(caller, policy, observed).await,
-        Action::CreatePod(pod) => create(caller, pod, observed).await,
-        Action::DeletePod { name, uid } => {
+        Action::CreatePod(pod) => create(caller, pod, &mut observed.pod).await,
+        Action::CreateProbe(pod) => create(caller, pod, &mut observed.probe).await,
+        // Not in the cluster: who shares what is known of the runtimes does it.
+        Action::Conclude(_) => Ok(Done::Observed),
+        Action::DeletePod { name, uid } | Action::DeleteProbe { name, uid } => {
             let pods: Api<Pod> = caller.api();
             delete(caller, &pods, Kind::Pod, name, only(uid, None)).await?;
-            observed.pod = None;
+            observed.forget(name);
             Ok(Done::Observed)
         }
         Action::DeleteSandbox { name, uid, resource_version } => {
@@ -88,16 +91,16 @@ async fn apply(
 
 /// Pods are created and not applied: hardly anything of one can be changed, so that applying it anew would be refused
 /// once a later version of ours builds it otherwise.
-async fn create(caller: &Caller, pod: &Pod, observed: &mut Observed) -> Result<Done, Error> {
+async fn create(caller: &Caller, pod: &Pod, seen: &mut Option<Pod>) -> Result<Done, Error> {
     let pods: Api<Pod> = caller.api();
     let name = pod.name_any();
     let params =
         PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
     match caller.request(Verb::Create, Kind::Pod, &name, pods.create(&params, pod)).await {
-        Ok(live) => observed.pod = Some(live),
+        Ok(live) => *seen = Some(live),
         // Ours from a reconcile that was cut off, or somebody else's: whoever looks at it will tell.
         Err(error) if error.answer().is_some_and(kube::core::Status::is_already_exists) => {
-            observed.pod = observe::pod(caller, &name).await?;
+            *seen = observe::pod(caller, &name).await?;
         }
         Err(error) => return refused(Kind::Pod, &name, error),
     }

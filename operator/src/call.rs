@@ -16,6 +16,7 @@ pub(crate) enum Verb {
     Get,
     List,
     Create,
+    Update,
     Apply,
     Delete,
 }
@@ -28,6 +29,7 @@ pub(crate) enum Kind {
     Pod,
     NetworkPolicy,
     Event,
+    Lease,
 }
 
 /// Something did not work and is to be tried again later. Nothing else is an error here.
@@ -37,8 +39,8 @@ pub(crate) enum Error {
     #[error("could not {call}: {source}")]
     Api { call: Call, source: Box<kube::Error> },
 
-    #[error("could not {call}: no answer within {} s", DEADLINE.as_secs())]
-    Deadline { call: Call },
+    #[error("could not {call}: no answer within {} s", after.as_secs())]
+    Deadline { call: Call, after: Duration },
 
     #[error("did not {call}: it has changed meanwhile")]
     Conflict { call: Call },
@@ -110,9 +112,21 @@ impl Caller {
         name: &str,
         request: impl Future<Output = kube::Result<T>>,
     ) -> Result<T, Error> {
+        self.request_within(DEADLINE, verb, kind, name, request).await
+    }
+
+    /// Waits for a request, up to a deadline of its own.
+    pub(crate) async fn request_within<T>(
+        &self,
+        after: Duration,
+        verb: Verb,
+        kind: Kind,
+        name: &str,
+        request: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, Error> {
         self.metrics.request(verb, kind);
         let call = || Call { verb, kind, namespace: self.namespace.clone(), name: name.into() };
-        match tokio::time::timeout(DEADLINE, request).await {
+        match tokio::time::timeout(after, request).await {
             Ok(Ok(answer)) => Ok(answer),
             Ok(Err(kube::Error::Api(status)))
                 if status.code == 409 && !status.is_already_exists() =>
@@ -120,7 +134,7 @@ impl Caller {
                 Err(Error::Conflict { call: call() })
             }
             Ok(Err(source)) => Err(Error::Api { call: call(), source: Box::new(source) }),
-            Err(_) => Err(Error::Deadline { call: call() }),
+            Err(_) => Err(Error::Deadline { call: call(), after }),
         }
     }
 }

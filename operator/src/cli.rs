@@ -41,7 +41,30 @@ pub(crate) struct RunArgs {
     pub(crate) listen: SocketAddr,
 
     #[command(flatten)]
+    pub(crate) election: ElectionArgs,
+
+    #[command(flatten)]
     pub(crate) config: Config,
+}
+
+/// How several operators agree on the one that acts.
+#[derive(Debug, Args)]
+pub(crate) struct ElectionArgs {
+    /// Act only while holding a Lease. Without this there must be no other operator of the same class
+    #[arg(long, env = "OPERATOR_LEADER_ELECT")]
+    pub(crate) leader_elect: bool,
+
+    /// The namespace of the Lease
+    #[arg(long, env = "OPERATOR_LEASE_NAMESPACE", required_if_eq("leader_elect", "true"))]
+    pub(crate) lease_namespace: Option<String>,
+
+    /// The name of the Lease
+    #[arg(long, env = "OPERATOR_LEASE_NAME", default_value = api::names::OPERATOR)]
+    pub(crate) lease_name: String,
+
+    /// Our pod, by which the Lease says who holds it
+    #[arg(long, env = "OPERATOR_POD_NAME", default_value = api::names::OPERATOR)]
+    pub(crate) pod_name: String,
 }
 
 /// Prints what `crds/codesandboxes.yaml` holds, byte for byte.

@@ -5,6 +5,8 @@ use std::{net::IpAddr, str::FromStr, time::Duration};
 use api::ImagePullPolicy;
 use clap::Args;
 
+use crate::injection::AgentInjection;
+
 /// The settings that shape what is built. They are arguments to `plan`, never globals.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct Config {
@@ -23,6 +25,10 @@ pub(crate) struct Config {
     /// When to pull the agent's image: Always, `IfNotPresent` or Never
     #[arg(long, env = "OPERATOR_AGENT_IMAGE_PULL_POLICY", value_parser = pull_policy)]
     pub(crate) agent_image_pull_policy: Option<ImagePullPolicy>,
+
+    /// How the agent gets into pods
+    #[arg(long, env = "OPERATOR_AGENT_INJECTION", default_value = "Auto", value_enum)]
+    pub(crate) agent_injection: AgentInjection,
 
     /// The image of CodeSandboxes that name none
     #[arg(long, env = "OPERATOR_SANDBOX_IMAGE")]

@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::CodeSandbox;
+use api::{CodeSandbox, reason};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -25,12 +25,15 @@ use crate::{
     act::{self, Done},
     call::{Caller, Error},
     config::Config,
-    events::Publisher,
+    events::{self, Publisher},
+    injection::{Injection, Runtimes},
     memory::Memory,
     metrics::Outcome,
-    network, observe,
-    plan::{self, Plan},
-    watch,
+    network,
+    observe::{self, Observed},
+    plan::{self, Action as Step, Plan},
+    probe::Verdict,
+    status, watch,
 };
 
 /// How many sandboxes of a namespace are reconciled at once: each takes a connection to the API server.
@@ -45,6 +48,8 @@ pub(crate) struct Context {
     /// The namespace's network policies, as its watch shows them.
     pub(crate) policies: Store<NetworkPolicy>,
     pub(crate) memory: Memory,
+    /// What is known of the runtimes, which the namespaces share.
+    pub(crate) runtimes: Arc<Runtimes>,
     pub(crate) publisher: Publisher,
 }
 
@@ -62,10 +67,13 @@ pub(crate) fn controller(
     let shown = sandboxes.clone();
     let judged_anew = watch::policies(&context.caller, policies)
         .flat_map(move |policy| stream::iter(affected(&policy, &shown)));
+    let shown = sandboxes.clone();
+    let told = context.runtimes.news().flat_map(move |()| stream::iter(waiting(&shown)));
     let runs = Controller::for_stream(changes, sandboxes.clone())
         .with_config(Runner::default().concurrency(CONCURRENCY))
         .owns_stream(pods)
         .reconcile_on(judged_anew)
+        .reconcile_on(told)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, retry, context.clone());
     let task = runs.for_each(move |run| {
@@ -82,6 +90,16 @@ fn affected(policy: &NetworkPolicy, sandboxes: &Store<CodeSandbox>) -> Vec<Objec
         return vec![ObjectRef::new(&owner).within(&namespace)];
     }
     sandboxes.state().iter().map(|sandbox| ObjectRef::from_obj(sandbox.as_ref())).collect()
+}
+
+/// The sandboxes that may wait for a probe, as far as the watch shows. Who says something else is not woken: those that
+/// are refused, for want of their RuntimeClass perhaps, would wake each other.
+fn waiting(sandboxes: &Store<CodeSandbox>) -> Vec<ObjectRef<CodeSandbox>> {
+    let shown = sandboxes.state().into_iter();
+    shown
+        .filter(|sandbox| sandbox.status.is_none() || observe::is_probing(sandbox))
+        .map(|sandbox| ObjectRef::from_obj(sandbox.as_ref()))
+        .collect()
 }
 
 /// Brings one sandbox closer to what it should be.
@@ -116,10 +134,14 @@ async fn settle(
     context: &Context,
     now: Timestamp,
 ) -> Result<Option<Duration>, Error> {
-    let Context { caller, config, memory, .. } = context;
+    let Context { caller, config, memory, runtimes, .. } = context;
     let name = sandbox.name_any();
-    let mut observed = observe::observe(caller, &context.policies, sandbox, config, now).await?;
+    // Asked once: what becomes known meanwhile is for the next reconcile, which looks at what that depends on.
+    let injection = runtimes.injection(sandbox, now);
+    let mut observed =
+        observe::observe(caller, &context.policies, sandbox, config, injection, now).await?;
     observed.refusal = memory.refusal(&name, now);
+    runtimes.saw(sandbox, observed.pod.as_ref());
 
     let mut failure = None;
     let mut plan = plan::plan(sandbox, &observed, config, now);
@@ -128,7 +150,7 @@ async fn settle(
         if plan.ends() {
             context.publisher.publish(plan.events.clone(), &sandbox.object_ref(&()));
         }
-        match act::act(caller, action, &mut observed).await {
+        match carry_out(action, sandbox, &mut observed, context, now).await {
             Ok(Done::Observed) => {}
             Ok(Done::Refused { object, words }) => {
                 observed.refusal = Some(memory.refused(&name, object, words, now));
@@ -144,11 +166,49 @@ async fn settle(
     if plan.action.is_some() && failure.is_none() {
         failure = Some(Error::Unsettled { sandbox: name });
     }
+    if plan.events.iter().any(|notice| notice.reason == reason::AGENT_INJECTION_FAILED) {
+        runtimes.doubt(sandbox);
+    }
     // Even after a failure to make something: what was seen is true all the same, and isolation may have been lost.
     if !plan.deletes() {
         write_status(sandbox, context, &mut plan).await?;
     }
     failure.map_or(Ok(plan.requeue), Err)
+}
+
+/// Carries out an action, and keeps what is known of the runtimes in step with it.
+async fn carry_out(
+    action: &Step,
+    sandbox: &CodeSandbox,
+    observed: &mut Observed,
+    context: &Context,
+    now: Timestamp,
+) -> Result<Done, Error> {
+    let Context { caller, runtimes, .. } = context;
+    if matches!(action, Step::CreateProbe(_)) {
+        observed.injection = runtimes.ask(sandbox, now);
+        if !matches!(observed.injection, Injection::Asking(_)) {
+            return Ok(Done::Observed);
+        }
+    }
+    let done = act::act(caller, action, observed).await?;
+    let verdict = match (action, &done) {
+        (Step::Conclude(verdict), _) => verdict.clone(),
+        (Step::CreateProbe(_), Done::Refused { words, .. }) => {
+            runtimes.release(&caller.namespace, &sandbox.name_any());
+            if status::missing_runtime_class(sandbox, words).is_some() {
+                return Ok(done);
+            }
+            Verdict::Unclear(words.clone())
+        }
+        _ => return Ok(done),
+    };
+    info!(runtime_class = sandbox.spec.runtime_class_name, ?verdict, "probed image volumes");
+    observed.injection = Injection::By(verdict.way());
+    runtimes.settle(sandbox, &verdict, now);
+    let notices = events::judged(&verdict).into_iter().collect();
+    context.publisher.publish(notices, &sandbox.object_ref(&()));
+    Ok(Done::Observed)
 }
 
 /// Writes the status where it is another one, then tells about it.
@@ -184,7 +244,10 @@ fn report(
 ) {
     match run {
         Ok((sandbox, _)) => debug!(%sandbox, "reconciled"),
-        Err(LoopError::ObjectNotFound(sandbox)) => context.memory.forget(&sandbox.name),
+        Err(LoopError::ObjectNotFound(sandbox)) => {
+            context.memory.forget(&sandbox.name);
+            context.runtimes.release(&context.caller.namespace, &sandbox.name);
+        }
         Err(LoopError::ReconcilerFailed(error @ Error::Conflict { .. }, sandbox)) => {
             debug!(%sandbox, %error, "reconciled from an old copy; trying again");
         }

@@ -12,6 +12,7 @@ use tracing::{debug, warn};
 use crate::{
     call::{Kind, Verb},
     metrics::Metrics,
+    probe::Verdict,
 };
 
 /// How many events may wait to be published. What is more is dropped and counted: an event is worth less than a reconcile.
@@ -86,6 +87,20 @@ pub(crate) fn expired(sandbox: &CodeSandbox) -> Notice {
     }
 }
 
+/// That image volumes do not work, which the administrator may want to know: sandboxes start faster with them.
+pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
+    let Verdict::Fails(words) = verdict else { return None };
+    Some(Notice {
+        warning: true,
+        reason: "ImageVolumeFailed".into(),
+        action: "Probe",
+        note: format!(
+            "sandboxes of this runtime get the agent by an init container, which takes a second longer, because the node cannot execute it from an image volume: {words}"
+        ),
+        pod: None,
+    })
+}
+
 /// Whether a reason of Ready is one somebody has to do something about.
 fn is_trouble(reason: &str) -> bool {
     matches!(
@@ -96,6 +111,7 @@ fn is_trouble(reason: &str) -> bool {
             | reason::AGENT_INJECTION_FAILED
             | reason::RESTARTING
             | reason::ADMISSION_REFUSED
+            | reason::RUNTIME_CLASS_NOT_FOUND
             | reason::NAME_TAKEN
             | reason::POD_LOST
             | reason::TERMINATING
@@ -119,6 +135,7 @@ impl Publisher {
 
     pub(crate) fn publish(&self, notices: Vec<Notice>, about: &ObjectReference) {
         for notice in notices {
+            self.metrics.happened(notice.action, &notice.reason);
             if self.queue.try_send((notice, about.clone())).is_err() {
                 self.metrics.event_dropped();
             }
@@ -159,5 +176,35 @@ fn event(notice: Notice, namespace: Option<String>) -> Event {
             namespace,
             ..ObjectReference::default()
         }),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Answer, server};
+
+    #[tokio::test]
+    async fn what_happens_is_counted_by_action_and_reason_even_where_its_event_is_dropped() {
+        let (client, _) = server(|_| Answer::Silence);
+        let metrics = Metrics::new();
+        let (publisher, publishing) = Publisher::new(client, metrics.clone());
+        // Nothing is written, so that the queue is full after a while.
+        let notice = Notice {
+            warning: true,
+            reason: "OOMKilled".into(),
+            action: "Finish",
+            note: String::new(),
+            pod: None,
+        };
+        publisher.publish(vec![notice; QUEUE + 3], &ObjectReference::default());
+        let text = metrics.text().unwrap();
+        for line in [
+            r#"codesandbox_operator_sandbox_events_total{action="Finish",reason="OOMKilled"} 259"#,
+            "codesandbox_operator_events_dropped_total 3",
+        ] {
+            assert!(text.lines().any(|said| said == line), "{line} is not in\n{text}");
+        }
+        drop(publishing);
     }
 }

@@ -56,9 +56,9 @@ async fn ready(State(shared): State<Shared>) -> (StatusCode, String) {
     answer(shared.health.ready())
 }
 
-fn answer(state: Result<(), String>) -> (StatusCode, String) {
+fn answer(state: Result<String, String>) -> (StatusCode, String) {
     match state {
-        Ok(()) => (StatusCode::OK, "ok\n".into()),
+        Ok(report) => (StatusCode::OK, report),
         Err(report) => (StatusCode::SERVICE_UNAVAILABLE, report),
     }
 }
@@ -77,7 +77,8 @@ mod tests {
 
     #[tokio::test]
     async fn readiness_and_liveness_are_two_things() {
-        let health = Health::new(&["demo".into()], Instant::now());
+        let health = Health::default();
+        health.begins(&["demo".into()], Instant::now());
         let router = router(Metrics::new(), health.clone());
         assert_eq!(status(&router, "/healthz").await, StatusCode::OK);
         assert_eq!(status(&router, "/readyz").await, StatusCode::SERVICE_UNAVAILABLE);

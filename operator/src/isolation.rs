@@ -117,12 +117,13 @@ fn named(names: &[String]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::injection::Way;
     use crate::testing::{config, observed, opener, sandbox};
 
     fn judge(egress: Egress, policies: Vec<NetworkPolicy>) -> Verdict {
         let mut sandbox = sandbox();
         sandbox.spec.network.egress = egress;
-        let pod = pod::pod(&sandbox, &config(), 1);
+        let pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         isolated(&sandbox, &pod, &observed(None, policies), &config())
     }
 
@@ -165,7 +166,7 @@ mod tests {
     #[test]
     fn a_pod_whose_labels_were_taken_away_is_not_isolated() {
         let sandbox = sandbox();
-        let mut pod = pod::pod(&sandbox, &config(), 1);
+        let mut pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         pod.metadata.labels.as_mut().unwrap().remove(names::MANAGED_BY);
         let observed = observed(None, vec![network::deny("demo")]);
         assert_eq!(isolated(&sandbox, &pod, &observed, &config()).reason, reason::NOT_DENIED);

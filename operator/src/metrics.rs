@@ -1,7 +1,13 @@
 //! What is counted and timed. Labels come from small enums, so that the number of series is bounded.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
+use api::{CodeSandbox, condition, reason};
+use kube::runtime::reflector::Store;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text},
     metrics::{
@@ -41,6 +47,64 @@ struct Request {
     kind: Kind,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByState {
+    state: &'static str,
+}
+
+/// The reason is one that the operator gave, never a user's word.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Happened {
+    action: &'static str,
+    reason: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfKind {
+    kind: Kind,
+}
+
+/// What is neither ready nor has ended, by the reason of its Ready.
+const UNREADY: [&str; 13] = [
+    reason::CREATING,
+    reason::PROBING,
+    reason::UNSCHEDULABLE,
+    reason::STARTING,
+    reason::IMAGE_PULL,
+    reason::START_FAILED,
+    reason::AGENT_INJECTION_FAILED,
+    reason::RESTARTING,
+    reason::ADMISSION_REFUSED,
+    reason::RUNTIME_CLASS_NOT_FOUND,
+    reason::NAME_TAKEN,
+    reason::POD_LOST,
+    reason::TERMINATING,
+];
+/// The states beside those: one that has no status yet, one that takes calls, one that has ended, any other.
+const NEW: &str = "New";
+const READY: &str = "Ready";
+const FINISHED: &str = "Finished";
+const OTHER: &str = "Other";
+
+/// The state in which a sandbox is counted.
+fn state(sandbox: &CodeSandbox) -> &'static str {
+    let Some(status) = &sandbox.status else { return NEW };
+    if status.is_true(condition::FINISHED) {
+        return FINISHED;
+    }
+    match status.condition(condition::READY) {
+        None => NEW,
+        Some(ready) if ready.status == "True" => READY,
+        Some(ready) => UNREADY.into_iter().find(|reason| *reason == ready.reason).unwrap_or(OTHER),
+    }
+}
+
+/// The sandboxes of a namespace, and the class of those that are ours.
+struct Shown {
+    sandboxes: Store<CodeSandbox>,
+    class: String,
+}
+
 /// The operator's metrics; clones share them.
 #[derive(Clone)]
 pub(crate) struct Metrics {
@@ -51,6 +115,12 @@ pub(crate) struct Metrics {
     requests: Family<Request, Counter>,
     dropped: Counter,
     progress: Gauge,
+    leader: Gauge,
+    happened: Family<Happened, Counter>,
+    undecodable: Family<OfKind, Counter>,
+    sandboxes: Family<ByState, Gauge>,
+    /// What `sandboxes` is counted from whenever somebody asks.
+    shown: Arc<Mutex<Vec<Shown>>>,
 }
 
 impl Metrics {
@@ -89,6 +159,26 @@ impl Metrics {
             "When a reconcile or a look at the API server last went well",
             progress.clone(),
         );
+        let leader = Gauge::default();
+        registry.register("leader", "1 if this operator is the one that acts", leader.clone());
+        let happened = Family::default();
+        registry.register(
+            "sandbox_events",
+            "What happened to sandboxes, as their events tell it: how they ended (Finish), what kept them from being ready (Start)",
+            happened.clone(),
+        );
+        let undecodable = Family::default();
+        registry.register(
+            "undecodable_objects",
+            "Objects that were left alone since they could not be decoded",
+            undecodable.clone(),
+        );
+        let sandboxes = Family::default();
+        registry.register(
+            "sandboxes",
+            "Sandboxes by state: the reason of Ready where they are not ready",
+            sandboxes.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -97,6 +187,11 @@ impl Metrics {
             requests,
             dropped,
             progress,
+            leader,
+            happened,
+            undecodable,
+            sandboxes,
+            shown: Arc::default(),
         }
     }
 
@@ -121,8 +216,47 @@ impl Metrics {
         self.progress.set(now.as_second());
     }
 
+    /// Says that this is the operator that acts. It is until its process ends.
+    pub(crate) fn leads(&self) {
+        self.leader.set(1);
+    }
+
+    /// Counts a turn in the life of a sandbox.
+    pub(crate) fn happened(&self, action: &'static str, reason: &str) {
+        self.happened.get_or_create(&Happened { action, reason: reason.into() }).inc();
+    }
+
+    pub(crate) fn undecodable(&self, kind: Kind) {
+        self.undecodable.get_or_create(&OfKind { kind }).inc();
+    }
+
+    /// Has the sandboxes of a class counted that a store shows.
+    pub(crate) fn shows(&self, sandboxes: Store<CodeSandbox>, class: String) {
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Shown { sandboxes, class });
+    }
+
+    /// Counts the sandboxes; states that have none say 0.
+    fn count(&self) {
+        let mut counts: BTreeMap<_, _> = UNREADY
+            .into_iter()
+            .chain([NEW, READY, FINISHED, OTHER])
+            .map(|state| (state, 0))
+            .collect();
+        for Shown { sandboxes, class } in
+            self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter()
+        {
+            for sandbox in sandboxes.state_filter(|sandbox| sandbox.spec.class_name == *class) {
+                *counts.entry(state(&sandbox)).or_default() += 1;
+            }
+        }
+        for (state, count) in counts {
+            self.sandboxes.get_or_create(&ByState { state }).set(count);
+        }
+    }
+
     /// The metrics in the text format of OpenMetrics.
     pub(crate) fn text(&self) -> Result<String, std::fmt::Error> {
+        self.count();
         let mut text = String::new();
         text::encode(&mut text, &self.registry)?;
         Ok(text)
@@ -131,21 +265,80 @@ impl Metrics {
 
 #[cfg(test)]
 mod tests {
+    use kube::runtime::{reflector, watcher::Event};
+    use serde_json::json;
+
     use super::*;
+    use crate::testing::{at, finished, sandbox};
+
+    /// A sandbox of this name whose Ready is False for this reason, or True for none.
+    fn unready(name: &str, reason: Option<&str>) -> CodeSandbox {
+        let mut sandbox = sandbox();
+        sandbox.metadata.name = Some(name.into());
+        let status = json!({"conditions": [{
+            "type": "Ready", "status": if reason.is_some() { "False" } else { "True" },
+            "reason": reason.unwrap_or("PodReady"), "message": "", "lastTransitionTime": at(0).to_string(),
+        }]});
+        sandbox.status = Some(serde_json::from_value(status).unwrap());
+        sandbox
+    }
+
+    /// The text with the series of each metric in order, which is any order.
+    fn sorted(text: &str) -> String {
+        let mut lines: Vec<_> = text.lines().collect();
+        for series in lines.chunk_by_mut(|a, b| a.starts_with('#') == b.starts_with('#')) {
+            if !series[0].starts_with('#') {
+                series.sort_unstable();
+            }
+        }
+        lines.join("\n")
+    }
 
     #[test]
-    fn our_writes_are_counted_by_verb_and_kind() {
+    fn the_whole_scrape_after_known_events() {
         let metrics = Metrics::new();
+        metrics.leads();
         metrics.request(Verb::Create, Kind::Pod);
         metrics.request(Verb::Create, Kind::Pod);
         metrics.reconciled(Outcome::Ok, Duration::from_millis(3));
-        let text = metrics.text().unwrap();
-        for line in [
-            r#"codesandbox_operator_api_requests_total{verb="Create",kind="Pod"} 2"#,
-            r#"codesandbox_operator_reconciles_total{outcome="Ok"} 1"#,
-            r#"codesandbox_operator_reconcile_duration_seconds_bucket{le="0.004"} 1"#,
-        ] {
-            assert!(text.contains(line), "{line} is not in\n{text}");
+        metrics.reconciled(Outcome::Refused, Duration::from_millis(30));
+        metrics.ready(Duration::from_millis(700));
+        metrics.happened("Finish", "OOMKilled");
+        metrics.happened("Start", reason::IMAGE_PULL);
+        metrics.undecodable(Kind::CodeSandbox);
+        metrics.event_dropped();
+        metrics.progressed(at(0));
+
+        let (store, mut writer) = reflector::store();
+        let mut done = unready("done", None);
+        done.status = Some(finished(at(0)));
+        let mut foreign = unready("foreign", None);
+        foreign.spec.class_name = "other".into();
+        let ours = [
+            sandbox(),
+            unready("a", None),
+            unready("b", None),
+            unready("c", Some(reason::UNSCHEDULABLE)),
+            unready("d", Some("ByALaterVersion")),
+            done,
+            foreign,
+        ];
+        for sandbox in ours {
+            writer.apply_watcher_event(&Event::Apply(sandbox));
         }
+        metrics.shows(store, "codesandbox".into());
+        insta::assert_snapshot!(sorted(&metrics.text().unwrap()));
+    }
+
+    #[test]
+    fn a_state_without_sandboxes_says_zero_again() {
+        let metrics = Metrics::new();
+        let (store, mut writer) = reflector::store();
+        metrics.shows(store, "codesandbox".into());
+        writer.apply_watcher_event(&Event::Apply(sandbox()));
+        let new = |count| format!("codesandbox_operator_sandboxes{{state=\"New\"}} {count}\n");
+        assert!(metrics.text().unwrap().contains(&new(1)));
+        writer.apply_watcher_event(&Event::Delete(sandbox()));
+        assert!(metrics.text().unwrap().contains(&new(0)));
     }
 }

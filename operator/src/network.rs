@@ -95,7 +95,7 @@ pub(crate) fn internet(sandbox: &CodeSandbox, config: &Config) -> NetworkPolicy 
             }),
             policy_types: Some(vec!["Egress".into()]),
             egress: Some([public(config)].into_iter().chain(resolvers(config)).collect()),
-            ingress: None,
+            ingress: Some(vec![]), // as in the deny policy
         }),
     }
 }
@@ -218,6 +218,14 @@ mod tests {
         let mut config = config();
         config.dns_servers.clear();
         assert_eq!(internet(&sandbox(), &config).spec.unwrap().egress.unwrap().len(), 1);
+    }
+
+    #[test]
+    fn an_apply_takes_back_rules_of_either_direction() {
+        for policy in [deny("demo"), internet(&sandbox(), &config())] {
+            let spec = policy.spec.unwrap();
+            assert!(spec.egress.is_some() && spec.ingress.is_some());
+        }
     }
 
     #[test]

@@ -1,8 +1,8 @@
-//! Reads the few objects a sandbox depends on: its pod and the network policies that concern it.
+//! Reads the few objects a sandbox depends on: its pod, its probe where it has one, and the network policies that concern it.
 
 use std::sync::Arc;
 
-use api::{CodeSandbox, names};
+use api::{CodeSandbox, condition, names, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{Api, ResourceExt, runtime::reflector::Store};
@@ -10,6 +10,7 @@ use kube::{Api, ResourceExt, runtime::reflector::Store};
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
     config::Config,
+    injection::Injection,
     network, plan, pod,
 };
 
@@ -18,6 +19,10 @@ use crate::{
 pub(crate) struct Observed {
     /// The object that has the name of this attempt's pod, whosever it is.
     pub(crate) pod: Option<Pod>,
+    /// What is known of the way into the pod.
+    pub(crate) injection: Injection,
+    /// The object that has the name of the sandbox's probe, whosever it is.
+    pub(crate) probe: Option<Pod>,
     /// The namespace's policies that concern the sandbox.
     pub(crate) policies: Vec<Arc<NetworkPolicy>>,
     /// That the API server will not have something, and when to ask again.
@@ -49,18 +54,33 @@ impl Observed {
         self.policies.retain(|known| known.metadata.name != policy.metadata.name);
         self.policies.push(Arc::new(policy));
     }
+
+    /// Takes note that a pod is gone or going.
+    pub(crate) fn forget(&mut self, name: &str) {
+        for pod in [&mut self.pod, &mut self.probe] {
+            pod.take_if(|pod| pod.metadata.name.as_deref() == Some(name));
+        }
+    }
 }
 
-/// Reads what a sandbox depends on. The policies come from a watch, so that a reconcile costs one request at most.
+/// Reads what a sandbox depends on: its pod, where there may be one, and its probe, where it said that it waits for one.
+/// All else comes from a watch or is known, so that one that waits for another's probe costs no request.
 pub(crate) async fn observe(
     caller: &Caller,
     policies: &Store<NetworkPolicy>,
     sandbox: &CodeSandbox,
     config: &Config,
+    injection: Injection,
     now: Timestamp,
 ) -> Result<Observed, Error> {
-    let pod = if plan::depends_on_pod(sandbox, now) {
+    let pod = if plan::depends_on_pod(sandbox, injection, now) {
         pod(caller, &names::pod(&sandbox.name_any(), plan::attempt(sandbox))).await?
+    } else {
+        None
+    };
+    let waits = matches!(injection, Injection::Waiting(_));
+    let probe = if pod.is_none() && !waits && is_probing(sandbox) {
+        self::pod(caller, &names::probe(&sandbox.name_any())).await?
     } else {
         None
     };
@@ -75,7 +95,13 @@ pub(crate) async fn observe(
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
         policies.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
-    Ok(Observed { pod, policies, refusal: None })
+    Ok(Observed { pod, injection, probe, policies, refusal: None })
+}
+
+/// Whether a sandbox said that it waits for a probe, its own or another's.
+pub(crate) fn is_probing(sandbox: &CodeSandbox) -> bool {
+    let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
+    ready.is_some_and(|ready| ready.reason == reason::PROBING)
 }
 
 /// The pod of a name.

@@ -17,10 +17,16 @@ use kube::ResourceExt;
 use crate::{
     config::Config,
     events::{self, Notice},
-    expiry, isolation, network,
+    expiry,
+    injection::Injection,
+    isolation, network,
     observe::Observed,
-    pod, status, termination,
+    pod,
+    probe::Verdict,
+    status, termination,
 };
+
+mod way_in;
 
 /// How long to wait for a name that somebody else's object has. Nothing tells us when such an object goes.
 const TAKEN_RETRY: Duration = Duration::from_secs(30);
@@ -50,15 +56,21 @@ impl Plan {
     }
 }
 
-/// A write.
+/// A write, to the cluster or to what is remembered of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
     /// Apply a network policy.
     Apply(Box<NetworkPolicy>),
     /// Create a pod.
     CreatePod(Box<Pod>),
+    /// Create the pod that finds out how the agent gets into the sandbox's.
+    CreateProbe(Box<Pod>),
+    /// Remember what the probe showed.
+    Conclude(Verdict),
     /// Delete a pod that has our name and owner and is not the one we made.
     DeletePod { name: String, uid: String },
+    /// Delete the probe. The status does not suppose it: where it fails, that is to say that there still is one.
+    DeleteProbe { name: String, uid: String },
     /// Delete the CodeSandbox itself, if it is still the object that was judged.
     DeleteSandbox { name: String, uid: String, resource_version: String },
 }
@@ -110,12 +122,16 @@ pub(crate) fn attempt(sandbox: &CodeSandbox) -> u32 {
 }
 
 /// Whether what is to be done depends on the sandbox's pod, which then has to be looked for. The pod of a sandbox that
-/// has no status at all is not looked for but made: should it be there, creating it says so.
-pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, now: Timestamp) -> bool {
-    let finished = |status: &CodeSandboxStatus| status.is_true(api::condition::FINISHED);
+/// has no status at all is not looked for but made: should it be there, creating it says so. Nor is that of one that
+/// waits for another's probe and has not seen a pod: none is made before the wait is over.
+pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: Timestamp) -> bool {
+    let depends = |status: &CodeSandboxStatus| {
+        let waits = matches!(injection, Injection::Waiting(_)) && status.pod_uid.is_none();
+        !waits && !status.is_true(api::condition::FINISHED)
+    };
     sandbox.metadata.deletion_timestamp.is_none()
         && expiry::ends_at(sandbox).is_none_or(|end| end > now)
-        && sandbox.status.as_ref().is_some_and(|status| !finished(status))
+        && sandbox.status.as_ref().is_some_and(depends)
 }
 
 /// What is to be done about a sandbox that looks like this, now.
@@ -135,7 +151,7 @@ pub(crate) fn plan(
     let situation = situation(sandbox, observed);
     let status = status::status(sandbox, observed, &situation, config, now);
     Plan {
-        action: action(sandbox, observed, &situation, config),
+        action: action(sandbox, observed, &situation, config, now),
         events: events::between(sandbox.status.as_ref(), &status),
         requeue: requeue(sandbox, observed, &situation, &status, now),
         status: (!status::same(sandbox.status.as_ref(), &status)).then_some(status),
@@ -211,6 +227,7 @@ fn action(
     observed: &Observed,
     situation: &Situation<'_>,
     config: &Config,
+    now: Timestamp,
 ) -> Option<Action> {
     if observed.refusal.is_some() {
         return None;
@@ -219,17 +236,15 @@ fn action(
         Situation::Over | Situation::Taken(_) | Situation::Ended(..) | Situation::Lost(None) => {
             None
         }
-        Situation::Lost(Some(pod)) => impostor(pod),
-        Situation::Absent => {
-            let pod = || Action::CreatePod(Box::new(pod::pod(sandbox, config, attempt(sandbox))));
-            Some(policy(sandbox, observed, config).unwrap_or_else(pod))
-        }
+        Situation::Lost(Some(pod)) => removal(pod),
+        Situation::Absent => policy(sandbox, observed, config)
+            .or_else(|| way_in::step(sandbox, observed, config, now)),
         Situation::Alive(_) => policy(sandbox, observed, config),
     }
 }
 
-/// A pod that is not going by itself though it is not the one we made.
-fn impostor(pod: &Pod) -> Option<Action> {
+/// The removal of a pod that is not going by itself already.
+fn removal(pod: &Pod) -> Option<Action> {
     if pod.metadata.deletion_timestamp.is_some() {
         return None;
     }
@@ -259,7 +274,15 @@ fn requeue(
     let soon = match situation {
         Situation::Lost(_) => Some(Duration::ZERO),
         Situation::Taken(_) => Some(TAKEN_RETRY),
-        _ => observed.refusal.as_ref().map(|refusal| expiry::until(refusal.retry_at, now)),
+        _ => match (&observed.refusal, observed.injection) {
+            (Some(refusal), _) => Some(expiry::until(refusal.retry_at, now)),
+            (None, Injection::Asking(until) | Injection::Waiting(until))
+                if matches!(situation, Situation::Absent) =>
+            {
+                Some(expiry::until(until, now))
+            }
+            _ => None,
+        },
     };
     let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
     let end = expiry::ends_at(&judged).map(|end| expiry::until(end, now));

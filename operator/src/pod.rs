@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use api::{CodeSandbox, Egress, names};
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, EmptyDirVolumeSource, ImageVolumeSource, LocalObjectReference,
-        Pod, PodDNSConfig, PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile,
-        SecurityContext, Toleration, Volume, VolumeMount,
+        Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodDNSConfig,
+        PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
+        Toleration, Volume, VolumeMount,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -16,12 +16,11 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 
-use crate::config::Config;
+use crate::{config::Config, injection::Way};
 
+pub(crate) mod agent;
 mod env;
 
-/// The name of the image volume that holds the agent. The kubelet's messages name it.
-pub(crate) const AGENT_VOLUME: &str = "agent";
 /// The user and group of everything in a sandbox: "nobody" of distroless images, and nobody's in others.
 const USER: i64 = 65532;
 /// How long the agent has to end what runs when the pod is deleted. Nothing in a sandbox is worth waiting longer for.
@@ -77,46 +76,62 @@ pub(crate) fn is_marked(pod: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
 }
 
 /// The pod for an attempt.
-pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, attempt: u32) -> Pod {
+pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32) -> Pod {
     Pod {
-        metadata: ObjectMeta {
-            name: Some(names::pod(&sandbox.name_any(), attempt)),
-            namespace: sandbox.namespace(),
-            labels: Some(labels(sandbox, config)),
-            annotations: Some(
-                [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")]
-                    .map(|(key, value)| (key.into(), value.into()))
-                    .into(),
-            ),
-            owner_references: owner(sandbox),
-            ..ObjectMeta::default()
-        },
-        spec: Some(spec(sandbox, config)),
+        metadata: metadata(names::pod(&sandbox.name_any(), attempt), sandbox, config),
+        spec: Some(spec(sandbox, config, way)),
         status: None,
     }
 }
 
-fn spec(sandbox: &CodeSandbox, config: &Config) -> PodSpec {
-    let spec = &sandbox.spec;
-    let (dns_policy, dns_config) = dns(spec.network.egress, config);
+/// The metadata of a pod of a sandbox.
+pub(crate) fn metadata(name: String, sandbox: &CodeSandbox, config: &Config) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: sandbox.namespace(),
+        labels: Some(labels(sandbox, config)),
+        annotations: Some(
+            [("sidecar.istio.io/inject", "false"), ("linkerd.io/inject", "disabled")]
+                .map(|(key, value)| (key.into(), value.into()))
+                .into(),
+        ),
+        owner_references: owner(sandbox),
+        ..ObjectMeta::default()
+    }
+}
+
+fn spec(sandbox: &CodeSandbox, config: &Config, way: Way) -> PodSpec {
+    let (dns_policy, dns_config) = dns(sandbox.spec.network.egress, config);
     PodSpec {
         active_deadline_seconds: i64::try_from(config.max_lifetime.as_secs()).ok(),
-        automount_service_account_token: Some(false),
         containers: vec![container(sandbox, config)],
         dns_config,
         dns_policy: Some(dns_policy.into()),
+        init_containers: match way {
+            Way::ImageVolume => None,
+            Way::InitContainer => Some(vec![agent::installer(sandbox, config)]),
+        },
+        // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
+        restart_policy: Some("OnFailure".into()),
+        volumes: Some(volumes(sandbox, config, way)),
+        ..hardened(sandbox)
+    }
+}
+
+/// What every pod of a sandbox has in common, whatever runs in it.
+pub(crate) fn hardened(sandbox: &CodeSandbox) -> PodSpec {
+    PodSpec {
+        automount_service_account_token: Some(false),
         // Service links would tell the sandbox about every Service of its namespace.
         enable_service_links: Some(false),
         hostname: Some(names::CONTAINER.into()),
-        image_pull_secrets: spec.image_pull_secrets.as_ref().map(|secrets| {
+        image_pull_secrets: sandbox.spec.image_pull_secrets.as_ref().map(|secrets| {
             secrets
                 .iter()
                 .map(|secret| LocalObjectReference { name: secret.name.clone() })
                 .collect()
         }),
-        // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
-        restart_policy: Some("OnFailure".into()),
-        runtime_class_name: spec.runtime_class_name.clone(),
+        runtime_class_name: sandbox.spec.runtime_class_name.clone(),
         security_context: Some(PodSecurityContext {
             fs_group: Some(USER),
             run_as_group: Some(USER),
@@ -130,8 +145,21 @@ fn spec(sandbox: &CodeSandbox, config: &Config) -> PodSpec {
         }),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         tolerations: Some(tolerations(sandbox)),
-        volumes: Some(volumes(sandbox, config)),
         ..PodSpec::default()
+    }
+}
+
+/// What every container of a sandbox's pods is held to.
+pub(crate) fn restricted() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        capabilities: Some(Capabilities {
+            drop: Some(vec!["ALL".into()]),
+            ..Capabilities::default()
+        }),
+        privileged: Some(false),
+        read_only_root_filesystem: Some(true),
+        ..SecurityContext::default()
     }
 }
 
@@ -145,17 +173,8 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
         command: Some(vec![names::AGENT.into(), "serve".into()]),
         working_dir: Some(spec.working_dir.clone()),
         env: Some(env::env(sandbox)),
-        resources: Some(resources(sandbox, config)),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            capabilities: Some(Capabilities {
-                drop: Some(vec!["ALL".into()]),
-                ..Capabilities::default()
-            }),
-            privileged: Some(false),
-            read_only_root_filesystem: Some(true),
-            ..SecurityContext::default()
-        }),
+        resources: Some(requirements(limits(sandbox), config)),
+        security_context: Some(restricted()),
         // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.
         termination_message_policy: Some("File".into()),
         volume_mounts: Some(mounts()),
@@ -163,15 +182,24 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
     }
 }
 
-/// Memory and disk are reserved whole, so that a sandbox is not the first to be evicted. Of its CPU only a part is:
-/// sandboxes idle most of the time, and CPU, unlike memory, can be taken back.
-fn resources(sandbox: &CodeSandbox, config: &Config) -> ResourceRequirements {
+fn limits(sandbox: &CodeSandbox) -> BTreeMap<String, Quantity> {
     let mut limits = sandbox.spec.resources.list();
     if let Some(gpu) = &sandbox.spec.gpu {
         limits.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
     }
+    limits
+}
+
+/// Memory and disk are reserved whole, so that a sandbox is not the first to be evicted. Of its CPU only a part is:
+/// sandboxes idle most of the time, and CPU, unlike memory, can be taken back.
+pub(crate) fn requirements(
+    limits: BTreeMap<String, Quantity>,
+    config: &Config,
+) -> ResourceRequirements {
     let mut requests = limits.clone();
-    if let Some(cpu) = part_of_cpu(&sandbox.spec.resources.cpu, config.cpu_request_percent) {
+    if let Some(cpu) =
+        limits.get("cpu").and_then(|cpu| part_of_cpu(cpu, config.cpu_request_percent))
+    {
         requests.insert("cpu".into(), cpu);
     }
     ResourceRequirements {
@@ -214,12 +242,17 @@ fn tolerations(sandbox: &CodeSandbox) -> Vec<Toleration> {
 /// too much), so it is the administrator's servers, or else the node's, which work where they are public.
 fn dns(egress: Egress, config: &Config) -> (&'static str, Option<PodDNSConfig>) {
     let servers = match egress {
-        Egress::Deny => vec!["127.0.0.1".to_owned()],
+        Egress::Deny => return ("None", Some(no_dns())),
         Egress::Internet if config.dns_servers.is_empty() => return ("Default", None),
         // The API takes three.
         Egress::Internet => config.dns_servers.iter().take(3).map(ToString::to_string).collect(),
     };
     ("None", Some(PodDNSConfig { nameservers: Some(servers), ..PodDNSConfig::default() }))
+}
+
+/// A resolver that is not there.
+pub(crate) fn no_dns() -> PodDNSConfig {
+    PodDNSConfig { nameservers: Some(vec!["127.0.0.1".into()]), ..PodDNSConfig::default() }
 }
 
 /// The directories a sandbox may write to: volume, where it is mounted, and its size where that is not the sandbox's own.
@@ -230,15 +263,7 @@ const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
     ("runs", names::RUNS_DIR, Some(RUNS_LIMIT)),
 ];
 
-fn volumes(sandbox: &CodeSandbox, config: &Config) -> Vec<Volume> {
-    let agent = Volume {
-        name: AGENT_VOLUME.into(),
-        image: Some(ImageVolumeSource {
-            reference: Some(config.agent_image.clone()),
-            pull_policy: config.agent_image_pull_policy.map(|policy| policy.as_str().into()),
-        }),
-        ..Volume::default()
-    };
+fn volumes(sandbox: &CodeSandbox, config: &Config, way: Way) -> Vec<Volume> {
     let directories = DIRECTORIES.map(|(name, _, limit)| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
@@ -250,22 +275,16 @@ fn volumes(sandbox: &CodeSandbox, config: &Config) -> Vec<Volume> {
         }),
         ..Volume::default()
     });
-    [agent].into_iter().chain(directories).collect()
+    [agent::volume(way, config)].into_iter().chain(directories).collect()
 }
 
 fn mounts() -> Vec<VolumeMount> {
-    let agent = VolumeMount {
-        name: AGENT_VOLUME.into(),
-        mount_path: names::AGENT_DIR.into(),
-        read_only: Some(true),
-        ..VolumeMount::default()
-    };
     let directories = DIRECTORIES.map(|(name, path, _)| VolumeMount {
         name: name.into(),
         mount_path: path.into(),
         ..VolumeMount::default()
     });
-    [agent].into_iter().chain(directories).collect()
+    [agent::mount()].into_iter().chain(directories).collect()
 }
 
 #[cfg(test)]

@@ -1,16 +1,21 @@
 //! Whether a living pod takes calls, and if not, what keeps it: judged here and nowhere else.
 
 use api::{names, reason};
-use k8s_openapi::api::core::v1::{ContainerStateWaiting, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{
+    ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
+};
 
 use crate::{
-    pod,
+    pod::agent,
     status::{Verdict, container, pod_condition, words},
     termination::{never_ran, restarted, terminated},
 };
 
 /// Ready's verdict on a pod that has neither ended nor is being deleted.
 pub(crate) fn ready(pod: &Pod) -> Verdict {
+    if let Some(verdict) = uninstalled(pod) {
+        return verdict;
+    }
     let Some(container) = container(pod) else { return unstarted(pod) };
     let state = container.state.as_ref();
     if let Some(waiting) = state.and_then(|state| state.waiting.as_ref()) {
@@ -23,12 +28,50 @@ pub(crate) fn ready(pod: &Pod) -> Verdict {
     underway(pod, container)
 }
 
+/// What keeps the init container from having installed the agent, where a pod has one that has not. Nothing of the
+/// user's is in it, so whatever is wrong with it is wrong with the agent's image or the node.
+fn uninstalled(pod: &Pod) -> Option<Verdict> {
+    let mut statuses = pod.status.as_ref()?.init_container_statuses.iter().flatten();
+    let installer = statuses.find(|one| one.name == names::INSTALL_CONTAINER)?;
+    let ends = [&installer.state, &installer.last_state];
+    let mut ends = ends.into_iter().flatten().filter_map(terminated);
+    if ends.clone().any(|end| end.exit_code == 0) {
+        return None;
+    }
+    let waiting = installer.state.as_ref().and_then(|state| state.waiting.as_ref());
+    let why = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
+    if matches!(why, "" | "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") {
+        return Some(
+            ends.next().map_or_else(|| being_started(pod), |end| agent_failed(pod, &words_of(end))),
+        );
+    }
+    let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
+    Some(agent_failed(pod, &format!("{why}: {message}")))
+}
+
+/// How the init container ended: in its own words or the kubelet's, which it leaves in the message.
+fn words_of(end: &ContainerStateTerminated) -> String {
+    let why = end.reason.as_deref().unwrap_or("Error");
+    let said = end.message.as_deref().unwrap_or_default();
+    format!("{why}, exit code {}: {said}", end.exit_code)
+}
+
+/// The node is at it. Where it cannot make the pod's sandbox at all, for want of the runtime's handler for example, it
+/// says so in events alone, so that this is all there is to see.
+fn being_started(pod: &Pod) -> Verdict {
+    let said = "the node is starting the sandbox";
+    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
+    let said = class.map_or_else(|| said.to_owned(), |class| {
+        let name = pod.metadata.name.as_deref().unwrap_or_default();
+        format!("{said}; if it stays so, the node may not have the handler of RuntimeClass {class}: see `kubectl describe pod {name}`")
+    });
+    Verdict::no(reason::STARTING, said)
+}
+
 /// No container yet: it is the scheduler's turn, or the kubelet has not said anything.
 fn unstarted(pod: &Pod) -> Verdict {
     match pod_condition(pod, "PodScheduled") {
-        Some(scheduled) if scheduled.status == "True" => {
-            Verdict::no(reason::STARTING, "the node is starting the sandbox")
-        }
+        Some(scheduled) if scheduled.status == "True" => being_started(pod),
         Some(scheduled) if scheduled.reason.as_deref() == Some("Unschedulable") => {
             let said = words(scheduled.message.as_deref().unwrap_or("no node takes the pod"));
             let next = "it is tried again by itself; if it stays, ask for less in spec.resources and spec.gpu or have nodes added";
@@ -45,7 +88,7 @@ fn stuck(pod: &Pod, container: &ContainerStatus, waiting: &ContainerStateWaiting
     match why {
         "" | "ContainerCreating" | "PodInitializing" => underway(pod, container),
         "CrashLoopBackOff" => crashed(pod, container),
-        _ if is_about_agent(pod, said) => agent_failed(said),
+        _ if agent::is_meant(pod, said) => agent_failed(pod, said),
         "ErrImagePull"
         | "ImagePullBackOff"
         | "InvalidImageName"
@@ -66,22 +109,25 @@ fn stuck(pod: &Pod, container: &ContainerStatus, waiting: &ContainerStateWaiting
 
 /// The kubelet waits before it starts the container again: either it never started, or it ended.
 fn crashed(pod: &Pod, container: &ContainerStatus) -> Verdict {
-    let Some(exit) = container.last_state.as_ref().and_then(terminated) else {
-        return restarting(pod);
-    };
-    if !never_ran(exit) {
-        return restarting(pod);
+    match container.last_state.as_ref().and_then(terminated) {
+        Some(exit) if never_ran(exit) => unstartable(pod, exit),
+        _ => restarting(pod),
     }
+}
+
+/// The container never started, in the words of the node.
+fn unstartable(pod: &Pod, exit: &ContainerStateTerminated) -> Verdict {
     let said = exit.message.as_deref().or(exit.reason.as_deref()).unwrap_or_default();
-    if is_about_agent(pod, said) { agent_failed(said) } else { start_failed(said) }
+    if agent::is_meant(pod, said) { agent_failed(pod, said) } else { start_failed(said) }
 }
 
 fn underway(pod: &Pod, container: &ContainerStatus) -> Verdict {
-    let ended = container.state.as_ref().and_then(terminated).is_some();
-    if ended || container.restart_count > 0 {
-        return restarting(pod);
+    match container.state.as_ref().and_then(terminated) {
+        // In between two attempts, of which the next is told of as crashed.
+        Some(exit) if never_ran(exit) => unstartable(pod, exit),
+        None if container.restart_count == 0 => being_started(pod),
+        _ => restarting(pod),
     }
-    Verdict::no(reason::STARTING, "the node is starting the sandbox")
 }
 
 fn restarting(pod: &Pod) -> Verdict {
@@ -95,124 +141,15 @@ fn start_failed(said: &str) -> Verdict {
     Verdict::no(reason::START_FAILED, format!("{}; {next}", words(said)))
 }
 
-fn agent_failed(said: &str) -> Verdict {
-    let next = "tell the administrator: the operator's --agent-image has to be one that the nodes can pull, and their container runtime has to mount and execute image volumes";
+/// A pod keeps the way in that it was made with, so that what is found out or mended since helps the next one only.
+fn agent_failed(pod: &Pod, said: &str) -> Verdict {
+    let next = if agent::has_image_volume(pod) {
+        "create the sandbox anew: with --agent-injection=Auto, the default, the next one of this runtime finds out first whether image volumes work; if it fails again, tell the administrator: the nodes have to be able to pull the operator's --agent-image, for their processors, and with --agent-injection=ImageVolume to mount and execute image volumes"
+    } else {
+        "tell the administrator: the nodes have to be able to pull and run the operator's --agent-image, for their processors; where that is changed, create the sandbox anew"
+    };
     Verdict::no(reason::AGENT_INJECTION_FAILED, format!("{}; {next}", words(said)))
 }
 
-/// Whether the kubelet speaks of the agent's volume, its image or its program, and not of the user's image.
-fn is_about_agent(pod: &Pod, said: &str) -> bool {
-    let mut volumes = pod.spec.iter().flat_map(|spec| spec.volumes.iter().flatten());
-    let image = volumes
-        .find(|volume| volume.name == pod::AGENT_VOLUME)
-        .and_then(|volume| volume.image.as_ref()?.reference.as_deref())
-        .unwrap_or(names::AGENT);
-    let quoted = format!("\"{}\"", pod::AGENT_VOLUME);
-    [names::AGENT_DIR, image, &quoted].iter().any(|mark| said.contains(mark))
-}
-
 #[cfg(test)]
-mod tests {
-    use serde_json::{Value, json};
-
-    use super::*;
-    use crate::testing::{config, pod_with, sandbox};
-
-    /// What Ready says of a status, on a pod that has our volumes.
-    fn judge(status: &Value) -> Verdict {
-        let mut pod = pod::pod(&sandbox(), &config(), 1);
-        pod.status = pod_with(status).status;
-        ready(&pod)
-    }
-
-    fn waiting(why: &str, message: &str) -> Value {
-        json!({"phase": "Pending", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "",
-            "ready": false, "restartCount": 0, "state": {"waiting": {"reason": why, "message": message}}}]})
-    }
-
-    fn scheduled(status: &str, why: &str) -> Value {
-        json!({"phase": "Pending", "conditions": [{"type": "PodScheduled", "status": status, "reason": why,
-            "message": "0/3 nodes are available"}]})
-    }
-
-    fn container(state: &Value, last: &Value, restarts: i32) -> Value {
-        json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}], "containerStatuses": [{
-            "name": "sandbox", "image": "", "imageID": "", "ready": true, "restartCount": restarts,
-            "state": state, "lastState": last}]})
-    }
-
-    #[test]
-    fn what_keeps_a_pod_from_starting_has_its_reason_and_its_words() {
-        for (status, expected, said) in [
-            (json!({}), reason::CREATING, "waiting"),
-            (scheduled("False", "SchedulingGated"), reason::CREATING, "waiting"),
-            (scheduled("False", "Unschedulable"), reason::UNSCHEDULABLE, "0/3 nodes are available"),
-            (scheduled("True", ""), reason::STARTING, "starting"),
-            (waiting("ContainerCreating", ""), reason::STARTING, "starting"),
-            (waiting("ErrImagePull", "not found"), reason::IMAGE_PULL, "ErrImagePull: not found"),
-            (waiting("ImagePullBackOff", "Back-off"), reason::IMAGE_PULL, "Back-off"),
-            (waiting("InvalidImageName", "couldn't parse"), reason::IMAGE_PULL, "parse"),
-            (waiting("ErrImageNeverPull", "not present"), reason::IMAGE_PULL, "present"),
-            (
-                waiting("CreateContainerConfigError", "secret \"sandbox-x\" not found"),
-                reason::START_FAILED,
-                "sandbox-x",
-            ),
-            (
-                waiting("RunContainerError", "no such runtime"),
-                reason::START_FAILED,
-                "no such runtime",
-            ),
-            (waiting("SomethingNew", "odd"), reason::START_FAILED, "SomethingNew: odd"),
-        ] {
-            let verdict = judge(&status);
-            assert_eq!((verdict.status, verdict.reason.as_str()), ("False", expected), "{status}");
-            assert!(verdict.message.contains(said), "{}", verdict.message);
-        }
-    }
-
-    #[test]
-    fn what_is_about_the_agent_is_not_blamed_on_the_users_image() {
-        let image = config().agent_image;
-        for status in [
-            waiting("ErrImagePull", &format!("failed to pull {image}")),
-            waiting("ImagePullBackOff", &format!("Back-off pulling image \"{image}\"")),
-            waiting("CreateContainerError", "failed to mount volume \"agent\""),
-            waiting("RunContainerError", "exec: \"/.codesandbox/bin/agent\": permission denied"),
-            container(
-                &json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
-                &json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "exec /.codesandbox/bin/agent: no such file"}}),
-                1,
-            ),
-        ] {
-            let verdict = judge(&status);
-            assert_eq!(verdict.reason, reason::AGENT_INJECTION_FAILED, "{status}");
-            assert!(verdict.message.contains("administrator"), "{}", verdict.message);
-        }
-    }
-
-    #[test]
-    fn a_container_that_never_started_did_not_restart() {
-        let status = container(
-            &json!({"waiting": {"reason": "CrashLoopBackOff"}}),
-            &json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "no such directory"}}),
-            2,
-        );
-        assert_eq!(judge(&status).reason, reason::START_FAILED);
-    }
-
-    #[test]
-    fn a_restart_in_place_is_not_ready_until_the_pod_is() {
-        let oom = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let backoff = json!({"waiting": {"reason": "CrashLoopBackOff"}});
-        for state in [&oom, &backoff, &json!({"waiting": {"reason": "ContainerCreating"}})] {
-            let verdict = judge(&container(state, &oom, 1));
-            assert_eq!(verdict.reason, reason::RESTARTING, "{state}");
-            assert!(verdict.message.contains("memory"), "{}", verdict.message);
-        }
-        let mut back = container(&json!({"running": {}}), &oom, 1);
-        assert_eq!(judge(&back).status, "True");
-        back["conditions"][0]["status"] = "False".into();
-        assert_eq!(judge(&back).reason, reason::RESTARTING);
-    }
-}
+mod tests;

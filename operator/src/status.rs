@@ -15,10 +15,12 @@ use kube::ResourceExt;
 
 use crate::{
     config::Config,
-    expiry, isolation,
+    expiry,
+    injection::Injection,
+    isolation,
     observe::Observed,
     plan::{Situation, Taken},
-    starting, termination,
+    probe, starting, termination,
 };
 
 /// How much of somebody else's words goes into a message, in bytes.
@@ -190,6 +192,14 @@ fn describe(status: &mut CodeSandboxStatus, pod: &Pod) {
 /// Ready's verdict where no pod has been made yet.
 fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
     if let Some(refusal) = &observed.refusal {
+        if let Some(class) = missing_runtime_class(sandbox, &refusal.words) {
+            return Verdict::no(
+                reason::RUNTIME_CLASS_NOT_FOUND,
+                format!(
+                    "there is no RuntimeClass {class}; it is tried again by itself, so have the administrator add it, or create the sandbox anew with a spec.runtimeClassName of `kubectl get runtimeclasses`"
+                ),
+            );
+        }
         return Verdict::no(
             reason::ADMISSION_REFUSED,
             format!(
@@ -197,6 +207,14 @@ fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
                 refusal.object,
                 words(&refusal.words)
             ),
+        );
+    }
+    // Also until the probe is deleted: only a sandbox that says so is looked at for one.
+    let probe = observed.probe.as_ref().is_some_and(|probe| probe::is_ours(probe, sandbox));
+    if probe || matches!(observed.injection, Injection::Asking(_) | Injection::Waiting(_)) {
+        return Verdict::no(
+            reason::PROBING,
+            "a first pod finds out how the agent gets into pods of this runtime, which takes some seconds; wait",
         );
     }
     // A pod that was lost stays the reason until there is another one.
@@ -207,6 +225,12 @@ fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
         Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
         None => Verdict::no(reason::CREATING, "the pod is being made"),
     }
+}
+
+/// The RuntimeClass that a sandbox names and the API server does not find.
+pub(crate) fn missing_runtime_class<'a>(sandbox: &'a CodeSandbox, words: &str) -> Option<&'a str> {
+    let class = sandbox.spec.runtime_class_name.as_deref()?;
+    words.contains(&format!("RuntimeClass \"{class}\" not found")).then_some(class)
 }
 
 fn name_taken(taken: &Taken) -> Verdict {

@@ -13,7 +13,11 @@ use k8s_openapi::{
 };
 use serde_json::{Value, json};
 
-use crate::{config::Config, observe::Observed};
+use crate::{
+    config::Config,
+    injection::{AgentInjection, Injection, Way},
+    observe::Observed,
+};
 
 mod server;
 
@@ -33,6 +37,7 @@ pub(crate) fn config() -> Config {
         instance: "release".into(),
         agent_image: "ghcr.io/codesandbox-dev/agent:0.1.0".into(),
         agent_image_pull_policy: Some(api::ImagePullPolicy::IfNotPresent),
+        agent_injection: AgentInjection::Auto,
         sandbox_image: "docker.io/library/python:3.14-slim".into(),
         sandbox_image_pull_policy: None,
         max_lifetime: std::time::Duration::from_hours(24),
@@ -110,5 +115,10 @@ pub(crate) fn opener(name: &str) -> NetworkPolicy {
 }
 
 pub(crate) fn observed(pod: Option<Pod>, policies: Vec<NetworkPolicy>) -> Observed {
-    Observed { pod, policies: policies.into_iter().map(Arc::new).collect(), refusal: None }
+    Observed {
+        pod,
+        policies: policies.into_iter().map(Arc::new).collect(),
+        injection: Injection::By(Way::ImageVolume),
+        ..Observed::default()
+    }
 }

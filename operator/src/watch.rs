@@ -3,12 +3,15 @@
 //! Each watch has a backoff of its own and keeps its errors to itself. The controller has but one backoff for all that
 //! trigger it, so that with errors let through, one kind that may not be listed would hold up the others.
 
-use api::{CodeSandbox, names};
-use futures::{Stream, StreamExt, future};
+use std::time::Duration;
+
+use api::{CodeSandbox, Decoder, names};
+use backon::ExponentialBuilder;
+use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Api, ResourceExt,
-    core::PartialObjectMeta,
+    core::{DeserializeGuard, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
@@ -17,24 +20,52 @@ use kube::{
 };
 use tracing::warn;
 
-use crate::call::Caller;
+use crate::call::{Caller, Kind};
 
 /// How long a watch lasts before it is opened anew. Cloud load balancers drop connections that have been quiet for
 /// 240 s without telling anybody, and the default is longer than that.
 const SECONDS: u32 = 200;
+
+/// How long a watch waits after a failure at most. kube's own half a minute would come on top of every restart of the
+/// API server, and a few requests more from each operator are nothing to it.
+const LONGEST: Duration = Duration::from_secs(4);
+
+/// How long to wait after each failure in a row.
+fn backoff() -> watcher::ExponentialBackoff {
+    ExponentialBuilder::new()
+        .with_min_delay(Duration::from_millis(500))
+        .with_max_delay(LONGEST)
+        .with_jitter()
+        .without_max_times()
+        .into()
+}
 
 /// How to watch a kind.
 fn watch_config() -> watcher::Config {
     watcher::Config::default().timeout(SECONDS)
 }
 
-/// The sandboxes that change, put into a store on the way.
+/// The sandboxes that change, put into a store on the way. One that cannot be decoded is left alone, and hides no other.
 pub(crate) fn sandboxes(
     caller: &Caller,
     writer: Writer<CodeSandbox>,
 ) -> impl Stream<Item = CodeSandbox> + Send + 'static {
-    let changes = watcher(caller.api::<CodeSandbox>(), watch_config())
-        .default_backoff()
+    let (mut decoder, namespace, metrics) =
+        (Decoder::default(), caller.namespace.clone(), caller.metrics.clone());
+    let changes = watcher(caller.api::<DeserializeGuard<CodeSandbox>>(), watch_config())
+        .backoff(backoff())
+        .try_filter_map(move |event| {
+            let event = decoder.decode(event, |invalid| {
+                metrics.undecodable(Kind::CodeSandbox);
+                warn!(
+                    %namespace,
+                    name = invalid.metadata.name,
+                    error = invalid.error,
+                    "this CodeSandbox cannot be decoded and is left alone; is the operator older than the CustomResourceDefinition?"
+                );
+            });
+            future::ready(Ok(event))
+        })
         .modify(|sandbox| sandbox.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects();
@@ -51,17 +82,18 @@ pub(crate) fn pods(
     let pods: Api<PartialObjectMeta<Pod>> =
         Api::namespaced(caller.client.clone(), &caller.namespace);
     let changes =
-        watcher(pods, watch_config().labels(&selector)).default_backoff().touched_objects();
+        watcher(pods, watch_config().labels(&selector)).backoff(backoff()).touched_objects();
     heard(changes, caller, "pods")
 }
 
-/// The network policies that change, put into a store on the way.
+/// The network policies that change, put into a store on the way. Without them nothing is judged to be isolated, so that
+/// one that could not be decoded had better hide the others: it may be what opens a sandbox.
 pub(crate) fn policies(
     caller: &Caller,
     writer: Writer<NetworkPolicy>,
 ) -> impl Stream<Item = NetworkPolicy> + Send + 'static {
     let changes = watcher(caller.api::<NetworkPolicy>(), watch_config())
-        .default_backoff()
+        .backoff(backoff())
         .modify(|policy| policy.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects();
@@ -82,3 +114,6 @@ fn heard<K: Send + 'static>(
         future::ready(change.ok())
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,13 +1,14 @@
 //! Whole reconciles against an API server that answers well, badly or not at all.
 
 use api::{CodeSandboxStatus, condition, reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    injection::{AgentInjection, Way},
     metrics::Metrics,
-    pod,
+    pod, probe,
     testing::{Answer, Log, config, running, sandbox, server},
 };
 
@@ -19,6 +20,14 @@ const DELETE: &str = "DELETE codesandboxes/box";
 
 /// A context whose requests are answered so, and whose watch shows these policies.
 fn context(
+    policies: Vec<NetworkPolicy>,
+    answer: impl FnMut(&str) -> Answer + Send + 'static,
+) -> (Arc<Context>, Log) {
+    context_with(AgentInjection::ImageVolume, policies, answer)
+}
+
+fn context_with(
+    injection: AgentInjection,
     policies: Vec<NetworkPolicy>,
     answer: impl FnMut(&str) -> Answer + Send + 'static,
 ) -> (Arc<Context>, Log) {
@@ -38,6 +47,7 @@ fn context(
         config: Arc::new(config()),
         policies: store,
         memory: Memory::default(),
+        runtimes: Arc::new(Runtimes::new(injection)),
         publisher,
     };
     (Arc::new(context), log)
@@ -67,7 +77,8 @@ fn but(exception: &'static str, answer: fn() -> Answer) -> impl FnMut(&str) -> A
 }
 
 fn our_pod() -> Value {
-    let mut pod = serde_json::to_value(pod::pod(&sandbox(), &config(), 1)).unwrap();
+    let mut pod =
+        serde_json::to_value(pod::pod(&sandbox(), &config(), Way::ImageVolume, 1)).unwrap();
     pod["metadata"]["uid"] = "pod-uid".into();
     pod["status"] = running();
     pod
@@ -151,6 +162,307 @@ async fn a_refused_pod_is_a_condition_and_not_an_error() {
         let metrics = context.caller.metrics.text().unwrap();
         assert!(metrics.contains(r#"reconciles_total{outcome="Refused"} 1"#), "{metrics}");
     }
+}
+
+const GET_PROBE: &str = "GET pods/box-probe";
+const DELETE_PROBE: &str = "DELETE pods/box-probe";
+
+/// A sandbox that waits for its probe.
+fn probing() -> CodeSandbox {
+    let condition = Condition {
+        type_: condition::READY.into(),
+        status: "False".into(),
+        reason: reason::PROBING.into(),
+        message: String::new(),
+        observed_generation: Some(1),
+        last_transition_time: Time(Timestamp::now()),
+    };
+    let mut sandbox = fresh();
+    sandbox.status =
+        Some(CodeSandboxStatus { conditions: vec![condition], ..CodeSandboxStatus::default() });
+    sandbox
+}
+
+/// Answers as a cluster in which the probe of the sandbox ended so.
+fn probed(status: Value) -> impl FnMut(&str) -> Answer + Send {
+    move |request| match request {
+        GET_POD => Answer::Refuse(404, "NotFound", "pods \"box-1\" not found"),
+        GET_PROBE => {
+            let mut probe = serde_json::to_value(probe::pod(&sandbox(), &config())).unwrap();
+            probe["metadata"]["uid"] = "probe-uid".into();
+            probe["status"] = status.clone();
+            Answer::Object(probe)
+        }
+        DELETE_PROBE => Answer::Object(json!({"kind": "Status", "status": "Success"})),
+        other => well(other),
+    }
+}
+
+/// Names and ways of the pods that were made.
+fn made(log: &Log) -> Vec<(String, Option<Way>)> {
+    let pods = log.bodies(CREATE_POD).into_iter();
+    pods.map(|pod| {
+        let name = pod["metadata"]["name"].as_str().unwrap().to_owned();
+        let way = match &pod["spec"] {
+            spec if spec["initContainers"].is_array() => Way::InitContainer,
+            _ => Way::ImageVolume,
+        };
+        (name.clone(), (!name.ends_with("-probe")).then_some(way))
+    })
+    .collect()
+}
+
+#[tokio::test]
+async fn the_first_sandbox_probes_its_runtime_and_the_next_one_pays_nothing() {
+    let (context, log) =
+        context_with(AgentInjection::Auto, deny(), probed(json!({"phase": "Succeeded"})));
+    run(&context, fresh()).await.unwrap();
+    assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
+    assert_eq!(made(&log), [("box-probe".into(), None)]);
+    assert_eq!(reason(&log.last_body(), condition::READY), reason::PROBING);
+
+    log.clear();
+    context.memory.forget("box");
+    run(&context, probing()).await.unwrap();
+    assert_eq!(
+        log.requests(),
+        [GET_POD, GET_PROBE, DELETE_PROBE, CREATE_POD, WRITE_STATUS],
+        "the deny policy was seen before"
+    );
+    assert_eq!(log.bodies(DELETE_PROBE)[0]["preconditions"], json!({"uid": "probe-uid"}));
+    assert_eq!(made(&log), [("box-1".into(), Some(Way::ImageVolume))]);
+
+    log.clear();
+    let mut next = fresh();
+    next.metadata.name = Some("next".into());
+    next.metadata.uid = Some("next-uid".into());
+    let injection = context.runtimes.injection(&next, Timestamp::now());
+    assert_eq!(injection, Injection::By(Way::ImageVolume));
+}
+
+#[tokio::test]
+async fn where_the_probe_fails_an_init_container_brings_the_agent_and_an_event_says_why() {
+    let failed = json!({"phase": "Failed", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "",
+        "ready": false, "restartCount": 0,
+        "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "permission denied"}}}]});
+    let (context, log) = context_with(AgentInjection::Auto, deny(), probed(failed));
+    run(&context, fresh()).await.unwrap();
+    context.memory.forget("box");
+    run(&context, probing()).await.unwrap();
+    assert_eq!(made(&log)[1..], [("box-1".into(), Some(Way::InitContainer))]);
+    let metrics = context.caller.metrics.text().unwrap();
+    assert!(metrics.contains("ImageVolumeFailed"), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_probe_that_is_there_already_is_looked_at_and_not_made_again() {
+    let mut cluster = probed(json!({"phase": "Succeeded"}));
+    let mut first = true;
+    let (context, log) = context_with(AgentInjection::Auto, deny(), move |request| match request {
+        CREATE_POD if std::mem::take(&mut first) => {
+            Answer::Refuse(409, "AlreadyExists", "pods \"box-probe\" already exists")
+        }
+        other => cluster(other),
+    });
+    run(&context, fresh()).await.unwrap();
+    assert_eq!(log.requests(), [CREATE_POD, GET_PROBE, DELETE_PROBE, CREATE_POD, WRITE_STATUS]);
+}
+
+/// The sandbox as it is since the last request, which wrote its status.
+fn written(log: &Log) -> CodeSandbox {
+    let mut sandbox = fresh();
+    sandbox.status = Some(serde_json::from_value(log.last_body()["status"].clone()).unwrap());
+    sandbox
+}
+
+#[tokio::test]
+async fn a_probe_that_could_not_be_deleted_is_deleted_before_the_pod_is_made() {
+    // One that said that it probes, and one whose operator ended before it could.
+    for (sandbox, known_by) in
+        [(probing(), vec![GET_POD, GET_PROBE]), (fresh(), vec![CREATE_POD, GET_PROBE])]
+    {
+        let mut cluster = probed(json!({"phase": "Succeeded"}));
+        let (mut first_pod, mut first_deletion) = (sandbox.status.is_none(), true);
+        let answer = move |request: &str| match request {
+            CREATE_POD if std::mem::take(&mut first_pod) => {
+                Answer::Refuse(409, "AlreadyExists", "pods \"box-probe\" already exists")
+            }
+            DELETE_PROBE if std::mem::take(&mut first_deletion) => {
+                Answer::Refuse(500, "InternalError", "etcd")
+            }
+            other => cluster(other),
+        };
+        let (context, log) = context_with(AgentInjection::Auto, deny(), answer);
+        context.runtimes.ask(&sandbox, Timestamp::now());
+        run(&context, sandbox).await.unwrap_err();
+        assert_eq!(log.requests(), [&known_by[..], &[DELETE_PROBE, WRITE_STATUS]].concat());
+        assert_eq!(reason(&log.last_body(), condition::READY), reason::PROBING);
+
+        let next = written(&log);
+        log.clear();
+        context.memory.forget("box");
+        run(&context, next).await.unwrap();
+        let expected = [GET_POD, GET_PROBE, DELETE_PROBE, CREATE_POD, WRITE_STATUS];
+        assert_eq!(log.requests(), expected);
+    }
+}
+
+/// A sandbox of another namespace, which is asked to probe the runtime.
+fn elsewhere(context: &Context) -> CodeSandbox {
+    let mut other = fresh();
+    other.metadata.namespace = Some("elsewhere".into());
+    let asked = context.runtimes.ask(&other, Timestamp::now());
+    assert!(matches!(asked, Injection::Asking(_)), "{asked:?}");
+    other
+}
+
+#[tokio::test]
+async fn who_waits_for_anothers_probe_asks_the_api_server_nothing_meanwhile() {
+    let (context, log) = context_with(AgentInjection::Auto, deny(), well);
+    elsewhere(&context);
+    run(&context, fresh()).await.unwrap();
+    assert_eq!(log.requests(), [WRITE_STATUS]);
+    assert_eq!(reason(&log.last_body(), condition::READY), reason::PROBING);
+
+    let waiting = written(&log);
+    log.clear();
+    context.memory.forget("box");
+    for _ in 0..3 {
+        let action = run(&context, waiting.clone()).await.unwrap();
+        assert_ne!(action, Action::await_change(), "should nobody tell");
+    }
+    assert_eq!(log.requests(), [""; 0]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_waits_is_told_at_once_of_what_another_namespace_found_out() {
+    let (asked, mut requests) = tokio::sync::mpsc::unbounded_channel();
+    let list = |items: Value| {
+        Answer::Object(json!({"metadata": {"resourceVersion": "5"}, "items": items}))
+    };
+    let (context, _) = context_with(AgentInjection::Auto, vec![], move |request| {
+        asked.send(request.to_owned()).unwrap();
+        match request {
+            "GET codesandboxes" => list(json!([fresh()])),
+            "GET networkpolicies" => list(json!(deny())),
+            "GET pods" => list(json!([])),
+            GET_POD | GET_PROBE => Answer::Refuse(404, "NotFound", "no such pod"),
+            watch if watch.starts_with("WATCH ") => Answer::Silence,
+            other => well(other),
+        }
+    });
+    let (policies, writer) = reflector::store();
+    let mut context = Arc::into_inner(context).unwrap();
+    context.policies = policies;
+    let context = Arc::new(context);
+    let other = elsewhere(&context);
+    let stop = CancellationToken::new();
+    let (_, running) = controller(context.clone(), writer, stop.clone());
+    let task = tokio::spawn(running);
+    let mut seen = async |request: &str| {
+        let found = async { while requests.recv().await.as_deref() != Some(request) {} };
+        let soon = Duration::from_secs(5);
+        tokio::time::timeout(soon, found).await.unwrap_or_else(|_| panic!("no {request}"));
+    };
+    seen(WRITE_STATUS).await;
+    context.runtimes.settle(&other, &Verdict::Works, Timestamp::now());
+    seen(CREATE_POD).await;
+    stop.cancel();
+    task.await.unwrap();
+}
+
+#[test]
+fn only_those_that_may_wait_for_a_probe_are_told_of_what_it_showed() {
+    let (store, mut writer) = reflector::store();
+    let status = |reason: &str| {
+        let mut status = probing().status;
+        status.as_mut().unwrap().conditions[0].reason = reason.into();
+        status
+    };
+    for (name, status) in [
+        // Its status may be written and not seen yet.
+        ("new", None),
+        ("waits", status(reason::PROBING)),
+        ("runs", status(reason::POD_READY)),
+        ("refused", status(reason::RUNTIME_CLASS_NOT_FOUND)),
+    ] {
+        let mut sandbox = fresh();
+        (sandbox.metadata.name, sandbox.status) = (Some(name.into()), status);
+        writer.apply_watcher_event(&watcher::Event::Apply(sandbox));
+    }
+    let mut names: Vec<_> = waiting(&store).into_iter().map(|one| one.name).collect();
+    names.sort();
+    assert_eq!(names, ["new", "waits"]);
+}
+
+#[tokio::test]
+async fn a_probe_that_is_refused_holds_up_no_sandbox() {
+    let mut first = true;
+    let (context, log) = context_with(AgentInjection::Auto, deny(), move |request| match request {
+        CREATE_POD if std::mem::take(&mut first) => {
+            Answer::Refuse(403, "Forbidden", "exceeded quota: pods")
+        }
+        other => well(other),
+    });
+    run(&context, fresh()).await.unwrap();
+    assert_eq!(log.requests(), [CREATE_POD, CREATE_POD, WRITE_STATUS]);
+    assert_eq!(made(&log)[1..], [("box-1".into(), Some(Way::InitContainer))]);
+}
+
+#[tokio::test]
+async fn without_its_runtime_class_a_sandbox_says_so_and_no_other_waits_for_it() {
+    let refuse = || {
+        let words =
+            "pods \"box-probe\" is forbidden: pod rejected: RuntimeClass \"kata\" not found";
+        Answer::Refuse(403, "Forbidden", words)
+    };
+    let (context, log) = context_with(AgentInjection::Auto, deny(), but(CREATE_POD, refuse));
+    let mut sandbox = fresh();
+    sandbox.spec.runtime_class_name = Some("kata".into());
+    let action = run(&context, sandbox.clone()).await.unwrap();
+    assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
+    assert_eq!(reason(&log.last_body(), condition::READY), reason::RUNTIME_CLASS_NOT_FOUND);
+    assert_eq!(action, Action::requeue(Duration::from_secs(1)), "it heals by itself");
+    sandbox.metadata.name = Some("other".into());
+    assert_eq!(context.runtimes.injection(&sandbox, Timestamp::now()), Injection::Unknown);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_goes_while_it_probes_holds_up_no_other() {
+    let (context, _) = context_with(AgentInjection::Auto, deny(), well);
+    run(&context, fresh()).await.unwrap();
+    let mut other = fresh();
+    other.metadata.name = Some("other".into());
+    let injection = || context.runtimes.injection(&other, Timestamp::now());
+    assert!(matches!(injection(), Injection::Waiting(_)));
+    let gone: ObjectRef<CodeSandbox> = ObjectRef::new("box").within("demo");
+    report(&context, Err(LoopError::ObjectNotFound(Box::new(gone.erase()))));
+    assert_eq!(injection(), Injection::Unknown);
+}
+
+#[tokio::test]
+async fn an_operator_that_starts_over_sandboxes_that_run_needs_no_probe_until_one_fails() {
+    let mut failing = false;
+    let (context, log) = context_with(AgentInjection::Auto, deny(), move |request| match request {
+        GET_POD => {
+            let mut pod = our_pod();
+            if std::mem::replace(&mut failing, true) {
+                pod["status"] = json!({"phase": "Pending", "containerStatuses": [{"name": "sandbox", "image": "",
+                    "imageID": "", "ready": false, "restartCount": 0, "state": {"waiting": {
+                        "reason": "RunContainerError", "message": "exec /.codesandbox/bin/agent: permission denied"}}}]});
+            }
+            Answer::Object(pod)
+        }
+        other => well(other),
+    });
+    let injection = || context.runtimes.injection(&fresh(), Timestamp::now());
+    run(&context, known()).await.unwrap();
+    assert_eq!(injection(), Injection::By(Way::ImageVolume));
+
+    context.memory.forget("box");
+    run(&context, known()).await.unwrap();
+    assert_eq!(reason(&log.last_body(), condition::READY), reason::AGENT_INJECTION_FAILED);
+    assert_eq!(injection(), Injection::Unknown);
 }
 
 #[tokio::test]

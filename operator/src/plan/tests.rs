@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::{
+    injection::Way,
     observe::Refusal,
     testing::{at, config, finished, observed, opener, pod_with, running, sandbox},
 };
@@ -16,13 +17,20 @@ struct World {
     pods: BTreeMap<String, Pod>,
     policies: BTreeMap<String, NetworkPolicy>,
     made: u32,
+    /// What is known of the way into pods, where it is not that image volumes work.
+    injection: Option<Injection>,
     log: Vec<String>,
 }
 
 impl World {
     fn observe(&self, sandbox: &CodeSandbox) -> Observed {
         let pod = self.pods.get(&names::pod("box", attempt(sandbox))).cloned();
-        observed(pod, self.policies.values().cloned().collect())
+        let injection = self.injection.unwrap_or(Injection::By(Way::ImageVolume));
+        Observed {
+            injection,
+            probe: self.pods.get("box-probe").cloned(),
+            ..observed(pod, self.policies.values().cloned().collect())
+        }
     }
 
     /// Plans and acts until nothing is left to do, then writes the status, as the controller does. Gives the last plan.
@@ -59,13 +67,20 @@ impl World {
                 self.log.push(format!("apply {}", policy.name_any()));
                 self.policies.insert(policy.name_any(), *policy);
             }
-            Action::CreatePod(mut pod) => {
+            Action::Conclude(verdict) => {
+                self.log.push(format!("conclude {verdict:?}"));
+                self.injection = Some(Injection::By(verdict.way()));
+            }
+            Action::CreatePod(mut pod) | Action::CreateProbe(mut pod) => {
+                if self.injection == Some(Injection::Unknown) {
+                    self.injection = Some(Injection::Asking(at(75)));
+                }
                 self.made += 1;
                 pod.metadata.uid = Some(format!("pod-uid-{}", self.made));
                 self.log.push(format!("create {}", pod.name_any()));
                 self.pods.insert(pod.name_any(), *pod);
             }
-            Action::DeletePod { name, uid } => {
+            Action::DeletePod { name, uid } | Action::DeleteProbe { name, uid } => {
                 self.log.push(format!("delete pod {name} {uid}"));
                 self.pods.remove(&name);
             }
@@ -329,7 +344,7 @@ fn a_foreign_pod_of_our_name_is_never_touched() {
 fn a_pod_that_only_claims_to_be_ours_is_not_adopted() {
     for without in [names::MANAGED_BY, names::SANDBOX, names::SANDBOX_UID] {
         let (mut world, mut sandbox) = (World::default(), sandbox());
-        let mut claims = pod::pod(&sandbox, &config(), 1);
+        let mut claims = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         claims.metadata.labels.as_mut().unwrap().remove(without);
         claims.status = pod_with(&running()).status;
         world.pods.insert("box-1".into(), claims.clone());
@@ -348,7 +363,7 @@ fn a_predecessors_pod_is_waited_for() {
     let (mut world, mut sandbox) = (World::default(), sandbox());
     let mut earlier = sandbox.clone();
     earlier.metadata.uid = Some("earlier".into());
-    world.pods.insert("box-1".into(), pod::pod(&earlier, &config(), 1));
+    world.pods.insert("box-1".into(), pod::pod(&earlier, &config(), Way::ImageVolume, 1));
     world.reconcile(&mut sandbox, 1);
     assert_eq!(world.done(), ["status 1 False NameTaken"]);
     let status = sandbox.status.unwrap();
@@ -383,6 +398,144 @@ fn a_refusal_is_a_condition_and_not_asked_about_again_at_once() {
     assert!(message.contains("refused Pod box-1: exceeded quota: tiny"), "{message}");
     let again = plan(&sandbox, &seen, &config(), at(2));
     assert_eq!((again.action, again.status, again.events), (None, None, vec![]));
+}
+
+/// A world with the deny policy in which nobody knows how the agent gets into pods.
+fn unknown() -> World {
+    let deny = (names::DENY_POLICY.to_owned(), network::deny("demo"));
+    World { policies: [deny].into(), injection: Some(Injection::Unknown), ..World::default() }
+}
+
+#[test]
+fn the_first_sandbox_of_a_runtime_probes_it_and_clears_the_probe_away() {
+    for (end, verdict, by_image_volume) in [
+        (json!({"phase": "Succeeded"}), "Works", true),
+        (
+            json!({"phase": "Failed", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": false,
+                "restartCount": 0, "state": {"terminated": {"exitCode": 128, "reason": "StartError", "message": "permission denied"}}}]}),
+            r#"Fails("StartError: permission denied")"#,
+            false,
+        ),
+        (
+            json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
+            r#"Unclear("DeadlineExceeded")"#,
+            false,
+        ),
+    ] {
+        let (mut world, mut sandbox) = (unknown(), sandbox());
+        let plan = world.reconcile(&mut sandbox, 1);
+        assert_eq!(world.done(), ["create box-probe", "status 1 False Probing"]);
+        assert_eq!(plan.requeue, Some(Duration::from_secs(74)), "if nobody tells us");
+
+        world.kubelet("box-probe", &json!({"phase": "Pending"}));
+        world.settle(&mut sandbox, 2);
+        assert_eq!(world.done(), [""; 0], "it takes its time");
+
+        world.kubelet("box-probe", &end);
+        world.settle(&mut sandbox, 3);
+        let expected = [
+            &format!("conclude {verdict}"),
+            "delete pod box-probe pod-uid-1",
+            "create box-1",
+            "status 1 False Creating",
+        ];
+        assert_eq!(world.done(), expected);
+        assert_eq!(pod::agent::has_image_volume(&world.pods["box-1"]), by_image_volume);
+    }
+}
+
+#[test]
+fn the_probe_comes_after_the_deny_policy_too() {
+    let (mut world, mut sandbox) = (unknown(), internet());
+    world.policies.clear();
+    world.settle(&mut sandbox, 1);
+    let expected = [
+        "apply codesandbox-deny",
+        "apply box-internet",
+        "create box-probe",
+        "status 1 False Probing",
+    ];
+    assert_eq!(world.done(), expected);
+}
+
+#[test]
+fn a_probe_that_does_not_end_is_not_waited_for_any_longer() {
+    let (mut world, mut sandbox) = (unknown(), sandbox());
+    world.settle(&mut sandbox, 1);
+    world.done();
+    world.settle(&mut sandbox, 75);
+    let expected = [
+        r#"conclude Unclear("the probe did not end in time")"#,
+        "delete pod box-probe pod-uid-1",
+        "create box-1",
+        "status 1 False Creating",
+    ];
+    assert_eq!(world.done(), expected);
+    assert!(!pod::agent::has_image_volume(&world.pods["box-1"]));
+}
+
+#[test]
+fn what_another_sandbox_finds_out_is_waited_for() {
+    let (mut world, mut sandbox) = (unknown(), sandbox());
+    world.injection = Some(Injection::Waiting(at(90)));
+    let plan = world.reconcile(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False Probing"]);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(89)), "if nobody tells us");
+
+    world.injection = Some(Injection::By(Way::ImageVolume));
+    world.settle(&mut sandbox, 2);
+    assert_eq!(world.done(), ["create box-1", "status 1 False Creating"]);
+}
+
+#[test]
+fn a_probe_that_an_earlier_operator_left_is_cleared_away() {
+    let (mut world, mut sandbox) = (unknown(), sandbox());
+    world.settle(&mut sandbox, 1);
+    world.done();
+    // Other sandboxes have shown meanwhile that image volumes work.
+    world.injection = Some(Injection::By(Way::ImageVolume));
+    world.settle(&mut sandbox, 2);
+    let expected = ["delete pod box-probe pod-uid-1", "create box-1", "status 1 False Creating"];
+    assert_eq!(world.done(), expected);
+}
+
+#[test]
+fn a_foreign_pod_of_the_probes_name_is_left_alone_and_proves_nothing() {
+    let (mut world, mut sandbox) = (unknown(), sandbox());
+    let mut foreign = pod_with(&json!({"phase": "Succeeded"}));
+    foreign.metadata.name = Some("box-probe".into());
+    world.injection = Some(Injection::Asking(at(75)));
+    world.pods.insert("box-probe".into(), foreign.clone());
+    world.settle(&mut sandbox, 1);
+    let expected = [
+        r#"conclude Unclear("Pod box-probe is not this sandbox's and is left alone")"#,
+        "create box-1",
+        "status 1 False Creating",
+    ];
+    assert_eq!(world.done(), expected);
+    assert_eq!(world.pods["box-probe"], foreign);
+}
+
+#[test]
+fn a_runtime_class_that_is_missing_is_said_to_be() {
+    let mut sandbox = sandbox();
+    sandbox.spec.runtime_class_name = Some("kata".into());
+    for (words, expected) in [
+        (
+            r#"pods "box-1" is forbidden: pod rejected: RuntimeClass "kata" not found"#,
+            reason::RUNTIME_CLASS_NOT_FOUND,
+        ),
+        (r#"pods "box-1" is forbidden: exceeded quota"#, reason::ADMISSION_REFUSED),
+        (r#"RuntimeClass "other" not found"#, reason::ADMISSION_REFUSED),
+    ] {
+        let refusal = Refusal { object: "Pod box-1".into(), words: words.into(), retry_at: at(3) };
+        let seen =
+            Observed { refusal: Some(refusal), ..observed(None, vec![network::deny("demo")]) };
+        let status = plan(&sandbox, &seen, &config(), at(1)).status.unwrap();
+        let ready = status.condition(condition::READY).unwrap();
+        assert_eq!(ready.reason, expected, "{words}");
+        assert!(ready.message.contains("kata") || expected == reason::ADMISSION_REFUSED);
+    }
 }
 
 #[test]
@@ -489,12 +642,17 @@ fn a_sandbox_being_deleted_is_left_to_the_garbage_collector() {
 #[test]
 fn the_first_pod_is_not_looked_for_but_made() {
     let mut sandbox = sandbox();
-    assert!(!depends_on_pod(&sandbox, at(1)));
+    let (known, waiting) = (Injection::By(Way::ImageVolume), Injection::Waiting(at(90)));
+    assert!(!depends_on_pod(&sandbox, known, at(1)));
     World::running(&mut sandbox);
-    assert!(depends_on_pod(&sandbox, at(1)));
-    assert!(!depends_on_pod(&sandbox, at(3600)), "expired");
+    assert!(depends_on_pod(&sandbox, known, at(1)));
+    assert!(depends_on_pod(&sandbox, waiting, at(1)), "it has one");
+    assert!(!depends_on_pod(&sandbox, known, at(3600)), "expired");
+    sandbox.status.as_mut().unwrap().pod_uid = None;
+    assert!(depends_on_pod(&sandbox, known, at(1)), "there may be one");
+    assert!(!depends_on_pod(&sandbox, waiting, at(1)), "none is made meanwhile");
     sandbox.status = Some(finished(at(1)));
-    assert!(!depends_on_pod(&sandbox, at(2)), "finished");
+    assert!(!depends_on_pod(&sandbox, known, at(2)), "finished");
 }
 
 #[test]

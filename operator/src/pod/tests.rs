@@ -5,7 +5,7 @@ use crate::testing::{config, sandbox};
 
 #[test]
 fn an_empty_spec_makes_a_hardened_pod() {
-    insta::assert_yaml_snapshot!(pod(&sandbox(), &config(), 1));
+    insta::assert_yaml_snapshot!(pod(&sandbox(), &config(), Way::ImageVolume, 1));
 }
 
 #[test]
@@ -29,7 +29,15 @@ fn everything_asked_for_is_in_the_pod() {
     sandbox.spec.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
     sandbox.spec.network = Network { egress: Egress::Internet };
     sandbox.spec.runtime_class_name = Some("gvisor".into());
-    insta::assert_yaml_snapshot!(pod(&sandbox, &config(), 3));
+    insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::ImageVolume, 3));
+}
+
+#[test]
+fn an_init_container_installs_the_agent_where_an_image_volume_does_not_do() {
+    let mut sandbox = sandbox();
+    // One that has its processors to itself, and leaves them to the sandbox.
+    sandbox.spec.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
+    insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::InitContainer, 1));
 }
 
 #[test]
@@ -43,7 +51,7 @@ fn the_resolvers_are_the_administrators_or_the_nodes() {
 #[test]
 fn an_object_is_ours_by_its_controllers_uid_alone() {
     let sandbox = sandbox();
-    let mut metadata = pod(&sandbox, &config(), 1).metadata;
+    let mut metadata = pod(&sandbox, &config(), Way::ImageVolume, 1).metadata;
     assert!(is_owned(&metadata, &sandbox));
 
     let mut namesake = sandbox.clone();

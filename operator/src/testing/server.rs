@@ -35,14 +35,30 @@ struct Asked {
 }
 
 impl Log {
-    /// Methods and paths, without what all of them begin with.
+    /// Methods and paths, without what all of them begin with; the method of a watch is WATCH.
     pub(crate) fn requests(&self) -> Vec<String> {
         self.0.lock().unwrap().iter().map(|asked| asked.request.clone()).collect()
+    }
+
+    /// The bodies of the requests of this name.
+    pub(crate) fn bodies(&self, request: &str) -> Vec<Value> {
+        let log = self.0.lock().unwrap();
+        log.iter()
+            .filter(|asked| asked.request == request)
+            .map(|asked| asked.body.clone())
+            .collect()
     }
 
     /// The body of the last request.
     pub(crate) fn last_body(&self) -> Value {
         self.0.lock().unwrap().last().unwrap().body.clone()
+    }
+
+    /// What requests of this method and path say after it.
+    pub(crate) fn queries(&self, request: &str) -> Vec<String> {
+        let asked = self.0.lock().unwrap();
+        let these = asked.iter().filter(|asked| asked.request == request);
+        these.map(|asked| asked.query.clone()).collect()
     }
 
     /// What the last request says after its path.
@@ -64,12 +80,10 @@ pub(crate) fn server(mut answer: impl FnMut(&str) -> Answer + Send + 'static) ->
         let mut unanswered = Vec::new();
         while let Some((request, respond)) = handle.next_request().await {
             let path = request.uri().path();
-            let name = format!(
-                "{} {}",
-                request.method(),
-                path.split_once("/demo/").map_or(path, |parts| parts.1)
-            );
             let query = request.uri().query().unwrap_or_default().to_owned();
+            let verb = if query.contains("watch=") { "WATCH" } else { request.method().as_str() };
+            let name =
+                format!("{verb} {}", path.split_once("/demo/").map_or(path, |parts| parts.1));
             let bytes = request.into_body().collect_bytes().await.unwrap();
             let body: Value = serde_json::from_slice(&bytes).unwrap_or_default();
             let answer = answer(&name);

@@ -1,0 +1,166 @@
+//! One namespace, from the wait for its CustomResourceDefinition to its end: the loop over its sandboxes, and whether
+//! that loop still sees what is there.
+
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use api::CodeSandbox;
+use kube::{
+    Api, ResourceExt,
+    api::ListParams,
+    core::DeserializeGuard,
+    runtime::reflector::{self, ObjectRef, Store},
+};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::{
+    call::{Caller, Error, Kind, Verb},
+    config::Config,
+    controller::{self, Context},
+    events::Publisher,
+    health::{HEARTBEAT, Health},
+    injection::Runtimes,
+    memory::Memory,
+};
+
+/// How often to look whether the CustomResourceDefinition has come.
+const CRD_RETRY: Duration = Duration::from_secs(2);
+
+/// Waits for the CustomResourceDefinition, then runs the namespace's loop.
+pub(crate) async fn work(
+    caller: Caller,
+    config: Arc<Config>,
+    runtimes: Arc<Runtimes>,
+    publisher: Publisher,
+    health: Health,
+    stop: CancellationToken,
+) {
+    let namespace = caller.namespace.clone();
+    tokio::select! {
+        () = wait_for_crd(&caller, &health) => {}
+        () = stop.cancelled() => return,
+    }
+    let (policies, writer) = reflector::store();
+    let class = config.class.clone();
+    let context = Arc::new(Context {
+        caller: caller.clone(),
+        config,
+        policies: policies.clone(),
+        memory: Memory::default(),
+        runtimes,
+        publisher,
+    });
+    let (sandboxes, running) = controller::controller(context, writer, stop);
+    caller.metrics.shows(sandboxes.clone(), class);
+    let watching = async {
+        health.waits(&namespace, "waiting for the first lists");
+        // These fail only when the loop has ended.
+        if sandboxes.wait_until_ready().await.is_ok() && policies.wait_until_ready().await.is_ok() {
+            info!(%namespace, sandboxes = sandboxes.len(), "ready");
+            health.works(&namespace);
+        }
+        heartbeat(&caller, &sandboxes, &health).await;
+    };
+    tokio::select! {
+        () = running => {}
+        () = watching => {}
+    }
+}
+
+/// Returns once the kind can be listed. To ask for the CRD itself would take rights in the whole cluster.
+async fn wait_for_crd(caller: &Caller, health: &Health) {
+    let mut said = "";
+    loop {
+        let Err(error) = look(caller).await else { return };
+        let waiting = if error.has_code(404) {
+            "waiting for the CustomResourceDefinition codesandboxes.codesandbox.dev; install it (crds/codesandboxes.yaml)"
+        } else if error.has_code(403) {
+            "waiting for the right to list codesandboxes in this namespace; see the chart's Role"
+        } else {
+            "waiting for the API server"
+        };
+        if said != waiting {
+            warn!(namespace = caller.namespace, %error, "{waiting}");
+            said = waiting;
+        }
+        health.waits(&caller.namespace, waiting);
+        health.beat(&caller.namespace, Instant::now());
+        tokio::time::sleep(CRD_RETRY).await;
+    }
+}
+
+/// Looks at the namespace for ever, and sees whether the watch shows the same.
+async fn heartbeat(caller: &Caller, sandboxes: &Store<CodeSandbox>, health: &Health) {
+    let mut suspect = None;
+    loop {
+        if let Ok(first) = look(caller).await {
+            let differs = first.filter(|seen| !shown(sandboxes, seen));
+            // A watch may be behind for a moment, but not for a minute.
+            let version = differs.as_ref().and_then(ResourceExt::resource_version);
+            if version.is_none() || version != suspect {
+                health.beat(&caller.namespace, Instant::now());
+                caller.metrics.progressed(jiff::Timestamp::now());
+            }
+            suspect = version;
+        }
+        tokio::time::sleep(HEARTBEAT).await;
+    }
+}
+
+/// Whether the watch shows a sandbox as it is.
+fn shown(sandboxes: &Store<CodeSandbox>, seen: &CodeSandbox) -> bool {
+    let shown = sandboxes.get(&ObjectRef::from_obj(seen));
+    shown.is_some_and(|shown| shown.resource_version() == seen.resource_version())
+}
+
+/// Any one sandbox of the namespace. One that cannot be decoded tells nothing, since the watch does not show it.
+async fn look(caller: &Caller) -> Result<Option<CodeSandbox>, Error> {
+    let sandboxes: Api<DeserializeGuard<CodeSandbox>> = caller.api();
+    let first = ListParams::default().limit(1);
+    let list = caller.request(Verb::List, Kind::CodeSandbox, "", sandboxes.list(&first)).await?;
+    Ok(list.items.into_iter().find_map(|sandbox| sandbox.0.ok()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        metrics::Metrics,
+        testing::{Answer, server},
+    };
+
+    #[tokio::test(start_paused = true)]
+    async fn the_operator_waits_for_what_is_missing_and_says_so() {
+        for (answer, expected) in [
+            (Answer::Text(404, "404 page not found"), "CustomResourceDefinition"),
+            (Answer::Refuse(403, "Forbidden", "cannot list"), "the right to list"),
+            (Answer::Drop, "the API server"),
+        ] {
+            let mut answer = Some(answer);
+            let empty = serde_json::json!({"metadata": {}, "items": []});
+            let (client, log) =
+                server(move |_| answer.take().unwrap_or_else(|| Answer::Object(empty.clone())));
+            let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+            let health = Health::default();
+            health.begins(&["demo".into()], Instant::now());
+            wait_for_crd(&caller, &health).await;
+            assert_eq!(log.requests().len(), 2);
+            let waiting = health.ready().unwrap_err();
+            assert!(waiting.contains(expected), "{waiting}");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_sandbox_that_cannot_be_decoded_holds_up_nothing() {
+        let bad = serde_json::json!({"metadata": {"name": "bad"}, "spec": 7});
+        let list = serde_json::json!({"metadata": {}, "items": [bad]});
+        let (client, log) = server(move |_| Answer::Object(list.clone()));
+        let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+        let health = Health::default();
+        tokio::time::timeout(CRD_RETRY, wait_for_crd(&caller, &health)).await.unwrap();
+        assert_eq!(log.requests().len(), 1);
+    }
+}

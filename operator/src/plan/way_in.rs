@@ -1,0 +1,59 @@
+//! A pod, and what comes before it: to know how the agent gets into it.
+
+use api::CodeSandbox;
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
+use kube::ResourceExt;
+
+use super::{Action, attempt};
+use crate::{
+    config::Config,
+    injection::Injection,
+    observe::Observed,
+    pod,
+    probe::{self, Verdict},
+};
+
+/// The pod, where it is known how the agent gets into it, or else the next step to know it.
+pub(super) fn step(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    config: &Config,
+    now: Timestamp,
+) -> Option<Action> {
+    let probe = observed.probe.as_ref();
+    let create_probe = || Action::CreateProbe(Box::new(probe::pod(sandbox, config)));
+    match observed.injection {
+        Injection::By(way) => {
+            let pod = || pod::pod(sandbox, config, way, attempt(sandbox));
+            let left = probe.filter(|probe| probe::is_ours(probe, sandbox));
+            left.and_then(removal).or_else(|| Some(Action::CreatePod(Box::new(pod()))))
+        }
+        // Also where a probe is there, of an operator before us: nobody else is to make another meanwhile.
+        Injection::Unknown => Some(create_probe()),
+        Injection::Asking(until) => finding(sandbox, probe, until <= now)
+            .map(Action::Conclude)
+            .or_else(|| probe.is_none().then(create_probe)),
+        Injection::Waiting(_) => None,
+    }
+}
+
+/// The removal of a probe that is not going by itself already.
+fn removal(probe: &Pod) -> Option<Action> {
+    if probe.metadata.deletion_timestamp.is_some() {
+        return None;
+    }
+    Some(Action::DeleteProbe { name: probe.name_any(), uid: probe.uid()? })
+}
+
+/// What the probe shows, if it does by now.
+fn finding(sandbox: &CodeSandbox, probe: Option<&Pod>, late: bool) -> Option<Verdict> {
+    let verdict = match probe {
+        Some(probe) if !probe::is_ours(probe, sandbox) => {
+            let name = probe.name_any();
+            Some(Verdict::Unclear(format!("Pod {name} is not this sandbox's and is left alone")))
+        }
+        probe => probe.and_then(probe::judge),
+    };
+    verdict.or_else(|| late.then(|| Verdict::Unclear("the probe did not end in time".into())))
+}

@@ -1,0 +1,70 @@
+use std::time::Duration;
+
+use kube::runtime::reflector;
+use serde_json::json;
+
+use super::*;
+use crate::{
+    metrics::Metrics,
+    testing::{Answer, sandbox, server},
+};
+
+/// What a later version might have written.
+const BAD: &str = r#"{"metadata":{"name":"bad","namespace":"demo","uid":"bad","resourceVersion":"3"},"spec":{"ttl":7}}"#;
+
+#[tokio::test(start_paused = true)]
+async fn one_undecodable_sandbox_hides_no_other_and_is_shown_once_it_is_good() {
+    // A line, as a watch brings them.
+    let mended = concat!(
+        r#"{"type":"MODIFIED","object":{"apiVersion":"codesandbox.dev/v1alpha1","kind":"CodeSandbox","#,
+        r#""metadata":{"name":"bad","namespace":"demo","uid":"bad","resourceVersion":"6"},"spec":{}}}"#,
+        "\n"
+    );
+    let mut watches = 0;
+    let bad: serde_json::Value = serde_json::from_str(BAD).unwrap();
+    let (client, _) = server(move |request| {
+        if request == "GET codesandboxes" {
+            let items = [bad.clone(), serde_json::to_value(sandbox()).unwrap()];
+            return Answer::Object(json!({"metadata": {"resourceVersion": "5"}, "items": items}));
+        }
+        watches += 1;
+        if watches == 1 { Answer::Text(200, mended) } else { Answer::Silence }
+    });
+    let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+    let (store, writer) = reflector::store();
+    let mut changes = std::pin::pin!(sandboxes(&caller, writer));
+    let names = || {
+        let mut names: Vec<_> = store.state().iter().map(|sandbox| sandbox.name_any()).collect();
+        names.sort();
+        names
+    };
+
+    let mut next = async || {
+        let change = tokio::time::timeout(Duration::from_secs(10), changes.next()).await;
+        change.unwrap().unwrap().name_any()
+    };
+    assert_eq!(next().await, "box");
+    let counted = r#"codesandbox_operator_undecodable_objects_total{kind="CodeSandbox"} 1"#;
+    let metrics = caller.metrics.text().unwrap();
+    assert!(metrics.contains(counted), "{metrics}");
+
+    assert_eq!(next().await, "bad");
+    assert_eq!(names(), ["bad", "box"]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_watch_is_back_soon_after_the_api_server_however_long_that_was_away() {
+    let returns = tokio::time::Instant::now() + Duration::from_mins(5);
+    let (client, _) = server(move |_| {
+        if tokio::time::Instant::now() < returns {
+            return Answer::Drop;
+        }
+        Answer::Object(json!({"metadata": {"resourceVersion": "5"}, "items": []}))
+    });
+    let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+    let (shown, writer) = reflector::store();
+    tokio::spawn(sandboxes(&caller, writer).for_each(|_| future::ready(())));
+    shown.wait_until_ready().await.unwrap();
+    let late = returns.elapsed();
+    assert!(late <= 2 * LONGEST, "{late:?}");
+}
