@@ -58,7 +58,8 @@ pub(crate) struct SandboxList {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxId {
-    /// The sandbox, as sandbox_create named it.
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
 }
 
@@ -69,7 +70,8 @@ macro_rules! run_arguments {
         #[derive(Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name {
-            /// The sandbox, as sandbox_create named it.
+            /// Its id, from sandbox_create.
+            #[schemars(extend("x-mcp-header" = "Sandbox"))]
             pub(crate) sandbox_id: String,
             $($(#[$attribute])* pub(crate) $field: $type,)*
             /// Seconds after which the run is ended. Default 300.
@@ -161,7 +163,8 @@ impl Language {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileRead {
-    /// The sandbox, as sandbox_create named it.
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Path of the file; relative ones begin at /workspace.
     pub(crate) path: String,
@@ -177,7 +180,8 @@ pub(crate) struct FileRead {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileWrite {
-    /// The sandbox, as sandbox_create named it.
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Path of the file; relative ones begin at /workspace. Its directories are made.
     pub(crate) path: String,
@@ -190,7 +194,8 @@ pub(crate) struct FileWrite {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileList {
-    /// The sandbox, as sandbox_create named it.
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Directory to list. Default /workspace.
     #[serde(default = "default_directory")]

@@ -87,8 +87,7 @@ pub(crate) async fn check(
     }
     // Nothing behind this needs the token, so nothing behind it can leak it.
     request.headers_mut().remove(header::AUTHORIZATION);
-    // One principal until there are identities to tell apart.
-    request.extensions_mut().insert(Principal::new("mcp"));
+    request.extensions_mut().insert(Principal::new(crate::PRINCIPAL));
     next.run(request).await
 }
 

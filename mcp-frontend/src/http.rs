@@ -3,7 +3,14 @@
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use anyhow::Context;
-use axum::{Router, extract::State, middleware, routing::get, serve::ListenerExt};
+use axum::{
+    Router,
+    body::{HttpBody, to_bytes},
+    extract::{Request, State},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::get,
+};
 use http::{Method, StatusCode};
 use rmcp::transport::streamable_http_server::{
     StreamableHttpServerConfig, StreamableHttpService, session::never::NeverSessionManager,
@@ -11,51 +18,75 @@ use rmcp::transport::streamable_http_server::{
 use service::Service;
 use tokio::{
     net::TcpListener,
-    signal::unix::{SignalKind, signal},
+    sync::Semaphore,
+    time::{Instant, timeout_at},
 };
 use tower_http::cors::{AllowHeaders, CorsLayer};
 
-use crate::{guard, metrics::Metrics, server::Server};
+use crate::{
+    connections::{self, Limits, Routes},
+    guard,
+    metrics::Metrics,
+    server::Server,
+    shutdown::{self, Shutdown},
+};
 
 /// The largest request: a file of 6 MiB in base64, and what stands around it. Larger ones go through
 /// `kubectl` or the client library.
-const MAX_BODY: usize = (8 << 20) + (64 << 10);
-/// How long calls may go on after SIGTERM. Their runs go on in any case.
-const SHUTDOWN_GRACE: Duration = Duration::from_secs(20);
+pub(crate) const MAX_BODY: usize = (8 << 20) + (64 << 10);
+/// How many bytes of bodies are held at once. The bound on connections allows 8 GiB, and what is made
+/// of a body is about as large once more: both have to fit into the container (512 MiB).
+const MAX_BODIES: usize = 128 << 20;
+/// How long a request's body may take: the largest one over 1 Mbit/s.
+const BODY: Duration = Duration::from_secs(70);
+
+/// What bodies may take.
+#[derive(Clone)]
+struct Bodies {
+    /// How long one may take, from the wait for room to its end.
+    within: Duration,
+    /// A permit for every byte that may be held.
+    room: Arc<Semaphore>,
+}
 
 /// Serves until SIGTERM or SIGINT.
 pub(crate) async fn serve(
     address: SocketAddr,
+    limits: Limits,
     service: Arc<Service>,
     guard: guard::Guard,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
-        .with_context(|| format!("could not listen on {address}"))?
-        // Without it, events wait for a delayed ACK: 42 ms (measured).
-        .tap_io(|stream| {
-            if let Err(error) = stream.set_nodelay(true) {
-                tracing::debug!(%error, "could not set TCP_NODELAY");
-            }
-        });
+        .with_context(|| format!("could not listen on {address}"))?;
     tracing::info!(%address, "listening");
-    let (stopping, mut stopped) = tokio::sync::watch::channel(false);
-    let server = axum::serve(listener, router(service, guard)).with_graceful_shutdown(async move {
-        terminated().await;
-        stopping.send_replace(true);
-    });
-    tokio::select! {
-        result = server => result.context("the HTTP server failed"),
-        () = async {
-            let _ = stopped.wait_for(|stopping| *stopping).await;
-            tokio::time::sleep(SHUTDOWN_GRACE).await;
-        } => Ok(()),
-    }
+    let metrics = Arc::new(Metrics::default());
+    let shutdown = Shutdown::default();
+    let bodies = Bodies { within: BODY, room: Arc::new(Semaphore::new(MAX_BODIES)) };
+    let routes = Routes {
+        routes: router(service, guard, metrics.clone(), shutdown.clone(), bodies),
+        full: full(),
+    };
+    connections::serve(
+        listener,
+        routes,
+        &limits,
+        &metrics.connections,
+        &shutdown,
+        shutdown.asked(),
+    )
+    .await;
+    Ok(())
 }
 
 /// All routes. Health and metrics ask for no token; they tell nothing of callers or code.
-pub(crate) fn router(service: Arc<Service>, guard: guard::Guard) -> Router {
-    let metrics = Arc::new(Metrics::default());
+fn router(
+    service: Arc<Service>,
+    guard: guard::Guard,
+    metrics: Arc<Metrics>,
+    shutdown: Shutdown,
+    bodies: Bodies,
+) -> Router {
     let config = StreamableHttpServerConfig::default()
         // Any replica answers any call.
         .with_legacy_session_mode(false)
@@ -65,7 +96,7 @@ pub(crate) fn router(service: Arc<Service>, guard: guard::Guard) -> Router {
         .disable_allowed_hosts()
         .with_allowed_origins(guard.origins.clone())
         .enforce_origin_validation();
-    let server = Server::new(service.clone(), metrics.clone());
+    let server = Server::new(service.clone(), metrics.clone(), shutdown.clone());
     let mcp = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::new(NeverSessionManager::default()),
@@ -74,15 +105,65 @@ pub(crate) fn router(service: Arc<Service>, guard: guard::Guard) -> Router {
     let browsers = cors(&guard.origins);
     let mcp = Router::new()
         .nest_service("/mcp", mcp)
+        .layer(middleware::from_fn_with_state(bodies, whole))
         .layer(middleware::from_fn_with_state(Arc::new(guard), guard::check))
         // Outside the guard: a browser asks first, and without the token.
         .layer(browsers);
+    let streams = service.clone();
     Router::new()
-        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/healthz", get(healthy))
         .route("/readyz", get(ready))
-        .with_state(service)
-        .route("/metrics", get(move || async move { metrics.text() }))
+        .with_state((service, shutdown.clone()))
+        .route("/metrics", get(move || async move { metrics.text(streams.streams()) }))
         .merge(mcp)
+        .layer(middleware::from_fn_with_state(shutdown, shutdown::end_connections))
+}
+
+/// What a connection above the bound is told. Being full is no reason to be killed, but one to get no more calls.
+fn full() -> Router {
+    let why = "TOO_MANY_CONNECTIONS: this replica has as many as it takes (--max-connections). Try again in a moment.\n";
+    Router::new()
+        .route("/healthz", get(healthy))
+        .fallback(move || async move { (StatusCode::SERVICE_UNAVAILABLE, why) })
+}
+
+/// Hands on requests that have come whole, once there is room for them. Whoever sends one slowly is let go.
+async fn whole(
+    State(Bodies { within, room }): State<Bodies>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let deadline = Instant::now() + within;
+    let (mut head, body) = request.into_parts();
+    let announced = body.size_hint().upper().and_then(|bytes| usize::try_from(bytes).ok());
+    let most = announced.map_or(MAX_BODY, |bytes| bytes.min(MAX_BODY));
+    let permits = u32::try_from(most).expect("MAX_BODY is a few MiB");
+    let Ok(Ok(mut room)) = timeout_at(deadline, room.acquire_many_owned(permits)).await else {
+        let why = "OVERLOADED: the requests this replica holds leave no room for the body of this one. Try again in a moment.\n";
+        return (StatusCode::SERVICE_UNAVAILABLE, why).into_response();
+    };
+    match timeout_at(deadline, to_bytes(body, MAX_BODY)).await {
+        Ok(Ok(body)) => {
+            drop(room.split(most - body.len()));
+            // The head goes along with the call, and so the room is given back when the call has
+            // ended and not when its answer begins, as a stream.
+            head.extensions.insert(Arc::new(room));
+            next.run(Request::from_parts(head, body.into())).await
+        }
+        Ok(Err(_)) => {
+            let why = format!(
+                "REQUEST_TOO_LARGE: the request did not come whole within {MAX_BODY} bytes. Send larger files in parts.\n"
+            );
+            (StatusCode::PAYLOAD_TOO_LARGE, why).into_response()
+        }
+        Err(_) => {
+            let why = format!(
+                "REQUEST_TIMEOUT: the request's body did not come within {} s. Send it faster, or in parts.\n",
+                within.as_secs()
+            );
+            (StatusCode::REQUEST_TIMEOUT, why).into_response()
+        }
+    }
 }
 
 /// What browsers of the allowed origins may send. Without an origin it allows nothing.
@@ -95,90 +176,21 @@ fn cors(origins: &[String]) -> CorsLayer {
         .allow_headers(AllowHeaders::mirror_request())
 }
 
-async fn ready(State(service): State<Arc<Service>>) -> (StatusCode, &'static str) {
-    if service.ready().await {
+async fn healthy() -> &'static str {
+    "ok\n"
+}
+
+async fn ready(
+    State((service, shutdown)): State<(Arc<Service>, Shutdown)>,
+) -> (StatusCode, &'static str) {
+    if shutdown.draining.is_cancelled() {
+        (StatusCode::SERVICE_UNAVAILABLE, "stopping\n")
+    } else if service.ready().await {
         (StatusCode::OK, "ok\n")
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the list of CodeSandboxes has not been read yet\n")
     }
 }
 
-async fn terminated() {
-    let mut term = signal(SignalKind::terminate()).expect("a handler can be set");
-    let mut int = signal(SignalKind::interrupt()).expect("a handler can be set");
-    tokio::select! { _ = term.recv() => {}, _ = int.recv() => {} }
-    tracing::info!("stopping; runs go on");
-}
-
 #[cfg(test)]
-mod tests {
-    use axum::body::Body;
-    use client::Sandboxes;
-    use http::{Request, header};
-    use tower::ServiceExt;
-
-    use super::*;
-
-    /// The routes over a kube API that is not there.
-    fn routes() -> Router {
-        let kube = kube::Client::new(
-            tower::service_fn(|_: Request<kube::client::Body>| async {
-                Err::<http::Response<kube::client::Body>, _>(std::io::Error::other("down"))
-            }),
-            "default",
-        );
-        let service = Service::new(
-            Sandboxes::new(kube, "default"),
-            service::Config { class: "codesandbox".into() },
-        );
-        let origins = vec!["https://app.example.com".into()];
-        router(
-            Arc::new(service),
-            guard::Guard { token: Some(guard::Token::of("t")), hosts: vec![], origins },
-        )
-    }
-
-    async fn answer(request: http::request::Builder) -> http::Response<Body> {
-        routes().oneshot(request.body(Body::empty()).unwrap()).await.unwrap()
-    }
-
-    #[tokio::test]
-    async fn browsers_of_allowed_origins_may_ask_and_others_may_not() {
-        for (origin, allowed) in [
-            ("https://app.example.com", Some("https://app.example.com")),
-            ("https://evil.example.com", None),
-        ] {
-            let preflight = Request::options("/mcp")
-                .header(header::HOST, "localhost")
-                .header(header::ORIGIN, origin)
-                .header(header::ACCESS_CONTROL_REQUEST_METHOD, "POST")
-                .header(header::ACCESS_CONTROL_REQUEST_HEADERS, "authorization,mcp-method");
-            let answer = answer(preflight).await;
-            assert_eq!(answer.status(), StatusCode::OK);
-            let header = |name| answer.headers().get(name).map(|value| value.to_str().unwrap());
-            assert_eq!(header(header::ACCESS_CONTROL_ALLOW_ORIGIN), allowed, "{origin}");
-            assert_eq!(
-                header(header::ACCESS_CONTROL_ALLOW_HEADERS),
-                Some("authorization,mcp-method")
-            );
-        }
-    }
-
-    #[tokio::test]
-    async fn every_route_of_mcp_is_guarded_and_health_is_not() {
-        for (method, path, status) in [
-            (Method::POST, "/mcp", StatusCode::UNAUTHORIZED),
-            (Method::GET, "/mcp", StatusCode::UNAUTHORIZED),
-            (Method::POST, "/mcp/", StatusCode::UNAUTHORIZED),
-            (Method::POST, "/mcp/more", StatusCode::UNAUTHORIZED),
-            (Method::GET, "/healthz", StatusCode::OK),
-            (Method::GET, "/metrics", StatusCode::OK),
-            // The kube API is down, so the cache was never filled.
-            (Method::GET, "/readyz", StatusCode::SERVICE_UNAVAILABLE),
-        ] {
-            let request =
-                Request::builder().method(&method).uri(path).header(header::HOST, "localhost");
-            assert_eq!(answer(request).await.status(), status, "{method} {path}");
-        }
-    }
-}
+mod tests;

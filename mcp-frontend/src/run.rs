@@ -7,11 +7,16 @@ use rmcp::{
     model::{CallToolResult, ProgressNotificationParam},
     service::RequestContext,
 };
-use service::{Error, Principal, Service};
+use service::{Error, Principal};
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use wire::v1::RunSpec;
 
-use crate::{args::RunOptions, transcript::Transcript};
+use crate::{
+    args::RunOptions,
+    metrics::Metrics,
+    server::Server,
+    transcript::{RUN_LOST, Transcript},
+};
 
 /// How often progress is told: more would cost more than it tells.
 const PROGRESS: Duration = Duration::from_millis(500);
@@ -21,7 +26,7 @@ const BEGIN: Duration = Duration::from_secs(2);
 
 /// Starts a run, or attaches to it if its id is known, and waits for its outcome or the caller's patience.
 pub(crate) async fn run(
-    service: &Service,
+    Server { service, metrics, shutdown, .. }: &Server,
     principal: &Principal,
     sandbox: String,
     mut spec: RunSpec,
@@ -33,7 +38,11 @@ pub(crate) async fn run(
     let id = options.run_id.unwrap_or_else(new_id);
     spec.timeout_ms = u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX);
     let mut transcript = Transcript::new(sandbox.clone(), id.clone(), options.max_output);
-    let mut run = service.run(principal, &sandbox, id.clone(), spec).await?;
+    let mut run = tokio::select! {
+        run = service.run(principal, &sandbox, id.clone(), spec) => run?,
+        // The sandbox is not ready yet.
+        () = shutdown.closing.cancelled() => return Ok(transcript.answer()),
+    };
     let mut progress = Progress::new(context);
     let begin = deadline.max(Instant::now() + BEGIN);
     loop {
@@ -44,6 +53,7 @@ pub(crate) async fn run(
             tokio::select! {
                 event = &mut next => break event,
                 () = progress.due() => progress.tell(&transcript).await,
+                () = shutdown.closing.cancelled() => return Ok(transcript.answer()),
                 () = context.ct.cancelled() => {
                     // Only a caller who named the run can come back for it.
                     if !own_id {
@@ -63,7 +73,15 @@ pub(crate) async fn run(
             Ok(Err(error)) => return Err(error.into()),
         }
     }
-    Ok(transcript.answer())
+    Ok(told(transcript, metrics))
+}
+
+/// The answer of a run that is waited for no longer. A lost one is an error, and counted as those of verbs are.
+fn told(transcript: Transcript, metrics: &Metrics) -> CallToolResult {
+    if transcript.lost() {
+        metrics.error(RUN_LOST);
+    }
+    transcript.answer()
 }
 
 /// The progress of one call, where its caller asked for it.
@@ -105,4 +123,25 @@ impl<'a> Progress<'a> {
 fn new_id() -> String {
     let random: u64 = rand::random();
     format!("r-{random:016x}")
+}
+
+#[cfg(test)]
+mod tests {
+    use wire::v1::{Empty, Outcome, RunEvent, outcome::How, run_event::Event};
+
+    use super::*;
+
+    #[test]
+    fn a_lost_run_is_counted_as_an_error_and_a_failed_one_is_not() {
+        for (how, counted) in [(How::Lost(Empty {}), true), (How::Exited(1), false)] {
+            let metrics = Metrics::default();
+            let mut transcript = Transcript::new("a".into(), "r".into(), 200);
+            let outcome = Outcome { how: Some(how), ..Outcome::default() };
+            let event = Some(Event::Outcome(outcome));
+            transcript.push(RunEvent { event, ..RunEvent::default() });
+            assert_eq!(told(transcript, &metrics).is_error, Some(counted));
+            let line = r#"codesandbox_mcp_errors_total{code="RUN_LOST"} 1"#;
+            assert_eq!(metrics.text(0).lines().any(|found| found == line), counted);
+        }
+    }
 }

@@ -9,8 +9,9 @@ use rmcp::{
     ErrorData, RoleServer, ServerHandler,
     handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
     model::{
-        CacheScope, CallToolRequestParams, CallToolResponse, Implementation, ListToolsResult,
-        PaginatedRequestParams, ProtocolVersion, ServerCapabilities, ServerConfig, Tool,
+        CacheScope, CallToolRequestParams, CallToolResponse, ContentBlock, Implementation,
+        ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion,
+        ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -19,8 +20,11 @@ use service::{Principal, Service};
 use crate::{
     metrics::{Metrics, Outcome},
     schema,
+    shutdown::Shutdown,
 };
 
+/// How rmcp begins its words about arguments.
+const ARGUMENTS: &str = "failed to deserialize parameters:";
 /// How long clients may keep the list of tools: it changes with our version only.
 const TOOLS_TTL_MS: u64 = 300_000;
 
@@ -49,22 +53,69 @@ static TOOLS: LazyLock<ToolRouter<Server>> = LazyLock::new(|| {
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) service: Arc<Service>,
-    metrics: Arc<Metrics>,
+    pub(crate) metrics: Arc<Metrics>,
+    pub(crate) shutdown: Shutdown,
+    /// Who calls where requests do not say: whoever started us on stdio.
+    caller: Option<Principal>,
 }
 
 impl Server {
-    pub(crate) fn new(service: Arc<Service>, metrics: Arc<Metrics>) -> Self {
-        Self { service, metrics }
+    pub(crate) fn new(service: Arc<Service>, metrics: Arc<Metrics>, shutdown: Shutdown) -> Self {
+        Self { service, metrics, shutdown, caller: None }
+    }
+
+    /// The server of one caller.
+    pub(crate) fn of(self, caller: Principal) -> Self {
+        Self { caller: Some(caller), ..self }
+    }
+
+    /// Who calls: what `guard` found out, or who started us.
+    pub(crate) fn principal(
+        &self,
+        context: &RequestContext<RoleServer>,
+    ) -> Result<Principal, ErrorData> {
+        let parts = context.extensions.get::<http::request::Parts>();
+        parts
+            .and_then(|parts| parts.extensions.get::<Principal>())
+            .or(self.caller.as_ref())
+            .cloned()
+            .ok_or_else(|| ErrorData::internal_error("the request has no principal", None))
     }
 }
 
-/// Who calls: what `guard` found out.
-pub(crate) fn principal(context: &RequestContext<RoleServer>) -> Result<Principal, ErrorData> {
-    let parts = context.extensions.get::<http::request::Parts>();
-    parts
-        .and_then(|parts| parts.extensions.get::<Principal>())
-        .cloned()
-        .ok_or_else(|| ErrorData::internal_error("the request has no principal", None))
+impl Server {
+    /// rmcp says in words of its own that arguments are not what a tool takes. Ours begin with a code and say what next.
+    fn coded(&self, response: CallToolResponse, tool: &str) -> Result<CallToolResponse, ErrorData> {
+        let words = match &response {
+            // What succeeded is the caller's own data, such as a file that begins with these words.
+            CallToolResponse::Complete(result) if result.is_error == Some(true) => result
+                .content
+                .first()
+                .and_then(ContentBlock::as_text)
+                .and_then(|block| block.text.strip_prefix(ARGUMENTS)),
+            _ => None,
+        };
+        match words {
+            Some(words) => {
+                let said = format!(
+                    "{}. Correct the arguments: the input schema of {tool} says what it takes.",
+                    words.trim()
+                );
+                self.invalid(&said).map(Into::into)
+            }
+            None => Ok(response),
+        }
+    }
+}
+
+/// Answers a caller who asked for progress at once. Over HTTP the answer then is a stream from its
+/// beginning, whose keep-alives hold it open through proxies however long the call waits.
+async fn tell_begun(tool: &str, context: &RequestContext<RoleServer>) {
+    let Some(token) = context.meta.get_progress_token() else { return };
+    let begun = ProgressNotificationParam::new(token, 0.0).with_message(format!("{tool} began"));
+    if let Err(error) = context.peer.notify_progress(begun).await {
+        tracing::debug!(%error, "could not tell progress");
+    }
 }
 
 impl ServerHandler for Server {
@@ -102,14 +153,19 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<CallToolResponse, ErrorData> {
         let began = Instant::now();
+        let _in_flight = self.metrics.begin();
         // The label is our own name for the tool: a caller's word would be an unbounded one.
         let tool = TOOLS.map.keys().find(|name| **name == request.name);
         let tool = match tool {
-            Some(std::borrow::Cow::Borrowed(name)) => name,
+            Some(std::borrow::Cow::Borrowed(name)) => {
+                tell_begun(name, &context).await;
+                name
+            }
             _ => "unknown",
         };
         let cancelled = context.ct.clone();
         let result = TOOLS.call(ToolCallContext::new(self, request, context)).await;
+        let result = result.and_then(|response| self.coded(response, tool));
         let outcome = match &result {
             _ if cancelled.is_cancelled() => Outcome::Cancelled,
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => {
@@ -125,12 +181,55 @@ impl ServerHandler for Server {
 
 #[cfg(test)]
 mod tests {
+    use rmcp::model::CallToolResult;
+    use serde_json::json;
+
     use super::*;
+    use crate::testing;
+
+    #[tokio::test]
+    async fn only_an_error_about_arguments_is_put_in_our_words() {
+        let server = Server::new(testing::service(), Arc::default(), Shutdown::default());
+        let said = |result: CallToolResult| {
+            let coded = server.coded(result.into(), "file_read").unwrap();
+            let CallToolResponse::Complete(result) = coded else { panic!("it was complete") };
+            let value = serde_json::to_value(result).unwrap();
+            (value["isError"].clone(), value["content"][0]["text"].clone())
+        };
+        let words = || vec![ContentBlock::text(format!("{ARGUMENTS} bad x"))];
+        assert_eq!(
+            said(CallToolResult::success(words())),
+            (json!(false), json!("failed to deserialize parameters: bad x"))
+        );
+        assert_eq!(
+            said(CallToolResult::error(words())),
+            (
+                json!(true),
+                json!(
+                    "INVALID_ARGUMENT: bad x. Correct the arguments: the input schema of file_read says what it takes."
+                )
+            )
+        );
+    }
 
     /// What clients are told of every tool; a change here is a change of the product.
     #[test]
     fn the_tools_as_clients_see_them() {
         insta::assert_json_snapshot!(TOOLS.list_all());
+    }
+
+    /// So that a gateway can route, meter and authorise by sandbox without reading bodies.
+    #[test]
+    fn every_sandbox_id_is_in_a_header_too() {
+        let mut with_id = 0;
+        for tool in TOOLS.list_all() {
+            let id = tool.input_schema.get("properties").and_then(|all| all.get("sandbox_id"));
+            if let Some(id) = id {
+                assert_eq!(id["x-mcp-header"], "Sandbox", "{}", tool.name);
+                with_id += 1;
+            }
+        }
+        assert_eq!(with_id, 7);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.

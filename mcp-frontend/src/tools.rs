@@ -11,9 +11,9 @@ use rmcp::{
     tool, tool_router,
 };
 use serde::Serialize;
-use service::{Create, Error};
+use service::{Code, Create, Error};
 use tokio::time::Instant;
-use wire::v1::{Code, Command, RunSpec, run_spec::What};
+use wire::v1::{Command, RunSpec, run_spec::What};
 
 use crate::{
     args::{
@@ -21,7 +21,7 @@ use crate::{
         SandboxId, SandboxList,
     },
     outputs, run,
-    server::{Server, principal},
+    server::Server,
 };
 
 type Context = RequestContext<RoleServer>;
@@ -53,11 +53,14 @@ impl Server {
             },
             ttl: args.ttl,
         };
-        let result = match self.service.create(&principal(&context)?, &request).await {
-            Ok(sandbox) => Ok(self.service.settled(&sandbox, deadline).await),
+        let result = match self.service.create(&self.principal(&context)?, &request).await {
+            Ok(sandbox) => Ok(tokio::select! {
+                settled = self.service.settled(&sandbox, deadline) => settled,
+                () = self.shutdown.closing.cancelled() => sandbox,
+            }),
             Err(error) => Err(error),
         };
-        answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+        self.answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
     }
 
     /// List your sandboxes with their state and expiry.
@@ -70,8 +73,8 @@ impl Server {
         Parameters(_): Parameters<SandboxList>,
         context: Context,
     ) -> ToolResult {
-        let sandboxes = self.service.list(&principal(&context)?);
-        answer(Ok(outputs::Sandboxes {
+        let sandboxes = self.service.list(&self.principal(&context)?);
+        self.answer(Ok(outputs::Sandboxes {
             sandboxes: sandboxes.iter().map(|sandbox| outputs::Sandbox::from(&**sandbox)).collect(),
         }))
     }
@@ -86,8 +89,8 @@ impl Server {
         Parameters(args): Parameters<SandboxId>,
         context: Context,
     ) -> ToolResult {
-        let result = self.service.get(&principal(&context)?, &args.sandbox_id).await;
-        answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+        let result = self.service.get(&self.principal(&context)?, &args.sandbox_id).await;
+        self.answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
     }
 
     /// Delete a sandbox with its files and everything that runs in it. Fine if it is gone already.
@@ -100,8 +103,10 @@ impl Server {
         Parameters(args): Parameters<SandboxId>,
         context: Context,
     ) -> ToolResult {
-        let result = self.service.delete(&principal(&context)?, &args.sandbox_id).await;
-        answer(result.map(|()| outputs::Deleted { sandbox_id: args.sandbox_id, deleted: true }))
+        let result = self.service.delete(&self.principal(&context)?, &args.sandbox_id).await;
+        self.answer(
+            result.map(|()| outputs::Deleted { sandbox_id: args.sandbox_id, deleted: true }),
+        )
     }
 
     /// Run Python in a sandbox. State is kept between calls. Returns the value of the last expression, stdout, stderr, exceptions with the lines of your code, and matplotlib figures as pictures.
@@ -118,14 +123,14 @@ impl Server {
         context: Context,
     ) -> ToolResult {
         let options = args.options();
-        let code = Code {
+        let code = wire::v1::Code {
             language: args.language.as_str().into(),
             context: args.context_id,
             source: args.code.into(),
         };
         let spec = RunSpec { what: Some(What::Code(code)), timeout_ms: 0 };
-        let principal = principal(&context)?;
-        told(run::run(&self.service, &principal, args.sandbox_id, spec, options, &context).await)
+        let principal = self.principal(&context)?;
+        self.told(run::run(self, &principal, args.sandbox_id, spec, options, &context).await)
     }
 
     /// Run a program or a shell line in a sandbox. Returns exit code, stdout and stderr. Programs put in the background with & live on.
@@ -150,8 +155,8 @@ impl Server {
             stdin: args.stdin.into(),
         };
         let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
-        let principal = principal(&context)?;
-        told(run::run(&self.service, &principal, args.sandbox_id, spec, options, &context).await)
+        let principal = self.principal(&context)?;
+        self.told(run::run(self, &principal, args.sandbox_id, spec, options, &context).await)
     }
 
     /// Read a file, or a part of it. Text comes as text, pictures as pictures, other bytes as a binary resource.
@@ -162,9 +167,10 @@ impl Server {
         context: Context,
     ) -> ToolResult {
         let limit = args.limit.clamp(1, 1 << 20);
-        let principal = principal(&context)?;
+        let principal = self.principal(&context)?;
         let read = self.service.read(&principal, &args.sandbox_id, &args.path, args.offset, limit);
-        told(read.await.map(|contents| file(&args, contents)))
+        let read = self.unless_closing(&args.sandbox_id, read).await;
+        self.told(read.map(|contents| file(&args, contents)))
     }
 
     /// Write a file: all of it or nothing. An existing file is replaced.
@@ -181,14 +187,17 @@ impl Server {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => match BASE64.decode(text.as_bytes()) {
                 Ok(data) => data,
-                Err(error) => return invalid(&format!("content_base64 is not base64: {error}")),
+                Err(error) => {
+                    return self.invalid(&format!("content_base64 is not base64: {error}"));
+                }
             },
-            _ => return invalid("give either content or content_base64"),
+            _ => return self.invalid("give either content or content_base64"),
         };
         let bytes = data.len() as u64;
-        let principal = principal(&context)?;
-        let written = self.service.write(&principal, &args.sandbox_id, &args.path, data).await;
-        answer(written.map(|entry| outputs::Written {
+        let principal = self.principal(&context)?;
+        let written = self.service.write(&principal, &args.sandbox_id, &args.path, data);
+        let written = self.unless_closing(&args.sandbox_id, written).await;
+        self.answer(written.map(|entry| outputs::Written {
             path: String::from_utf8_lossy(&entry.path).into_owned(),
             bytes,
         }))
@@ -205,37 +214,58 @@ impl Server {
         context: Context,
     ) -> ToolResult {
         let (depth, limit) = (args.depth.clamp(1, 16), args.limit.clamp(1, 1000));
-        let principal = principal(&context)?;
-        let files =
-            self.service.files(&principal, &args.sandbox_id, &args.path, depth, limit).await;
-        answer(files.map(|entries| outputs::Files {
+        let principal = self.principal(&context)?;
+        let files = self.service.files(&principal, &args.sandbox_id, &args.path, depth, limit);
+        let files = self.unless_closing(&args.sandbox_id, files).await;
+        self.answer(files.map(|entries| outputs::Files {
             truncated: entries.iter().any(|entry| entry.truncated),
             entries: entries.iter().map(outputs::File::from).collect(),
         }))
     }
 }
 
-/// A structured answer, or the error in words.
-fn answer<T: Serialize>(result: Result<T, Error>) -> ToolResult {
-    told(match result {
-        Ok(output) => {
-            let value = serde_json::to_value(output)
-                .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
-            Ok(CallToolResult::structured(value))
+impl Server {
+    /// A structured answer, or the error in words.
+    fn answer<T: Serialize>(&self, result: Result<T, Error>) -> ToolResult {
+        self.told(match result {
+            Ok(output) => {
+                let value = serde_json::to_value(output)
+                    .map_err(|error| ErrorData::internal_error(error.to_string(), None))?;
+                Ok(CallToolResult::structured(value))
+            }
+            Err(error) => Err(error),
+        })
+    }
+
+    /// A fault of the sandbox or the request is a result the model can read, not an error of the protocol.
+    #[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
+    fn told(&self, result: Result<CallToolResult, Error>) -> ToolResult {
+        Ok(result.unwrap_or_else(|error| {
+            self.metrics.error(error.code.as_str());
+            failure(&error.to_string())
+        }))
+    }
+
+    /// A verb's result, unless the process closes first. For verbs that may be tried again whatever
+    /// became of them: a connection that ends without a word would not say so.
+    async fn unless_closing<T>(
+        &self,
+        sandbox: &str,
+        verb: impl Future<Output = Result<T, Error>>,
+    ) -> Result<T, Error> {
+        tokio::select! {
+            biased;
+            result = verb => result,
+            () = self.shutdown.closing.cancelled() => Err(Error {
+                code: Code::Unavailable,
+                message: format!("this replica stops, and sandbox {sandbox} has not answered yet. Try again."),
+            }),
         }
-        Err(error) => Err(error),
-    })
-}
+    }
 
-/// A fault of the sandbox or the request is a result the model can read, not an error of the protocol.
-#[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
-fn told(result: Result<CallToolResult, Error>) -> ToolResult {
-    Ok(result.unwrap_or_else(|error| failure(&error.to_string())))
-}
-
-#[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
-fn invalid(message: &str) -> ToolResult {
-    Ok(failure(&format!("INVALID_ARGUMENT: {message}")))
+    pub(crate) fn invalid(&self, message: &str) -> ToolResult {
+        self.told(Err(Error { code: Code::InvalidArgument, message: message.into() }))
+    }
 }
 
 fn failure(text: &str) -> CallToolResult {

@@ -13,6 +13,8 @@ use crate::excerpt::Excerpt;
 
 /// The largest picture that is passed on, in bytes: clients refuse or choke on more.
 const MAX_IMAGE: usize = 2 << 20;
+/// What an answer about a lost run says.
+pub(crate) const RUN_LOST: &str = "RUN_LOST";
 /// How many pictures an answer holds.
 const MAX_IMAGES: usize = 10;
 
@@ -109,6 +111,11 @@ impl Transcript {
         line.chars().take(200).collect()
     }
 
+    /// Whether nobody can tell how the run ended.
+    pub(crate) fn lost(&self) -> bool {
+        matches!(self.outcome, Some(Outcome { how: Some(How::Lost(_)), .. }))
+    }
+
     /// How much output there was so far, in bytes.
     pub(crate) fn produced(&self) -> u64 {
         self.stdout.total + self.stderr.total
@@ -116,7 +123,7 @@ impl Transcript {
 
     /// The answer. A run that failed is a successful call; only a run nobody can tell about is an error.
     pub(crate) fn answer(self) -> CallToolResult {
-        let lost = matches!(self.outcome, Some(Outcome { how: Some(How::Lost(_)), .. }));
+        let lost = self.lost();
         let meta = self.meta();
         let mut content = vec![ContentBlock::text(self.text())];
         content.extend(
@@ -172,7 +179,7 @@ impl Transcript {
             Some(outcome) => {
                 match outcome.how {
                     Some(How::TimedOut(_)) => notes.push("it was ended at its timeout; raise timeout_seconds if it needs longer".into()),
-                    Some(How::Lost(_)) => notes.push("RUN_LOST: the sandbox was restarted while it ran (often out of memory); it may have had effects, look before running it again".into()),
+                    Some(How::Lost(_)) => notes.push(format!("{RUN_LOST}: the sandbox was restarted while it ran (often out of memory); it may have had effects, look before running it again")),
                     Some(How::OomKilled(_)) => notes.push("it used more memory than the sandbox has; use less, or create a sandbox with more memory".into()),
                     _ => {}
                 }
@@ -185,7 +192,11 @@ impl Transcript {
             notes.push("a new interpreter was started for this run".into());
         }
         if !self.log_complete() {
-            notes.push("the log's bound was reached; later output was counted, not kept: write large output to a file".into());
+            let later = self.outcome.as_ref().map_or_else(
+                || "later output is".to_owned(),
+                |outcome| format!("{} bytes of later output were", self.not_kept(outcome)),
+            );
+            notes.push(format!("the log's bound was reached; {later} counted, not kept: write large output to a file"));
         }
         if self.images_omitted > 0 {
             notes.push(format!(
@@ -194,6 +205,13 @@ impl Transcript {
             ));
         }
         notes
+    }
+
+    /// How many bytes of output the agent counted and its log did not keep.
+    fn not_kept(&self, outcome: &Outcome) -> u64 {
+        let counted = |total: &Option<StreamTotal>| total.as_ref().map_or(0, |total| total.bytes);
+        let stdout = counted(&outcome.stdout).saturating_sub(self.stdout.total);
+        stdout.saturating_add(counted(&outcome.stderr).saturating_sub(self.stderr.total))
     }
 
     fn log_complete(&self) -> bool {
@@ -220,9 +238,11 @@ impl Transcript {
             [("stdout", &outcome.stdout, &self.stdout), ("stderr", &outcome.stderr, &self.stderr)]
         {
             let StreamTotal { bytes, sha256 } = total.clone().unwrap_or_default();
+            // In the middle, and beyond the log's bound.
+            let omitted = bytes.saturating_sub(excerpt.total - excerpt.omitted());
             fields.insert(
                 name.into(),
-                json!({"bytes": bytes, "sha256": hex(&sha256), "omitted": excerpt.omitted()}),
+                json!({"bytes": bytes, "sha256": hex(&sha256), "omitted": omitted}),
             );
         }
         meta
@@ -263,7 +283,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wire::v1::{Display, Empty, Output, Started};
+    use wire::v1::{Display, Empty, Output, Started, Truncated};
 
     use super::*;
 
@@ -362,6 +382,42 @@ mod tests {
             "b".repeat(150)
         );
         assert!(text.ends_with(&expected), "{text}");
+    }
+
+    /// tests.md C2.
+    #[test]
+    fn what_the_log_did_not_keep_is_said_to_the_byte() {
+        let total = |bytes| Some(StreamTotal { bytes, ..StreamTotal::default() });
+        let transcript = transcript([
+            output(Stream::Stdout, &"a".repeat(300)),
+            output(Stream::Stderr, "e"),
+            Event::Truncated(Truncated::default()),
+            Event::Outcome(Outcome {
+                how: Some(How::Exited(0)),
+                stdout: total(1000),
+                stderr: total(3),
+                truncated: true,
+                ..Outcome::default()
+            }),
+        ]);
+        let meta = transcript.meta();
+        assert_eq!(
+            (&meta["stdout"]["omitted"], &meta["stderr"]["omitted"]),
+            (&json!(800), &json!(2))
+        );
+        let text = transcript.text();
+        assert!(text.contains("[... 100 bytes omitted;"), "{text}");
+        assert!(text.ends_with("\n[the log's bound was reached; 702 bytes of later output were counted, not kept: write large output to a file]"), "{text}");
+    }
+
+    /// exec.md §7, point 8.
+    #[test]
+    fn totals_need_not_fit() {
+        let total = Some(StreamTotal { bytes: u64::MAX, ..StreamTotal::default() });
+        let outcome =
+            Outcome { stdout: total.clone(), stderr: total, truncated: true, ..Outcome::default() };
+        let text = transcript([Event::Outcome(outcome)]).text();
+        assert!(text.contains(&format!("{} bytes of later output", u64::MAX)), "{text}");
     }
 
     #[test]

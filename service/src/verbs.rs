@@ -37,6 +37,11 @@ impl Service {
         self.sandboxes.synced(Duration::from_millis(100)).await
     }
 
+    /// How many exec streams to sandboxes are open.
+    pub fn streams(&self) -> usize {
+        self.sandboxes.streams()
+    }
+
     /// Creates a sandbox. With a name it is idempotent: asked for once more in the same words,
     /// the same sandbox is the answer.
     pub async fn create(
