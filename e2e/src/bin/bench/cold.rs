@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{CodeSandbox, condition};
+use api::{CodeSandbox, CodeSandboxSpec, condition};
 use client::Sandboxes;
 use e2e::{Cluster, NAMESPACE, is};
 use k8s_openapi::api::core::v1::Pod;
@@ -34,7 +34,11 @@ pub(crate) type Spans = Vec<[f64; STEPS.len()]>;
 type Seen = Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, Instant>>>>;
 
 /// Makes sandboxes one after the other, as a program over `client` would.
-pub(crate) async fn measure(cluster: &Cluster, count: usize) -> anyhow::Result<Spans> {
+pub(crate) async fn measure(
+    cluster: &Cluster,
+    spec: &CodeSandboxSpec,
+    count: usize,
+) -> anyhow::Result<Spans> {
     let seen = Seen::default();
     watch(cluster.sandboxes.clone(), seen.clone(), |sandbox: &CodeSandbox| {
         is(sandbox, condition::READY).then_some("CodeSandbox Ready").into_iter().collect()
@@ -48,7 +52,7 @@ pub(crate) async fn measure(cluster: &Cluster, count: usize) -> anyhow::Result<S
         let name = format!("bench-cold-{index}");
         cluster.delete(&name).await?;
         let began = Instant::now();
-        let created = sandboxes.create(&CodeSandbox::new(&name, e2e::spec())).await?;
+        let created = sandboxes.create(&CodeSandbox::new(&name, spec.clone())).await?;
         note(&seen, &name, "CodeSandbox created");
         let deadline = tokio::time::Instant::now() + e2e::PATIENCE;
         let ready =

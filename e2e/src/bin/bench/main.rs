@@ -8,38 +8,59 @@
 mod bulk;
 mod calls;
 mod cold;
+mod floors;
 mod mcp;
 mod report;
 mod writes;
 
 use anyhow::Context;
+use api::CodeSandboxSpec;
 use e2e::Cluster;
+use k8s_openapi::api::node::v1::RuntimeClass;
+use kube::Api;
 
 /// How many sandboxes are made from nothing.
 const COLD: usize = 25;
 /// How many times the live context is asked.
 const CALLS: usize = 1000;
+/// How many times what others do is done.
+const FLOORS: usize = 200;
 /// How many lives the writes are counted over.
 const LIVES: usize = 10;
+/// The RuntimeClass that is measured beside the default, where the cluster has it.
+const GVISOR: &str = "gvisor";
 
 #[tokio::main]
 async fn main() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let mcp = mcp::Mcp::from_env()?;
     let mut report = report::Report::new().context("what machine is this?")?;
+    let classes: Api<RuntimeClass> = Api::all(cluster.client.clone());
+    let gvisor = classes.get_opt(GVISOR).await?.map(|_| GVISOR);
 
-    report.say(&format!("cold create → first output, {COLD} times"));
-    report.cold(&cold::measure(&cluster, COLD).await?);
+    for runtime in std::iter::once(None).chain(gvisor.map(Some)) {
+        let name = runtime.unwrap_or("runc");
+        let spec = CodeSandboxSpec { runtime_class_name: runtime.map(String::from), ..e2e::spec() };
+        report.say(&format!("{name}: cold create → first output, {COLD} times"));
+        report.cold(name, &cold::measure(&cluster, &spec, COLD).await?);
 
-    report.say(&format!("calls on a live sandbox, {CALLS} times each"));
-    let live = mcp.create("bench-live").await?;
-    report.calls(calls::measure(&mcp, &live, CALLS).await?);
-    mcp.delete(&live).await?;
-
-    report.say("100 MiB up and down");
-    let sandbox = cluster.ready("bench-bulk", e2e::spec()).await?;
-    report.bulk(&bulk::measure(&sandbox).await?);
-    sandbox.delete().await?;
+        let sandbox = cluster.ready_for_mcp(&format!("bench-{name}"), spec).await?;
+        report.say(&format!("{name}: calls on a live sandbox, {CALLS} times each"));
+        report.calls(name, &calls::live(&mcp, &sandbox.name(), CALLS).await?);
+        if runtime.is_none() {
+            report.say(&format!("calls that reach no sandbox, {CALLS} times each"));
+            report.trivial(&calls::trivial(&mcp, &sandbox.name(), CALLS).await?);
+        }
+        report.say(&format!("{name}: a fresh pods/exec for each call, {FLOORS} times each"));
+        report.floors(name, &floors::exec(&cluster.pods, &sandbox, FLOORS).await?);
+        report.say(&format!("{name}: 100 MiB up and down"));
+        report.bulk(name, &bulk::measure(&sandbox).await?);
+        sandbox.delete().await?;
+    }
+    if let Ok(python) = std::env::var("JUPYTER_PYTHON") {
+        report.say(&format!("a bare Jupyter kernel, {FLOORS} times"));
+        report.floors("no sandbox", &floors::jupyter(&python, FLOORS).await?);
+    }
 
     report.say(&format!("writes of a sandbox's life, {LIVES} lives"));
     report.writes(&writes::measure(&mcp, LIVES).await?);

@@ -69,9 +69,9 @@ impl Report {
         self.markdown.push_str(text);
     }
 
-    pub(crate) fn cold(&mut self, spans: &cold::Spans) {
+    pub(crate) fn cold(&mut self, runtime: &str, spans: &cold::Spans) {
         let mut text = format!(
-            "## Cold create → first output\n\nOne sandbox at a time, image present, runc, through `client`; n = {}. Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
+            "## Cold create → first output, {runtime}\n\nOne sandbox at a time, image present, through `client`; n = {}. Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
             spans.len()
         );
         let mut steps = Vec::new();
@@ -90,38 +90,62 @@ impl Report {
             );
             steps.push(json!({"step": step, "ms": spread(&at)}));
         }
-        self.results["cold"] = steps.into();
+        self.results["cold"][runtime] = steps.into();
         self.section(&text);
     }
 
-    pub(crate) fn calls(&mut self, calls: Calls) {
-        let mut text = String::from(
-            "## Calls on a live sandbox, through MCP\n\nOne at a time over one HTTP connection, protocol 2026-07-28, JSON answers.\n\n| call | n | p50 | p99 | max |\n|---|---:|---:|---:|---:|\n",
+    pub(crate) fn calls(&mut self, runtime: &str, calls: &Calls) {
+        self.timed(
+            &format!("Calls on a live sandbox, {runtime}"),
+            "Through MCP, one at a time over one HTTP connection, protocol 2026-07-28, JSON answers.",
+            calls,
+        );
+    }
+
+    pub(crate) fn trivial(&mut self, calls: &Calls) {
+        self.timed(
+            "Calls that reach no sandbox",
+            "Through MCP as above. The answer comes as a stream of events where its caller wants to hear of progress.",
+            calls,
+        );
+    }
+
+    pub(crate) fn floors(&mut self, runtime: &str, calls: &Calls) {
+        self.timed(
+            &format!("For comparison, {runtime}"),
+            "Not ours, in the same run: what a call costs without an agent, and without any sandbox.",
+            calls,
+        );
+    }
+
+    fn timed(&mut self, title: &str, how: &str, calls: &Calls) {
+        let mut text = format!(
+            "## {title}\n\n{how}\n\n| call | n | p50 | p99 | max |\n|---|---:|---:|---:|---:|\n"
         );
         for (what, times) in calls {
             let _ = writeln!(
                 text,
                 "| {what} | {} | {:.2} | {:.2} | {:.2} |",
                 times.len(),
-                percentile(&times, 50.0),
-                percentile(&times, 99.0),
-                percentile(&times, 100.0)
+                percentile(times, 50.0),
+                percentile(times, 99.0),
+                percentile(times, 100.0)
             );
-            self.results["calls"][what] = spread(&times);
+            self.results["calls"][title][what] = spread(times);
         }
         self.section(&text);
     }
 
-    pub(crate) fn bulk(&mut self, bulk: &Bulk) {
+    pub(crate) fn bulk(&mut self, runtime: &str, bulk: &Bulk) {
         let text = format!(
-            "## 100 MiB\n\nThrough the kube API on the bulk stream, sha256 checked both ways; n = {}.\n\n| direction | p50 MiB/s | min MiB/s |\n|---|---:|---:|\n| up | {:.0} | {:.0} |\n| down | {:.0} | {:.0} |\n",
+            "## 100 MiB, {runtime}\n\nThrough the kube API on the bulk stream, sha256 checked both ways; n = {}.\n\n| direction | p50 MiB/s | min MiB/s |\n|---|---:|---:|\n| up | {:.0} | {:.0} |\n| down | {:.0} | {:.0} |\n",
             bulk.up.len(),
             percentile(&bulk.up, 50.0),
             percentile(&bulk.up, 0.0),
             percentile(&bulk.down, 50.0),
             percentile(&bulk.down, 0.0),
         );
-        self.results["bulk_mib_per_s"] =
+        self.results["bulk_mib_per_s"][runtime] =
             json!({"up": spread(&bulk.up), "down": spread(&bulk.down)});
         self.section(&text);
     }
