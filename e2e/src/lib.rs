@@ -4,11 +4,19 @@
 
 #![allow(clippy::missing_panics_doc, reason = "a panic is how a test says no")]
 
-use std::{process::Stdio, sync::Arc, time::Duration};
+pub mod local;
+pub mod probe;
+
+pub mod deaths;
+pub mod mcp;
+pub mod operators;
+
+use std::{panic::AssertUnwindSafe, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
 use api::{CodeSandbox, CodeSandboxSpec, condition, names};
 use client::Session;
+use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
@@ -49,14 +57,33 @@ impl Cluster {
 
     /// Creates a sandbox, replacing what an earlier run left under its name.
     pub async fn create(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<CodeSandbox> {
-        self.delete(name).await?;
-        let sandbox = CodeSandbox::new(name, spec);
+        self.create_object(CodeSandbox::new(name, spec)).await
+    }
+
+    async fn create_object(&self, sandbox: CodeSandbox) -> anyhow::Result<CodeSandbox> {
+        self.delete(&sandbox.name_any()).await?;
         Ok(self.sandboxes.create(&PostParams::default(), &sandbox).await?)
     }
 
     /// Creates a sandbox and waits until it is ready.
     pub async fn ready(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<Sandbox> {
         self.create(name, spec).await?;
+        self.get_ready(name).await
+    }
+
+    /// Creates a sandbox that the MCP front end takes for its own, and waits until it is ready.
+    pub async fn ready_for_mcp(
+        &self,
+        name: &str,
+        spec: CodeSandboxSpec,
+    ) -> anyhow::Result<Sandbox> {
+        let mut sandbox = CodeSandbox::new(name, spec);
+        sandbox.annotations_mut().insert(names::OWNER.into(), "mcp".into());
+        self.create_object(sandbox).await?;
+        self.get_ready(name).await
+    }
+
+    async fn get_ready(&self, name: &str) -> anyhow::Result<Sandbox> {
         let object = self.wait(name, "Ready", |s| is(s, condition::READY)).await?;
         Ok(Sandbox { cluster: self.clone(), object })
     }
@@ -229,6 +256,30 @@ pub async fn run(session: &Arc<Session>, spec: RunSpec) -> anyhow::Result<Ran> {
     Ok(ran)
 }
 
+/// Asks again until the answer is yes, within [`PATIENCE`].
+pub async fn until(
+    what: &str,
+    mut ask: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    let asked = async {
+        while !ask().await? {
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+        anyhow::Ok(())
+    };
+    timeout(PATIENCE, asked).await.with_context(|| format!("it never was so that {what}"))?
+}
+
+/// Does something, then takes back what was done for it, whatever came of it, a panic too.
+pub async fn finally(
+    work: impl Future<Output = anyhow::Result<()>>,
+    undo: impl Future<Output = anyhow::Result<()>>,
+) -> anyhow::Result<()> {
+    let outcome = AssertUnwindSafe(work).catch_unwind().await;
+    undo.await?;
+    outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+}
+
 /// Runs kubectl; its output, or its error as an error.
 pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
     kubectl_with(args, "").await
@@ -236,18 +287,24 @@ pub async fn kubectl(args: &[&str]) -> anyhow::Result<String> {
 
 /// Runs kubectl with standard input.
 pub async fn kubectl_with(args: &[&str], stdin: &str) -> anyhow::Result<String> {
-    let mut child = Command::new("kubectl")
-        .args(args)
+    output(Command::new("kubectl").args(args), stdin).await
+}
+
+/// Runs a command; its output, or its error as an error.
+pub async fn output(command: &mut Command, stdin: &str) -> anyhow::Result<String> {
+    let said = format!("{:?}", command.as_std());
+    let mut child = command
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .kill_on_drop(true)
         .spawn()
-        .context("kubectl is not in PATH")?;
+        .with_context(|| format!("{said} is not in PATH"))?;
     child.stdin.take().context("it was asked for")?.write_all(stdin.as_bytes()).await?;
-    let output =
-        timeout(2 * PATIENCE, child.wait_with_output()).await.context("kubectl hangs")??;
+    let output = timeout(2 * PATIENCE, child.wait_with_output())
+        .await
+        .with_context(|| format!("{said} hangs"))??;
     let stderr = String::from_utf8_lossy(&output.stderr);
-    ensure!(output.status.success(), "kubectl {}: {stderr}", args.join(" "));
+    ensure!(output.status.success(), "{said}: {stderr}");
     Ok(String::from_utf8(output.stdout)?)
 }

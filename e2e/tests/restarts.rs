@@ -2,30 +2,16 @@
 
 use std::time::Duration;
 
-use anyhow::Context;
-use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl};
+use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, operators};
 use kube::ResourceExt;
 
 /// Held by whoever restarts the operator: these tests cannot share it.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-const SELECTOR: &str = "app.kubernetes.io/component=operator";
-const OPERATOR: &str = "deployment/codesandbox-operator";
-
-/// The operator's own count of its writes, over all kinds and verbs.
-async fn writes() -> anyhow::Result<u64> {
-    let selector = "app.kubernetes.io/component=operator";
-    let pod =
-        kubectl(&["get", "pods", "-n", RELEASE_NAMESPACE, "-l", selector, "-o", "name"]).await?;
-    let pod = pod.trim().strip_prefix("pod/").context("one operator")?;
-    let path = format!("/api/v1/namespaces/{RELEASE_NAMESPACE}/pods/{pod}:8080/proxy/metrics");
-    let metrics = kubectl(&["get", "--raw", &path]).await?;
-    metrics
-        .lines()
-        .filter(|line| line.starts_with("codesandbox_operator_api_requests_total{"))
-        .filter(|line| !line.contains("\"Get\"") && !line.contains("\"List\""))
-        .map(|line| Ok(line.rsplit(' ').next().context("a value")?.parse::<u64>()?))
-        .sum()
+/// The leader's own count of its writes, over all kinds and verbs.
+async fn writes(cluster: &Cluster) -> anyhow::Result<u64> {
+    let leader = operators::next_holder(cluster, None).await?;
+    operators::requests(operators::pod(&leader), true).await
 }
 
 /// The no-spin test, and tests.md H8: the list is the same and nothing is written again.
@@ -36,15 +22,17 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
     let sandbox = cluster.ready("settled", e2e::spec()).await?;
     let before = cluster.sandboxes.get("settled").await?;
     let pod = cluster.pods.get(&sandbox.pod()).await?;
-    let written = writes().await?;
+    let written = writes(&cluster).await?;
     assert!(written > 0, "the count has to count");
     // Longer than any requeue but the ttl's, so that a spin would show.
     tokio::time::sleep(Duration::from_secs(10)).await;
-    assert_eq!(writes().await?, written);
+    assert_eq!(writes(&cluster).await?, written);
 
-    kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, OPERATOR]).await?;
-    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
-    // A sandbox made now is proof that the new one has started and been through its list.
+    let before_restart = operators::next_holder(&cluster, None).await?;
+    kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, operators::DEPLOYMENT]).await?;
+    operators::rolled_out().await?;
+    operators::next_holder(&cluster, Some(&before_restart)).await?;
+    // A sandbox made now is proof that the new one has been through its list.
     let next = cluster.ready("settled-next", e2e::spec()).await?;
     let after = cluster.sandboxes.get("settled").await?;
     assert_eq!(after.resource_version(), before.resource_version());
@@ -58,7 +46,7 @@ async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
     let sandbox = cluster.ready("away", e2e::spec()).await?.object;
-    scale("--replicas=0").await?;
+    operators::scale(0).await?;
     let outcome = async {
         let gone = [
             "wait",
@@ -67,7 +55,7 @@ async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<
             "-n",
             RELEASE_NAMESPACE,
             "-l",
-            SELECTOR,
+            operators::SELECTOR,
             "--timeout=60s",
         ];
         kubectl(&gone).await?;
@@ -82,14 +70,9 @@ async fn a_ttl_that_ends_while_the_operator_is_away_is_kept() -> anyhow::Result<
     }
     .await;
     // Whatever came of it: every other test needs the operator.
-    scale("--replicas=1").await?;
-    kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, OPERATOR, "--timeout=60s"]).await?;
+    operators::scale(1).await?;
     outcome?;
     cluster.gone(&sandbox).await?;
     assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
     Ok(())
-}
-
-async fn scale(replicas: &str) -> anyhow::Result<()> {
-    kubectl(&["scale", "-n", RELEASE_NAMESPACE, OPERATOR, replicas]).await.map(drop)
 }

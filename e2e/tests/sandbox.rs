@@ -80,24 +80,6 @@ async fn python_keeps_its_state_and_draws() -> anyhow::Result<()> {
     sandbox.delete().await
 }
 
-#[tokio::test]
-async fn files_come_back_as_they_were_written() -> anyhow::Result<()> {
-    let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("files", e2e::spec()).await?;
-    let session = sandbox.session();
-    // tests.md C7 and D1: nothing, around the old 17 KiB and 1 MiB traps, and past the bulk lane's bound.
-    for size in [0, 17 << 10, (1 << 20) - 1, 1 << 20, 28 << 20] {
-        let data: Vec<u8> =
-            (0..size).map(|i: u32| i.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-        session.write("deep/er/file", data.clone().into(), 0, true).await?;
-        let back = session.read("deep/er/file", 0, data.len().max(1)).await?;
-        assert!(back.data == data, "{size} bytes did not come back");
-    }
-    let part = session.read("deep/er/file", 5, 3).await?;
-    assert_eq!(part.data.len(), 3);
-    sandbox.delete().await
-}
-
 /// tests.md A4: a megabyte on each stream, interleaved.
 #[tokio::test]
 async fn both_streams_full_do_not_deadlock() -> anyhow::Result<()> {

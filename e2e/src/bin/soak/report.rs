@@ -1,0 +1,72 @@
+//! What a soak has come to, as `docs/soak.md`.
+
+use std::{fs, time::Duration};
+
+use anyhow::Context;
+use e2e::deaths::{Fault, Tally, Usage, listed};
+
+const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/soak.md");
+
+/// Writes the report; its text.
+pub(crate) fn report(
+    tally: &Tally,
+    seed: u64,
+    lasted: Duration,
+    before: &[(String, Usage)],
+    after: &[(String, Usage)],
+) -> anyhow::Result<String> {
+    let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
+    let date = String::from_utf8(date.stdout)?.trim().to_owned();
+    let cpus = std::thread::available_parallelism()?;
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
+    let minutes = lasted.as_secs() / 60;
+    let deaths: u64 = tally.victims.values().map(|(rounds, _)| rounds).sum();
+    let faults = |fault| tally.faults(fault);
+    let findings = tally.findings.iter().map(|(fault, words)| format!("* {fault:?}: {words}\n"));
+    let findings: String = findings.collect();
+    let usage = before.iter().zip(after).map(|((name, before), (_, after))| {
+        format!(
+            "| {name} | {} / {} | {} / {} |\n",
+            before.rss_kib, after.rss_kib, before.files, after.files
+        )
+    });
+    let usage: String = usage.collect();
+    let text = format!(
+        "# Soak\n\n\
+         Written by `make soak MINUTES={minutes} SEED={seed}`. Date: {date}. It lasted {} s. Machine: {cpus} cores, {} GiB; \
+         client, front end, control plane and sandboxes all on it; etcd without fsync.\n\n\
+         Each death meets ten sandboxes: two being created, two starting, two in a command, two streaming, one being written to, \
+         one being deleted. Every step is then followed to its end through MCP over HTTP.\n\n\
+         | | |\n|---|---|\n\
+         | deaths | {deaths} |\n\
+         | sandboxes by step | {} |\n\
+         | calls through the front end | {} |\n\
+         | outcomes or states that were invented | {} |\n\
+         | runs, or sandboxes, made twice | {} |\n\
+         | objects, files or processes left behind | {} |\n\
+         | steps without an end, errors without a code | {} |\n\
+         | errors that callers were told on the way, by code | {} |\n\n\
+         {findings}\n\
+         ## Deaths and recoveries\n\n\
+         \"Answers again\": from the death until a sandbox that was there answered every call again, each within a second. \
+         \"New sandboxes ready\": from the death until the four that were being made were ready. A daemon of the cluster is \
+         away for one to three seconds before it is started again.\n\n{}\n\
+         ## Memory and files, before / after\n\n\
+         The front end and the operator are among the victims: what is here after is a later process. The agent is that of a \
+         sandbox that lived through all of it.\n\n\
+         | process | RSS, KiB | open files |\n|---|---|---|\n{usage}",
+        lasted.as_secs(),
+        (kib + (1 << 19)) >> 20,
+        listed(&tally.steps),
+        tally.calls,
+        faults(Fault::Invented),
+        faults(Fault::Twice),
+        faults(Fault::Leaked),
+        faults(Fault::Unresolved),
+        listed(&tally.errors),
+        tally.recoveries(),
+    );
+    fs::write(FILE, &text).context(FILE)?;
+    Ok(text)
+}
