@@ -11,10 +11,10 @@ export CLUSTER ?= embedded
 export RELEASE ?= codesandbox
 export NAMESPACE ?= codesandbox
 export SANDBOXES ?= codesandbox-sandboxes
-export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE
+export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED
 
 ifeq ($(CLUSTER),current)
-ifneq ($(filter-out help lint fmt unit crds images venv clean,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter-out help lint fmt unit crds images venv node clean,$(or $(MAKECMDGOALS),help)),)
 # (Written out, since make before 4.4 passes no exported variables to $(shell).)
 override CONFIRM := $(shell CLUSTER='$(CLUSTER)' NAMESPACE='$(NAMESPACE)' SANDBOXES='$(SANDBOXES)' CONFIRM='$(CONFIRM)' hack/confirm.sh >&2 && echo yes)
 ifneq ($(CONFIRM),yes)
@@ -28,8 +28,8 @@ STEP := @hack/step
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt unit crds e2e bench images images-load install uninstall \
-        cluster-up cluster-down cluster-status connect venv clean
+.PHONY: help demo test lint fmt unit crds e2e bench soak images images-load install uninstall \
+        cluster-up cluster-down cluster-status connect venv node clean
 .NOTPARALLEL:
 
 help: ## Says what there is
@@ -55,14 +55,25 @@ unit: ## Tests that need no cluster
 crds: ## Writes crds/ from api/
 	UPDATE_CRDS=1 cargo test --locked -p api --test crd
 
-e2e: install venv ## Tests against the cluster, in Rust and with the official MCP client
-	$(STEP) "e2e tests" hack/with-cluster.sh cargo test --locked -p e2e $(ARGS)
-	$(STEP) "e2e tests with the official MCP client" hack/with-cluster.sh pytest -q e2e
+e2e: export E2E = yes
+e2e: install venv node ## Tests against the cluster, in Rust and with the official MCP clients
+	$(STEP) "gVisor" hack/cluster.sh gvisor
+	$(STEP) "kwok" hack/cluster.sh build kwok
+	$(STEP) "e2e tests" hack/with-cluster.sh cargo test --locked --no-fail-fast -p e2e $(ARGS)
+	$(STEP) "e2e tests with the official MCP clients" hack/with-cluster.sh pytest -q e2e
+	$(STEP) "rights, as all these tests used them" hack/with-cluster.sh cargo test --locked -p e2e --test rights -- --include-ignored
+	$(STEP) "images of the first version" hack/upgrade.sh images
+	$(STEP) "upgrade, rollback, reinstall" hack/with-cluster.sh pytest -q -s e2e/mcp/upgrade.py
 	@hack/with-cluster.sh kubectl delete namespace e2e-open --ignore-not-found --wait=false
 	@hack/with-cluster.sh kubectl delete rolebinding e2e-editor -n $(SANDBOXES) --ignore-not-found
 
 bench: install ## Measures the figures of docs/benchmarks.md, and writes it
-	$(STEP) "bench" hack/with-cluster.sh cargo run --release --locked -p e2e --bin bench $(ARGS)
+	$(STEP) "gVisor" hack/cluster.sh gvisor
+	$(STEP) "a Jupyter kernel to compare with" hack/venv.sh .venv-bench e2e/bench/requirements.txt
+	$(STEP) "bench" env JUPYTER_PYTHON=$(CURDIR)/.venv-bench/bin/python hack/with-cluster.sh cargo run --release --locked -p e2e --bin bench $(ARGS)
+
+soak: install ## Kills every part again and again for MINUTES (60), and writes docs/soak.md
+	$(STEP) "soak" hack/with-cluster.sh cargo run --release --locked -p e2e --bin soak $(ARGS)
 
 images: ## Builds the images into archives, once per content
 	$(STEP) "images" hack/images.sh
@@ -91,7 +102,10 @@ connect: ## Prints {"url": …, "token": …} for an MCP client (make -s connect
 venv: ## The Python of the e2e tests, in .venv
 	$(STEP) "python client" hack/venv.sh
 
+node: ## The Node, TypeScript client and Inspector of the e2e tests, in e2e/mcp/typescript
+	$(STEP) "node clients" hack/node.sh
+
 clean: ## Removes what was built in this clone; caches of the machine stay in ~/.cache/codesandbox
 	@hack/connect.sh stop
 	cargo clean
-	rm -rf .venv demo-output bench-output
+	rm -rf .venv .venv-bench e2e/mcp/typescript/node_modules demo-output bench-output

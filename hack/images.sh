@@ -3,9 +3,10 @@
 # what goes into it, and what is in the cache already is not built again.
 # Writes "name tag archive" lines to target/make/images for the scripts that follow.
 #
+#   E2E=yes        the image of the e2e tests' client, too
 #   BINARIES=DIR   take operator, mcp-frontend and agent from DIR instead of building them
 #   ENGINE=…       docker, podman or buildah; by default the first that works
-#   BASE=…         what the python image stands on; by default Debian's, or one made here where no registry is
+#   BASE=…         what the images with Python stand on; by default Debian's, or one made here where no registry is
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
@@ -80,19 +81,20 @@ base_image() { # ROOTFS IMAGE
   buildah commit -q --rm "$c" "$2"
 }
 
-python() {
+# An image of images/ that stands on BASE; made of the files in CONTEXT-DIR.
+on_base() { # NAME CONTEXT-DIR
   local base=${BASE:-} made="" rootfs=$IMAGES/debian.tar tag
   if [[ -z $base ]]; then
     if registry; then base=docker.io/library/debian:bookworm-slim; else made=yes base=localhost/codesandbox/debian:base; fi
   fi
-  tag=$({ cat "$TOP/images/python/Containerfile"; echo "$base"; } | sha256sum | cut -c1-12)
-  if [[ -n $made && ! -f $IMAGES/python-$tag.tar ]]; then
+  tag=$({ cat "$2"/*; echo "$base"; } | sha256sum | cut -c1-12)
+  if [[ -n $made && ! -f $IMAGES/$1-$tag.tar ]]; then
     say "    no image registry answers: the base is made from this machine's Debian mirror"
     packages mmdebstrap
     [[ -f $rootfs ]] || quiet "Debian base" bootstrap "$rootfs"
     base_image "$rootfs" "$base" >/dev/null 2>&1 || die "could not import $rootfs with $ENGINE"
   fi
-  image python "$tag" "$TOP/images/python" --build-arg "BASE=$base"
+  image "$1" "$tag" "$2" --build-arg "BASE=$base"
 }
 
 mkdir -p "$IMAGES" "$OUT"
@@ -107,5 +109,11 @@ for name in operator mcp-frontend agent; do
   cp "$BINARIES/$name" "$TOP/images/$name/Containerfile" "$context/"
   image "$name" "$(hash_of "$context/$name" "$context/Containerfile")" "$context"
 done
-python
+on_base python "$TOP/images/python"
+if [[ ${E2E:-} == yes ]]; then
+  rm -rf "${context:?}"/*
+  cp "$TOP/images/e2e-client/Containerfile" "$TOP/e2e/requirements.txt" "$context/"
+  cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/ca-certificates.crt"
+  on_base e2e-client "$context"
+fi
 mv "$OUT/images.new" "$OUT/images"

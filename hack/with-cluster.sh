@@ -1,16 +1,22 @@
 #!/usr/bin/env bash
 # with-cluster.sh CMD…: runs CMD with KUBECONFIG, CODESANDBOX_URL and CODESANDBOX_TOKEN set, and the
-# tools of .venv and of the cluster in PATH.
+# tools of .venv, of Node and of the cluster in PATH.
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
 use_cluster
 [[ $("$TOP/hack/connect.sh") =~ '"url": "'([^\"]*)'", "token": "'([^\"]*)'"' ]]
 CODESANDBOX_URL=${BASH_REMATCH[1]} CODESANDBOX_TOKEN=${BASH_REMATCH[2]}
-# The front end without a cluster around it, for the tests of how it starts.
+# Front end and operator outside the cluster, for the tests of how they start and of what they are told.
 host=$(rustc -vV | sed -n 's/^host: //p')
 export MCP_FRONTEND=${BINARIES:-${CARGO_TARGET_DIR:-$TOP/target}/$host/release}/mcp-frontend
-export CODESANDBOX_URL CODESANDBOX_TOKEN
+export OPERATOR=${MCP_FRONTEND%/*}/operator
+# A client in the cluster, where its image was made (E2E=yes of hack/images.sh).
+E2E_CLIENT_IMAGE=""
+if [[ -f $OUT/images ]]; then
+  E2E_CLIENT_IMAGE=$(awk -v registry="${REGISTRY:-localhost}" '$1 == "e2e-client" {print registry "/codesandbox/" $1 ":" $2}' "$OUT/images")
+fi
+export CODESANDBOX_URL CODESANDBOX_TOKEN E2E_CLIENT_IMAGE
 if [[ $CLUSTER == embedded ]]; then export ETCD_METRICS=http://127.0.0.1:2379/metrics; fi
-export PATH=$TOP/.venv/bin:$PATH
+export PATH=$TOP/.venv/bin:$TOP/e2e/mcp/typescript/node_modules/.bin:$PATH
 exec "$@"

@@ -2,6 +2,9 @@
 
 import contextlib
 import os
+import socket
+import subprocess
+import time
 
 import anyio
 import httpx2
@@ -16,18 +19,44 @@ TOKEN = os.environ["CODESANDBOX_TOKEN"]
 MODES = ["legacy", "2026-07-28"]
 
 
+def stdio():
+    """The command of a front end that is the caller's child."""
+    return [os.environ["MCP_FRONTEND"], "--stdio", "--namespace", "codesandbox-sandboxes"]
+
+
 @pytest.fixture
 def anyio_backend():
     return "asyncio"
 
 
 @contextlib.asynccontextmanager
-async def connect(mode="auto", url=URL, token=TOKEN):
+async def connect(mode="auto", url=URL, token=TOKEN, transport=None):
     """A client of the front end."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    async with httpx2.AsyncClient(headers=headers, timeout=httpx2.Timeout(30, read=120)) as http:
+    limits = httpx2.Timeout(30, read=120)
+    async with httpx2.AsyncClient(headers=headers, timeout=limits, transport=transport) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
             yield client
+
+
+@contextlib.contextmanager
+def frontend(log):
+    """A second front end beside the cluster's, without a token: its URL and its process."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    command = [os.environ["MCP_FRONTEND"], "--listen", f"127.0.0.1:{port}", "--namespace", "codesandbox-sandboxes"]
+    with log.open("w") as stderr:
+        process = subprocess.Popen(command, stderr=stderr)
+    try:
+        end = time.monotonic() + 30
+        while "listening" not in log.read_text():
+            assert process.poll() is None and time.monotonic() < end, log.read_text()
+            time.sleep(0.05)
+        yield f"http://127.0.0.1:{port}/mcp", process
+    finally:
+        process.terminate()
+        assert process.wait(30) == 0
 
 
 def text(result):

@@ -1,12 +1,11 @@
 """Who may enter: tokens, hosts, origins, and the front end without a token."""
 
 import os
-import socket
 import subprocess
 
 import httpx2
 import pytest
-from conftest import TOKEN, URL, connect, text
+from conftest import TOKEN, URL, connect, frontend, text
 
 pytestmark = pytest.mark.anyio
 
@@ -43,6 +42,17 @@ async def test_an_unknown_method_is_method_not_found():
     assert answer.json()["error"]["code"] == -32601
 
 
+@pytest.mark.parametrize("version", ["2025-03-26", "2025-06-18", "2025-11-25"])
+async def test_every_version_with_a_handshake_is_spoken(version):
+    right = {"Authorization": f"Bearer {TOKEN}"}
+    client = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "e2e", "version": "1"}}
+    greeted = await post({**CALL, "method": "initialize", "params": client}, **right)
+    assert greeted.json()["result"]["protocolVersion"] == version
+    call = {**CALL, "method": "tools/call", "params": {"name": "sandbox_list", "arguments": {}}}
+    listed = await post(call, **right, **{"MCP-Protocol-Version": version})
+    assert listed.json()["result"]["isError"] is False
+
+
 async def test_health_and_metrics_ask_for_no_token():
     base = URL.removesuffix("/mcp")
     async with connect() as client:
@@ -61,23 +71,10 @@ def test_without_a_token_only_loopback_is_listened_on():
     assert "refusing to listen on 0.0.0.0:0 without a token" in refused.stderr
 
 
-async def test_without_a_token_loopback_works_and_says_so():
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    command = [BINARY, "--listen", f"127.0.0.1:{port}", "--namespace", "codesandbox-sandboxes"]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as frontend:
-        try:
-            lines = []
-            for line in frontend.stderr:
-                lines.append(line)
-                if "listening" in line:
-                    break
-            assert any("no token" in line for line in lines), lines
-            async with connect(url=f"http://127.0.0.1:{port}/mcp", token=None) as client:
-                listed = await client.call_tool("sandbox_list", {})
-                assert not listed.is_error, text(listed)
-        finally:
-            frontend.terminate()
-            frontend.stderr.close()
-        assert frontend.wait(30) == 0
+async def test_without_a_token_loopback_works_and_says_so(tmp_path):
+    log = tmp_path / "log"
+    with frontend(log) as (url, _):
+        async with connect(url=url, token=None) as client:
+            listed = await client.call_tool("sandbox_list", {})
+            assert not listed.is_error, text(listed)
+    assert "no token" in log.read_text()
