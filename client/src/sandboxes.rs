@@ -1,7 +1,7 @@
 //! The sandboxes of one namespace: a watch cache to read, the kube API to write, sessions kept warm.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::{BTreeMap, HashMap, HashSet},
     sync::{Arc, Mutex, PoisonError},
     time::Duration,
 };
@@ -38,6 +38,8 @@ pub struct Sandboxes {
     changes: watch::Receiver<u64>,
     /// By the pods' UIDs. A session ends with its pod, so there are never more than sandboxes seen.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
+    /// The UIDs of those we deleted and the watch still shows: who is told that a sandbox is deleted finds none.
+    deleted: Mutex<HashSet<String>>,
     /// Dropped with the value; the watch then ends. In a quiet namespace it has no event at which to notice.
     _alive: oneshot::Sender<()>,
 }
@@ -57,6 +59,7 @@ impl Sandboxes {
             store,
             changes,
             sessions: Mutex::default(),
+            deleted: Mutex::default(),
             api,
             _alive: alive,
         });
@@ -72,7 +75,7 @@ impl Sandboxes {
             while let Some(event) = stream.next().await {
                 let Some(sandboxes) = weak.upgrade() else { return };
                 match event {
-                    Ok(event) => sandboxes.forget_sessions(&event),
+                    Ok(event) => sandboxes.forget(&event),
                     Err(error) => tracing::warn!(%error, "the watch of CodeSandboxes failed"),
                 }
                 seen.send_modify(|count| *count += 1);
@@ -103,21 +106,29 @@ impl Sandboxes {
 
     /// Every sandbox the cache has, by name.
     pub fn list(&self) -> BTreeMap<String, Arc<CodeSandbox>> {
-        self.store.state().into_iter().map(|sandbox| (sandbox.name_any(), sandbox)).collect()
+        let shown = self.store.state().into_iter().filter(|sandbox| !self.is_deleted(sandbox));
+        shown.map(|sandbox| (sandbox.name_any(), sandbox)).collect()
     }
 
     /// Deletes this very sandbox: one made under the same name since is left alone.
     pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
         let params = DeleteParams {
-            preconditions: Some(Preconditions { uid, resource_version: None }),
+            preconditions: Some(Preconditions { uid: uid.clone(), resource_version: None }),
             ..DeleteParams::background()
         };
         match self.kube("delete", name, self.api.delete(name, &params)).await {
-            Err(Error::Kube { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()) => {
-                Ok(())
-            }
-            result => result.map(drop),
+            Err(Error::Kube { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()) =>
+                {}
+            result => drop(result?),
         }
+        // What the watch shows no more is forgotten at its next word.
+        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).extend(uid);
+        Ok(())
+    }
+
+    fn is_deleted(&self, sandbox: &CodeSandbox) -> bool {
+        let deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        sandbox.metadata.uid.as_ref().is_some_and(|uid| deleted.contains(uid))
     }
 
     /// Waits until `judge` says something of this sandbox, or of its absence; `None` at the deadline.
@@ -160,7 +171,8 @@ impl Sandboxes {
 
     fn cached(&self, name: &str) -> Option<Arc<CodeSandbox>> {
         let namespace = self.api.namespace()?;
-        self.store.get(&reflector::ObjectRef::new(name).within(namespace))
+        let found = self.store.get(&reflector::ObjectRef::new(name).within(namespace));
+        found.filter(|sandbox| !self.is_deleted(sandbox))
     }
 
     /// How many streams to agents are open.
@@ -169,21 +181,22 @@ impl Sandboxes {
         sessions.values().map(|session| session.streams()).sum()
     }
 
-    /// Ends the sessions whose pods no sandbox has any more.
-    fn forget_sessions(&self, event: &watcher::Event<CodeSandbox>) {
+    /// Forgets what belongs to sandboxes that are gone: that we deleted them, and the sessions with their pods.
+    fn forget(&self, event: &watcher::Event<CodeSandbox>) {
         if matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
             return;
         }
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-        if sessions.is_empty() {
+        let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        if sessions.is_empty() && deleted.is_empty() {
             return;
         }
         let state = self.store.state();
-        let alive: std::collections::HashSet<_> = state
-            .iter()
-            .filter_map(|sandbox| sandbox.status.as_ref()?.pod_uid.as_deref())
-            .collect();
-        sessions.retain(|uid, _| alive.contains(uid.as_str()));
+        let shown: HashSet<_> = state.iter().filter_map(|s| s.metadata.uid.as_deref()).collect();
+        let pods: HashSet<_> =
+            state.iter().filter_map(|s| s.status.as_ref()?.pod_uid.as_deref()).collect();
+        deleted.retain(|uid| shown.contains(uid.as_str()));
+        sessions.retain(|uid, _| pods.contains(uid.as_str()));
     }
 
     async fn kube<T>(

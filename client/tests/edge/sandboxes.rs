@@ -57,6 +57,27 @@ async fn a_sandbox_the_cache_lacks_is_asked_for() {
     assert_eq!(stored.gets(), 2);
 }
 
+#[tokio::test]
+async fn a_deleted_sandbox_is_found_no_more_though_the_watch_still_shows_it() {
+    let (stored, sandboxes) = watched().await;
+    let (a, b) = (sandbox("a", "1", "p1"), sandbox("b", "2", "p2"));
+    for one in [&a, &b] {
+        stored.put(one);
+        stored.tell("ADDED", one);
+        soon(sandboxes.wait(one, in_a_while(), cached)).await;
+    }
+    sandboxes.delete("a", a.uid()).await.unwrap();
+    stored.take("a");
+    assert_eq!(sandboxes.get("a").await.unwrap(), None);
+    assert_eq!(sandboxes.list().into_keys().collect::<Vec<_>>(), ["b"]);
+
+    // Another of its name is another.
+    let next = sandbox("a", "3", "p3");
+    stored.put(&next);
+    stored.tell("MODIFIED", &next);
+    assert_eq!(soon(sandboxes.wait(&next, in_a_while(), cached)).await, Some(next));
+}
+
 /// What a later version wrote, for example.
 #[tokio::test]
 async fn a_sandbox_that_cannot_be_decoded_hides_no_other_and_is_shown_once_it_can_be() {

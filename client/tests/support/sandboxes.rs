@@ -75,6 +75,10 @@ impl Stored {
         self.state.objects.lock().unwrap().insert(name, sandbox);
     }
 
+    pub fn take(&self, name: &str) {
+        self.state.objects.lock().unwrap().remove(name);
+    }
+
     /// Tells the watches.
     pub fn tell(&self, event: &str, sandbox: &impl Serialize) {
         let line = format!("{}\n", json!({ "type": event, "object": sandbox }));
