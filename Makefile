@@ -5,7 +5,8 @@
 #                   REGISTRY=host/path (pushed with docker, podman or buildah) or
 #                   LOAD="kind load image-archive" (a command that is given each archive)
 # RELEASE, NAMESPACE, SANDBOXES: the Helm release, its namespace and the one of sandboxes. The e2e tests
-# know these defaults only.
+# know these defaults only. They take the release off and put it on again, and what they kill is on this
+# machine: on a cluster of your own they kill nothing, and say so.
 
 export CLUSTER ?= embedded
 export RELEASE ?= codesandbox

@@ -141,6 +141,10 @@ async fn settle(
     let mut observed =
         observe::observe(caller, &context.policies, sandbox, config, injection, now).await?;
     observed.refusal = memory.refusal(&name, now);
+    if observed.pod.is_some() && matches!(injection, Injection::Asking(_)) {
+        // It has a pod by now, and will not look at its probe any more.
+        runtimes.release(&caller.namespace, &name);
+    }
     runtimes.saw(sandbox, observed.pod.as_ref());
 
     let mut failure = None;

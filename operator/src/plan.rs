@@ -122,8 +122,9 @@ pub(crate) fn attempt(sandbox: &CodeSandbox) -> u32 {
 }
 
 /// Whether what is to be done depends on the sandbox's pod, which then has to be looked for. The pod of a sandbox that
-/// has no status at all is not looked for but made: should it be there, creating it says so. Nor is that of one that
-/// waits for another's probe and has not seen a pod: none is made before the wait is over.
+/// has no status at all is not looked for but made: should it be there, of an operator that died before it could say so,
+/// creating it says so. Not where a probe would come first: a sandbox that has a pod needs none. Nor is the pod looked for
+/// of one that said that it waits for another's probe: none is made before the wait is over.
 pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: Timestamp) -> bool {
     let depends = |status: &CodeSandboxStatus| {
         let waits = matches!(injection, Injection::Waiting(_)) && status.pod_uid.is_none();
@@ -131,7 +132,7 @@ pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: T
     };
     sandbox.metadata.deletion_timestamp.is_none()
         && expiry::ends_at(sandbox).is_none_or(|end| end > now)
-        && sandbox.status.as_ref().is_some_and(depends)
+        && sandbox.status.as_ref().map_or(!matches!(injection, Injection::By(_)), depends)
 }
 
 /// What is to be done about a sandbox that looks like this, now.

@@ -76,6 +76,14 @@ fn but(exception: &'static str, answer: fn() -> Answer) -> impl FnMut(&str) -> A
     move |request| if request == exception { answer() } else { well(request) }
 }
 
+/// Answers so where there is no pod.
+fn without_pod(mut answer: impl FnMut(&str) -> Answer + Send) -> impl FnMut(&str) -> Answer + Send {
+    move |request| match request {
+        GET_POD => Answer::Refuse(404, "NotFound", "pods \"box-1\" not found"),
+        other => answer(other),
+    }
+}
+
 fn our_pod() -> Value {
     let mut pod =
         serde_json::to_value(pod::pod(&sandbox(), &config(), Way::ImageVolume, 1)).unwrap();
@@ -185,8 +193,7 @@ fn probing() -> CodeSandbox {
 
 /// Answers as a cluster in which the probe of the sandbox ended so.
 fn probed(status: Value) -> impl FnMut(&str) -> Answer + Send {
-    move |request| match request {
-        GET_POD => Answer::Refuse(404, "NotFound", "pods \"box-1\" not found"),
+    without_pod(move |request| match request {
         GET_PROBE => {
             let mut probe = serde_json::to_value(probe::pod(&sandbox(), &config())).unwrap();
             probe["metadata"]["uid"] = "probe-uid".into();
@@ -195,7 +202,7 @@ fn probed(status: Value) -> impl FnMut(&str) -> Answer + Send {
         }
         DELETE_PROBE => Answer::Object(json!({"kind": "Status", "status": "Success"})),
         other => well(other),
-    }
+    })
 }
 
 /// Names and ways of the pods that were made.
@@ -217,7 +224,7 @@ async fn the_first_sandbox_probes_its_runtime_and_the_next_one_pays_nothing() {
     let (context, log) =
         context_with(AgentInjection::Auto, deny(), probed(json!({"phase": "Succeeded"})));
     run(&context, fresh()).await.unwrap();
-    assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
+    assert_eq!(log.requests(), [GET_POD, CREATE_POD, WRITE_STATUS]);
     assert_eq!(made(&log), [("box-probe".into(), None)]);
     assert_eq!(reason(&log.last_body(), condition::READY), reason::PROBING);
 
@@ -265,7 +272,30 @@ async fn a_probe_that_is_there_already_is_looked_at_and_not_made_again() {
         other => cluster(other),
     });
     run(&context, fresh()).await.unwrap();
-    assert_eq!(log.requests(), [CREATE_POD, GET_PROBE, DELETE_PROBE, CREATE_POD, WRITE_STATUS]);
+    let expected = [GET_POD, CREATE_POD, GET_PROBE, DELETE_PROBE, CREATE_POD, WRITE_STATUS];
+    assert_eq!(log.requests(), expected);
+}
+
+/// Its operator ended between the two: the next one would wait for a probe that nobody looks at.
+#[tokio::test]
+async fn a_pod_that_was_made_and_not_written_down_is_found_before_there_is_a_probe() {
+    let (context, log) = context_with(AgentInjection::Auto, deny(), well);
+    run(&context, fresh()).await.unwrap();
+    assert_eq!(log.requests(), [GET_POD, WRITE_STATUS]);
+    assert_eq!(reason(&log.last_body(), condition::READY), reason::POD_READY);
+    let injection = context.runtimes.injection(&fresh(), Timestamp::now());
+    assert_eq!(injection, Injection::By(Way::ImageVolume));
+}
+
+#[tokio::test]
+async fn who_has_a_pod_after_all_holds_up_nobody_with_its_probe() {
+    let (context, _) = context_with(AgentInjection::Auto, deny(), well);
+    context.runtimes.ask(&fresh(), Timestamp::now());
+    run(&context, probing()).await.unwrap();
+    let mut other = fresh();
+    other.metadata.name = Some("other".into());
+    let injection = context.runtimes.injection(&other, Timestamp::now());
+    assert_eq!(injection, Injection::By(Way::ImageVolume));
 }
 
 /// The sandbox as it is since the last request, which wrote its status.
@@ -279,7 +309,7 @@ fn written(log: &Log) -> CodeSandbox {
 async fn a_probe_that_could_not_be_deleted_is_deleted_before_the_pod_is_made() {
     // One that said that it probes, and one whose operator ended before it could.
     for (sandbox, known_by) in
-        [(probing(), vec![GET_POD, GET_PROBE]), (fresh(), vec![CREATE_POD, GET_PROBE])]
+        [(probing(), vec![GET_POD, GET_PROBE]), (fresh(), vec![GET_POD, CREATE_POD, GET_PROBE])]
     {
         let mut cluster = probed(json!({"phase": "Succeeded"}));
         let (mut first_pod, mut first_deletion) = (sandbox.status.is_none(), true);
@@ -318,10 +348,14 @@ fn elsewhere(context: &Context) -> CodeSandbox {
 
 #[tokio::test]
 async fn who_waits_for_anothers_probe_asks_the_api_server_nothing_meanwhile() {
-    let (context, log) = context_with(AgentInjection::Auto, deny(), well);
+    let (context, log) = context_with(AgentInjection::Auto, deny(), without_pod(well));
     elsewhere(&context);
     run(&context, fresh()).await.unwrap();
-    assert_eq!(log.requests(), [WRITE_STATUS]);
+    assert_eq!(
+        log.requests(),
+        [GET_POD, WRITE_STATUS],
+        "of an operator that died there may be one"
+    );
     assert_eq!(reason(&log.last_body(), condition::READY), reason::PROBING);
 
     let waiting = written(&log);
@@ -398,14 +432,15 @@ fn only_those_that_may_wait_for_a_probe_are_told_of_what_it_showed() {
 #[tokio::test]
 async fn a_probe_that_is_refused_holds_up_no_sandbox() {
     let mut first = true;
-    let (context, log) = context_with(AgentInjection::Auto, deny(), move |request| match request {
+    let answer = without_pod(move |request| match request {
         CREATE_POD if std::mem::take(&mut first) => {
             Answer::Refuse(403, "Forbidden", "exceeded quota: pods")
         }
         other => well(other),
     });
+    let (context, log) = context_with(AgentInjection::Auto, deny(), answer);
     run(&context, fresh()).await.unwrap();
-    assert_eq!(log.requests(), [CREATE_POD, CREATE_POD, WRITE_STATUS]);
+    assert_eq!(log.requests(), [GET_POD, CREATE_POD, CREATE_POD, WRITE_STATUS]);
     assert_eq!(made(&log)[1..], [("box-1".into(), Some(Way::InitContainer))]);
 }
 
@@ -416,11 +451,12 @@ async fn without_its_runtime_class_a_sandbox_says_so_and_no_other_waits_for_it()
             "pods \"box-probe\" is forbidden: pod rejected: RuntimeClass \"kata\" not found";
         Answer::Refuse(403, "Forbidden", words)
     };
-    let (context, log) = context_with(AgentInjection::Auto, deny(), but(CREATE_POD, refuse));
+    let answer = without_pod(but(CREATE_POD, refuse));
+    let (context, log) = context_with(AgentInjection::Auto, deny(), answer);
     let mut sandbox = fresh();
     sandbox.spec.runtime_class_name = Some("kata".into());
     let action = run(&context, sandbox.clone()).await.unwrap();
-    assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
+    assert_eq!(log.requests(), [GET_POD, CREATE_POD, WRITE_STATUS]);
     assert_eq!(reason(&log.last_body(), condition::READY), reason::RUNTIME_CLASS_NOT_FOUND);
     assert_eq!(action, Action::requeue(Duration::from_secs(1)), "it heals by itself");
     sandbox.metadata.name = Some("other".into());
@@ -429,7 +465,7 @@ async fn without_its_runtime_class_a_sandbox_says_so_and_no_other_waits_for_it()
 
 #[tokio::test]
 async fn a_sandbox_that_goes_while_it_probes_holds_up_no_other() {
-    let (context, _) = context_with(AgentInjection::Auto, deny(), well);
+    let (context, _) = context_with(AgentInjection::Auto, deny(), without_pod(well));
     run(&context, fresh()).await.unwrap();
     let mut other = fresh();
     other.metadata.name = Some("other".into());

@@ -644,6 +644,9 @@ fn the_first_pod_is_not_looked_for_but_made() {
     let mut sandbox = sandbox();
     let (known, waiting) = (Injection::By(Way::ImageVolume), Injection::Waiting(at(90)));
     assert!(!depends_on_pod(&sandbox, known, at(1)));
+    for unknown in [Injection::Unknown, waiting] {
+        assert!(depends_on_pod(&sandbox, unknown, at(1)), "of an operator that died: {unknown:?}");
+    }
     World::running(&mut sandbox);
     assert!(depends_on_pod(&sandbox, known, at(1)));
     assert!(depends_on_pod(&sandbox, waiting, at(1)), "it has one");

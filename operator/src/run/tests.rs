@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::testing::{Answer, Log, config, sandbox, server};
 
+const GET_POD: &str = "GET pods/box-1";
 const GET_LEASE: &str = "GET leases/operator";
 const WRITE_LEASE: &str = "PUT leases/operator";
 const CREATE_POD: &str = "POST pods";
@@ -115,6 +116,7 @@ async fn a_lease_is_given_up_only_after_the_last_write() {
     let sandboxes = [serde_json::to_value(&fresh).unwrap()];
     let (lead, stop, _, log) = operator(move |request| match request {
         GET_LEASE => lease(None),
+        GET_POD => Answer::Refuse(404, "NotFound", "no such pod"),
         // The reconcile waits for this until its deadline, and then writes what it knows.
         CREATE_POD => Answer::Silence,
         other => quiet(other, &sandboxes),
