@@ -141,23 +141,27 @@ impl Cluster {
 
     /// Everything that lists as owned by or labelled for a sandbox, as `kind/name`.
     pub async fn left_of(&self, sandbox: &CodeSandbox) -> anyhow::Result<Vec<String>> {
-        let uid = sandbox.uid().context("it has a UID")?;
-        let listed = kubectl(&[
-            "get",
-            "all,networkpolicies,configmaps,secrets,persistentvolumeclaims,leases,codesandboxes",
-            "-n",
-            NAMESPACE,
-            "-o",
-            "json",
-        ])
-        .await?;
-        let listed: serde_json::Value = serde_json::from_str(&listed)?;
-        let items = listed["items"].as_array().context("a list")?.iter();
-        Ok(items
-            .filter(|item| item["metadata"].to_string().contains(&uid))
-            .map(|item| format!("{}/{}", item["kind"], item["metadata"]["name"]))
-            .collect())
+        objects_naming(&sandbox.uid().context("it has a UID")?).await
     }
+}
+
+/// Everything of [`NAMESPACE`] whose metadata has this text in it, as `kind/name`.
+pub async fn objects_naming(text: &str) -> anyhow::Result<Vec<String>> {
+    let listed = kubectl(&[
+        "get",
+        "all,networkpolicies,configmaps,secrets,persistentvolumeclaims,leases,codesandboxes",
+        "-n",
+        NAMESPACE,
+        "-o",
+        "json",
+    ])
+    .await?;
+    let listed: serde_json::Value = serde_json::from_str(&listed)?;
+    let items = listed["items"].as_array().context("a list")?.iter();
+    Ok(items
+        .filter(|item| item["metadata"].to_string().contains(text))
+        .map(|item| format!("{}/{}", item["kind"], item["metadata"]["name"]))
+        .collect())
 }
 
 /// What a test asks for that asks for nothing in particular. A test that fails leaves its sandbox

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, anyhow};
+use anyhow::anyhow;
 use futures::future::{join_all, try_join_all};
 use serde_json::json;
 use tokio::{
@@ -24,7 +24,7 @@ use super::{
     node,
     workload::Program,
 };
-use crate::{NAMESPACE, kubectl, mcp::Door};
+use crate::{mcp::Door, objects_naming};
 
 /// The longest that anything of a deleted sandbox may stay.
 const REMAINS: Duration = Duration::from_secs(30);
@@ -206,21 +206,7 @@ impl Matrix {
     async fn remains(&self, tag: &str, pods: &BTreeSet<String>) -> anyhow::Result<Vec<Finding>> {
         let end = Instant::now() + REMAINS;
         loop {
-            let listed = kubectl(&[
-                "get",
-                "all,networkpolicies,configmaps,secrets,persistentvolumeclaims,leases,codesandboxes",
-                "-n",
-                NAMESPACE,
-                "-o",
-                "json",
-            ])
-            .await?;
-            let listed: serde_json::Value = serde_json::from_str(&listed)?;
-            let items = listed["items"].as_array().context("a list")?.iter();
-            let mut left: Vec<String> = items
-                .filter(|item| item["metadata"].to_string().contains(&format!("{tag}-")))
-                .map(|item| format!("{}/{}", item["kind"], item["metadata"]["name"]))
-                .collect();
+            let mut left = objects_naming(&format!("{tag}-")).await?;
             let processes = pods.iter().flat_map(|uid| node::processes(uid));
             left.extend(processes.map(|process| format!("process {:?}", process.argv)));
             if left.is_empty() {
