@@ -23,7 +23,11 @@ use tokio::{
     time::{sleep, timeout},
 };
 
-use crate::{patience::Patience, shutdown::Shutdown};
+use crate::{
+    linger::{Linger, Unread},
+    patience::Patience,
+    shutdown::Shutdown,
+};
 
 /// How many connections above the bound are told so, and how many probes are still answered.
 const SPARE: usize = 64;
@@ -46,6 +50,8 @@ pub(crate) struct Limits {
     pub(crate) idle: Duration,
     /// How long an answer may wait for its reader without any progress.
     pub(crate) unread: Duration,
+    /// How long the rest of a request that was refused may still come.
+    pub(crate) rest: Duration,
     /// How long calls may go on after the listener has closed before those that only wait answer as they are.
     pub(crate) calls: Duration,
     /// How long these answers may take.
@@ -60,6 +66,7 @@ impl Limits {
             spare_head: Duration::from_secs(1),
             idle: Duration::from_secs(75),
             unread: Duration::from_secs(30),
+            rest: Duration::from_secs(30),
             calls: Duration::from_secs(15),
             answers: Duration::from_secs(5),
         }
@@ -141,17 +148,19 @@ async fn connection(
     }
     let asked = Arc::new(Notify::new());
     let answers = TowerToHyperService::new(router);
-    let first = asked.clone();
+    let unread = Unread::default();
+    let (first, body) = (asked.clone(), unread.clone());
     let service = service_fn(move |request: Request<Incoming>| {
         first.notify_one();
-        answers.call(request)
+        answers.call(request.map(|incoming| body.of(incoming)))
     });
+    let stream = Patience::new(Linger::new(stream, unread, limits.rest), limits.unread);
     let connection = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(limits.idle)
         .keep_alive(keep)
         .max_buf_size(MAX_HEAD)
-        .serve_connection(TokioIo::new(Patience::new(stream, limits.unread)), service);
+        .serve_connection(TokioIo::new(stream), service);
     let head = if keep { limits.head } else { limits.spare_head };
     let silent = async {
         if timeout(head, asked.notified()).await.is_ok() {

@@ -6,6 +6,7 @@ mod descriptors;
 mod excerpt;
 mod guard;
 mod http;
+mod linger;
 mod metrics;
 mod outputs;
 mod patience;

@@ -17,6 +17,7 @@ const TIGHT: Limits = Limits {
     spare_head: Duration::from_millis(100),
     idle: Duration::from_millis(900),
     unread: Duration::from_millis(300),
+    rest: Duration::from_millis(600),
     calls: Duration::from_millis(300),
     answers: Duration::from_millis(300),
 };
@@ -152,6 +153,62 @@ async fn who_reads_no_answer_loses_its_place() {
     let _unread = server.send(GET).await;
     reaches(&server.open, 1).await;
     reaches(&server.open, 0).await;
+}
+
+/// Limits under which who is waited for is waited for longer than any test takes.
+fn patient() -> Limits {
+    Limits { rest: Duration::from_mins(1), ..TIGHT }
+}
+
+/// A router that refuses every request before it has read its body.
+fn closed() -> Router {
+    Router::new().fallback(async || (http::StatusCode::PAYLOAD_TOO_LARGE, "no"))
+}
+
+#[tokio::test]
+async fn who_sends_on_after_a_refusal_still_reads_it() {
+    let server = start_with(patient(), Shutdown::default(), closed()).await;
+    // More than the sockets between us hold, so that the answer is there long before the body's end.
+    let body = vec![b' '; 32 << 20];
+    let head =
+        format!("POST / HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n", body.len());
+    let mut stream = server.send(head.as_bytes()).await;
+    stream.write_all(&body).await.unwrap();
+    let (text, _) = rest(&mut stream).await;
+    assert!(text.starts_with("HTTP/1.1 413 ") && text.ends_with("no"), "{text}");
+    reaches(&server.open, 1).await;
+    drop(stream);
+    reaches(&server.open, 0).await;
+}
+
+#[tokio::test]
+async fn who_sends_on_for_ever_loses_its_place() {
+    let server = start(9, Shutdown::default(), closed()).await;
+    let began = Instant::now();
+    let head = b"POST / HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n";
+    let mut stream = server.send(head).await;
+    reaches(&server.open, 1).await;
+    let sends = async { while stream.write_all(b"1\r\n \r\n").await.is_ok() {} };
+    timeout(Duration::from_secs(5), sends).await.unwrap();
+    assert!(began.elapsed() >= TIGHT.rest, "{:?}", began.elapsed());
+    reaches(&server.open, 0).await;
+}
+
+#[tokio::test]
+async fn whose_body_was_read_is_not_waited_for() {
+    let routes = Router::new().fallback(async |body: String| body);
+    let server = start_with(patient(), Shutdown::default(), routes).await;
+    for framing in
+        ["Content-Length: 2\r\n\r\nhi", "Transfer-Encoding: chunked\r\n\r\n2\r\nhi\r\n0\r\n\r\n"]
+    {
+        let request =
+            format!("POST / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n{framing}");
+        let mut stream = server.send(request.as_bytes()).await;
+        let (text, _) = rest(&mut stream).await;
+        assert!(text.ends_with("hi"), "{text}");
+        reaches(&server.open, 0).await;
+        drop(stream); // Not before.
+    }
 }
 
 /// Waits until a gauge is so high.
