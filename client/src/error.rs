@@ -49,6 +49,13 @@ pub enum Error {
         client: u32,
     },
 
+    /// The agent has no such call: it is older than this client.
+    #[error("the agent of pod {pod} is older than what was asked of it")]
+    TooOld {
+        /// The pod.
+        pod: String,
+    },
+
     /// The stream to the agent broke, or never came about.
     #[error("lost the stream to pod {pod}: {reason}")]
     Lost {

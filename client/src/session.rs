@@ -177,6 +177,10 @@ impl Session {
     pub(crate) fn error(&self, status: &Status) -> Error {
         match wire::Error::of(status) {
             Some(error) => Error::Agent(error),
+            // What gRPC answers to a call it does not know.
+            None if status.code() == tonic::Code::Unimplemented => {
+                Error::TooOld { pod: self.pod.clone() }
+            }
             None => Error::Lost { pod: self.pod.clone(), reason: cause(status) },
         }
     }

@@ -17,6 +17,8 @@ pub enum Code {
     SandboxFinished,
     /// The pod of the sandbox was replaced: its state is gone.
     SandboxReplaced,
+    /// The sandbox was made by a version that does not understand what was asked.
+    SandboxTooOld,
     /// Nobody can tell how the run ended.
     OutcomeUnknown,
     /// What arrived is not what was sent.
@@ -39,6 +41,7 @@ impl Code {
             Self::SandboxNotReady => "SANDBOX_NOT_READY",
             Self::SandboxFinished => "SANDBOX_FINISHED",
             Self::SandboxReplaced => "SANDBOX_REPLACED",
+            Self::SandboxTooOld => "SANDBOX_TOO_OLD",
             Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::Corrupted => "CORRUPTED",
             Self::Unavailable => "UNAVAILABLE",
@@ -97,8 +100,12 @@ impl From<client::Error> for Error {
             ),
             E::Corrupted { .. } => (Code::Corrupted, "Try again."),
             E::Protocol { .. } => (
-                Code::Unavailable,
+                Code::SandboxTooOld,
                 "Create a new sandbox: this one is too old or too new for the front end.",
+            ),
+            E::TooOld { .. } => (
+                Code::SandboxTooOld,
+                "Create a new sandbox for that; what this one could do before it still can.",
             ),
             E::Lost { .. } | E::Deadline { .. } => (Code::Unavailable, "Try again."),
             E::Config(_) => (Code::Unavailable, "Tell the administrator."),
@@ -173,6 +180,16 @@ mod tests {
             (refused_exec(403, "Forbidden"), Code::Forbidden, "tell the administrator"),
             (refused_exec(500, "InternalError"), Code::Unavailable, "Try again"),
             (client::Error::Replaced { pod: pod() }, Code::SandboxReplaced, "made anew"),
+            (
+                client::Error::TooOld { pod: pod() },
+                Code::SandboxTooOld,
+                "the agent of pod a-1 is older than what was asked of it. Create a new sandbox",
+            ),
+            (
+                client::Error::Protocol { pod: pod(), agent: 9, client: 1 },
+                Code::SandboxTooOld,
+                "speaks protocol 9, this client 1",
+            ),
             (
                 client::Error::Unknown { run: "r".into(), reason: "gone".into() },
                 Code::OutcomeUnknown,

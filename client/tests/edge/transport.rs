@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use client::{Error, Lane};
 use tokio::time::Instant;
+use tonic::Status;
 use wire::{
     limits,
     v1::{RunSpec, read_event::Event},
@@ -278,6 +279,16 @@ async fn agents_of_this_protocol_and_the_one_before_will_do() {
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+/// Agents live for days while clients are upgraded, and calls are only ever added.
+#[tokio::test]
+async fn an_agent_without_a_call_is_too_old_for_it_and_not_lost() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| script.stat = Err(Status::unimplemented("")));
+    let stat = soon(cluster.session().stat("/x")).await;
+    assert!(matches!(&stat, Err(Error::TooOld { pod }) if pod == "sandbox-0"), "{stat:?}");
+    assert_eq!(cluster.asked(), 1, "a new stream would not help");
 }
 
 /// A bridge that answers ends by itself; one that stalls is left by the guard, which alone holds
