@@ -152,7 +152,7 @@ async fn a_death_between_runs_is_noticed() {
     assert_eq!((seen.how(), seen.outcome().context_lost), (How::Exited(0), false));
 }
 
-/// B9
+/// tests.md B9.
 #[tokio::test]
 async fn exceptions_show_the_users_frames_only() {
     let agent = Agent::start();

@@ -12,8 +12,15 @@ use wire::limits::CHUNK;
 use wire::v1::run_event::Event;
 use wire::v1::{Display, Exception, Form};
 
-/// The program that drives an interpreter.
-const DRIVER: &str = include_str!("driver.py");
+/// The program that drives an interpreter: one subject a file, and what runs last is last.
+const DRIVER: [&str; 6] = [
+    include_str!("driver/channel.py"),
+    include_str!("driver/cells.py"),
+    include_str!("driver/awaiting.py"),
+    include_str!("driver/displays.py"),
+    include_str!("driver/figures.py"),
+    include_str!("driver/main.py"),
+];
 /// What loads it: the driver comes through the pipe, since no file need be writable, and the current
 /// directory is taken out of the path until it has imported what it needs.
 pub(super) const BOOTSTRAP: &str = "import sys; sys.path[:] = [p for p in sys.path if p]; r = open(3, 'rb'); \
@@ -45,7 +52,8 @@ pub(super) enum Said {
 
 /// The bytes that load the driver.
 pub(super) fn driver() -> Vec<u8> {
-    format!("{}\n{DRIVER}", DRIVER.len()).into_bytes()
+    let driver = DRIVER.join("\n");
+    format!("{}\n{driver}", driver.len()).into_bytes()
 }
 
 /// The bytes that ask for a cell to be run.

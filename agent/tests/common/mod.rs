@@ -249,6 +249,13 @@ impl Seen {
         self.outcome().how.expect("a known outcome")
     }
 
+    /// The only exception's traceback, without the marks below the lines that newer Pythons make.
+    pub fn traceback(&self) -> String {
+        let [exception] = &self.exceptions[..] else { panic!("{:?}", self.exceptions) };
+        let marks = |line: &&str| !line.contains(['^', '~']);
+        exception.traceback.split_inclusive('\n').filter(marks).collect()
+    }
+
     /// The text of the last expression's value.
     pub fn result(&self) -> Option<&str> {
         let display = self.displays.iter().find(|display| display.result)?;
