@@ -229,36 +229,6 @@ async fn output_on_stderr_is_no_failure() {
     assert_eq!((seen.err(), seen.how()), ("warn\n", How::Exited(0)));
 }
 
-/// B11, with a stand-in for matplotlib: open figures come as pictures and are closed, `show` says nothing.
-#[tokio::test]
-async fn open_figures_are_shown_and_closed() {
-    let agent = Agent::start();
-    let package = agent.workspace().join("matplotlib");
-    std::fs::create_dir(&package).unwrap();
-    std::fs::write(package.join("__init__.py"), "").unwrap();
-    let pyplot = "import os, warnings\nopen_figures = {}\n\
-        class Figure:\n    def savefig(self, file, format, dpi, bbox_inches):\n        \
-        file.write(b'\\x89PNG' + os.environ['MPLBACKEND'].encode() + str(dpi).encode())\n\
-        def figure(number=None):\n    number = number or len(open_figures) + 1\n    \
-        return open_figures.setdefault(number, Figure())\n\
-        def get_fignums():\n    return sorted(open_figures)\n\
-        def close(figure):\n    for key in [k for k, v in open_figures.items() if v is figure]: del open_figures[key]\n\
-        def show():\n    warnings.warn('FigureCanvasAgg is non-interactive, and thus cannot be shown')\n";
-    std::fs::write(package.join("pyplot.py"), pyplot).unwrap();
-    let mut client = agent.client().await;
-    let seen = run(
-        &mut client,
-        "a",
-        python("import matplotlib.pyplot as plt\nplt.figure(); plt.figure()\nplt.show()"),
-    )
-    .await;
-    assert_eq!((seen.how(), seen.err()), (How::Exited(0), ""));
-    let forms: Vec<_> =
-        seen.displays.iter().map(|d| (d.result, &*d.forms[0].mime, &d.forms[0].data[..])).collect();
-    assert_eq!(forms, [(false, "image/png", &b"\x89PNGAgg100"[..]); 2]);
-    assert!(run(&mut client, "b", python("0")).await.displays.iter().all(|display| display.result));
-}
-
 #[tokio::test]
 async fn a_file_in_the_workspace_can_be_imported_and_does_not_stand_in_the_drivers_way() {
     let agent = Agent::start();

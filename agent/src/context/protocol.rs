@@ -13,11 +13,12 @@ use wire::v1::run_event::Event;
 use wire::v1::{Display, Exception, Form};
 
 /// The program that drives an interpreter: one subject a file, and what runs last is last.
-const DRIVER: [&str; 6] = [
+const DRIVER: [&str; 7] = [
     include_str!("driver/channel.py"),
     include_str!("driver/cells.py"),
     include_str!("driver/awaiting.py"),
     include_str!("driver/displays.py"),
+    include_str!("driver/ipython.py"),
     include_str!("driver/figures.py"),
     include_str!("driver/main.py"),
 ];
@@ -34,7 +35,7 @@ const MAX_PAYLOAD: usize = 5 << 20;
 #[serde(tag = "type", rename_all = "lowercase")]
 enum Header {
     Ready,
-    Display { result: bool, forms: Vec<(String, usize)> },
+    Display { result: bool, id: String, update: bool, forms: Vec<(String, usize)> },
     Exception { name: String, value: String, traceback: String },
     Done { number: u64, succeeded: bool },
 }
@@ -111,12 +112,10 @@ fn parse(unread: &mut BytesMut) -> io::Result<Option<Said>> {
         Header::Exception { name, value, traceback } => {
             Said::Event(Event::Exception(Exception { name, value, traceback }))
         }
-        Header::Display { result, forms } => {
+        Header::Display { result, id, update, forms } => {
             let forms = forms.into_iter().map(|(mime, length)| form(mime, length, &mut payload));
-            Said::Event(Event::Display(Display {
-                result,
-                forms: forms.collect::<io::Result<_>>()?,
-            }))
+            let forms = forms.collect::<io::Result<_>>()?;
+            Said::Event(Event::Display(Display { result, forms, id, update }))
         }
     }))
 }
@@ -141,7 +140,7 @@ mod tests {
     #[test]
     fn an_event_is_read_when_all_of_it_is_there() {
         let whole = frame(
-            r#"{"type":"display","result":true,"forms":[["text/plain",1],["image/png",2]]}"#,
+            r#"{"type":"display","result":true,"id":"a","update":true,"forms":[["text/plain",1],["image/png",2]]}"#,
             b"2\0\xff",
         );
         let mut unread = BytesMut::from(&whole[..whole.len() - 1]);
@@ -153,7 +152,12 @@ mod tests {
             data: Bytes::from_static(data),
         };
         let forms = vec![form("text/plain", b"2"), form("image/png", b"\0\xff")];
-        let display = Said::Event(Event::Display(Display { result: true, forms }));
+        let display = Said::Event(Event::Display(Display {
+            result: true,
+            forms,
+            id: "a".to_owned(),
+            update: true,
+        }));
         assert_eq!(parse(&mut unread).unwrap(), Some(display));
         assert_eq!(parse(&mut unread).unwrap(), Some(Said::Done { number: 7, succeeded: false }));
         assert_eq!(parse(&mut unread).unwrap(), None);
@@ -163,7 +167,10 @@ mod tests {
     fn what_the_driver_never_says_is_an_error() {
         for bad in [
             frame("{}", b""),
-            frame(r#"{"type":"display","result":true,"forms":[["text/plain",9]]}"#, b"2"),
+            frame(
+                r#"{"type":"display","result":true,"id":"","update":false,"forms":[["text/plain",9]]}"#,
+                b"2",
+            ),
             vec![0xff; 8],
         ] {
             assert!(parse(&mut BytesMut::from(&bad[..])).is_err());

@@ -28,8 +28,8 @@ use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    self, AttachRequest, CancelRequest, Display, Exception, Outcome, RunEvent, RunRequest, RunSpec,
-    Started,
+    self, AttachRequest, CancelRequest, Display, Exception, Form, Outcome, RunEvent, RunRequest,
+    RunSpec, Started,
 };
 use wire::{Code, Error};
 
@@ -262,6 +262,15 @@ impl Seen {
         let form = display.forms.iter().find(|form| form.mime == "text/plain")?;
         str::from_utf8(&form.data).ok()
     }
+}
+
+/// What was shown in these forms, with no id.
+pub fn shown(forms: &[(&str, &str)]) -> Display {
+    let forms = forms.iter().map(|(mime, data)| Form {
+        mime: (*mime).to_owned(),
+        data: data.as_bytes().to_vec().into(),
+    });
+    Display { forms: forms.collect(), ..Display::default() }
 }
 
 /// Reads a stream to its end.

@@ -109,3 +109,8 @@ def show_exception(error):
         "traceback": bounded("".join(lines_of(error))).decode(),
     }
     send(header)
+
+
+def say_failed(what, error):
+    """Tells the user on stderr what could not be shown, and why."""
+    say(what + "\n" + "".join(lines_of(error)).rstrip())

@@ -11,6 +11,7 @@ each imports what it needs. This one is the channel: events, and the interrupts 
 not cut one in two.
 """
 
+import _thread
 import json
 import os
 import struct
@@ -18,9 +19,11 @@ import sys
 
 EVENTS = 4
 MAX_TEXT = 64 << 10  # the longest text of a value or an exception, in bytes
-MAX_NAME = 200  # the longest name of an exception
+MAX_NAME = 200  # the longest name: of a form, of what is displayed, of an exception
 
 process = os.getpid()
+main_thread = _thread.get_ident()
+turn = _thread.allocate_lock()  # the user's threads may display something, too
 running = False
 sending = False
 interrupted = False
@@ -38,16 +41,31 @@ def interrupt(_signal, frame):
 def send(header, payload=b""):
     """Sends one event to the agent, behind all output written so far."""
     global sending, interrupted
+    if os.getpid() != process:
+        return  # a fork of the user's: its word is not the cell's
     flush()
     head = json.dumps(header).encode()
-    data = memoryview(struct.pack(">II", len(head), len(payload)) + head + payload)
+    data = struct.pack(">II", len(head), len(payload)) + head + payload
+    if _thread.get_ident() != main_thread:
+        with turn:
+            # Between cells the agent reads nothing: it would come to the next cell.
+            if running:
+                write(data)
+        return
     interrupted = False
     sending = True
-    while data:
-        data = data[os.write(EVENTS, data):]
+    with turn:
+        write(data)
     sending = False
     if interrupted:
         interrupt(None, None)
+
+
+def write(data):
+    """Writes an event whole."""
+    data = memoryview(data)
+    while data:
+        data = data[os.write(EVENTS, data):]
 
 
 def flush():
@@ -57,6 +75,14 @@ def flush():
             stream.flush()
         except Exception:  # closed, None, or something of the user's
             pass
+
+
+def say(sentence):
+    """Tells the user on stderr what is not shown."""
+    try:
+        print(sentence, file=sys.stderr)
+    except Exception:  # closed, None, or something of the user's
+        pass
 
 
 def text(value):
