@@ -13,12 +13,13 @@ use wire::v1::run_event::Event;
 use wire::v1::{Display, Exception, Form};
 
 /// The program that drives an interpreter: one subject a file, and what runs last is last.
-const DRIVER: [&str; 7] = [
+const DRIVER: [&str; 8] = [
     include_str!("driver/channel.py"),
     include_str!("driver/cells.py"),
     include_str!("driver/awaiting.py"),
     include_str!("driver/displays.py"),
     include_str!("driver/ipython.py"),
+    include_str!("driver/charts.py"),
     include_str!("driver/figures.py"),
     include_str!("driver/main.py"),
 ];

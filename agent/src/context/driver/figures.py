@@ -1,4 +1,4 @@
-"""Figures of matplotlib, which nobody here imports."""
+"""Figures of matplotlib, which nobody here imports: pictures with the data of their charts."""
 
 import io
 import sys
@@ -44,10 +44,12 @@ def show_figures():
 
 
 def picture(figure):
-    """A figure as PNG, coarser if it would be too large."""
+    """A figure as PNG, coarser if it would be too large, and its charts."""
     for dpi in (DPI, DPI // 2, DPI // 4):
         image = io.BytesIO()
         figure.savefig(image, format="png", dpi=dpi, bbox_inches="tight")
         if image.tell() <= MAX_IMAGE:
-            return {"text/plain": text_of(repr, figure), "image/png": image.getvalue()}
+            bundle = {"text/plain": text_of(repr, figure), "image/png": image.getvalue()}
+            bundle[CHART] = charts_of(figure)
+            return bundle
     return {"text/plain": "(a figure too large to show: save it to a file)"}
