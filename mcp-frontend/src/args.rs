@@ -114,7 +114,7 @@ pub(crate) struct RunOptions {
 }
 
 run_arguments!(RunCode {
-    /// Source code. Variables, imports and functions stay for later calls; the value of the last expression is returned; matplotlib figures come back as pictures.
+    /// Source code. Variables, imports and functions stay for later calls; top-level await works.
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,

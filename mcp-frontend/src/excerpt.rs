@@ -37,6 +37,16 @@ impl Excerpt {
         self.tail.extend(rest);
     }
 
+    /// Takes in what another excerpt, of the same bound, has seen.
+    pub(crate) fn append(&mut self, other: &Self) {
+        self.push(&other.head);
+        // It has kept more than its head only if ours is full by now, so these lie between our ends.
+        self.total += other.omitted();
+        let (front, back) = other.tail.as_slices();
+        self.push(front);
+        self.push(back);
+    }
+
     /// What is kept at most, in bytes.
     pub(crate) fn max(&self) -> usize {
         self.max_head + self.max_tail

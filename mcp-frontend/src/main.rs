@@ -3,6 +3,7 @@
 mod args;
 mod connections;
 mod descriptors;
+mod displays;
 mod excerpt;
 mod guard;
 mod http;

@@ -2,21 +2,15 @@
 
 use std::fmt::Write as _;
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
-use wire::v1::{
-    Exception, Form, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event,
-};
+use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
 
+use crate::displays::Displays;
 use crate::excerpt::Excerpt;
 
-/// The largest picture that is passed on, in bytes: clients refuse or choke on more.
-const MAX_IMAGE: usize = 2 << 20;
 /// What an answer about a lost run says.
 pub(crate) const RUN_LOST: &str = "RUN_LOST";
-/// How many pictures an answer holds.
-const MAX_IMAGES: usize = 10;
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -24,9 +18,7 @@ pub(crate) struct Transcript {
     run: String,
     stdout: Excerpt,
     stderr: Excerpt,
-    results: Excerpt,
-    images: Vec<Form>,
-    images_omitted: usize,
+    displays: Displays,
     /// The last one's traceback; an honest agent sends no more than one.
     exception: Excerpt,
     /// Whether the agent has said anything of the run.
@@ -44,9 +36,7 @@ impl Transcript {
             run,
             stdout: Excerpt::new(max),
             stderr: Excerpt::new(max),
-            results: Excerpt::new(max),
-            images: Vec::new(),
-            images_omitted: 0,
+            displays: Displays::new(max),
             exception: Excerpt::new(max),
             begun: false,
             context_new: false,
@@ -64,11 +54,7 @@ impl Transcript {
                 Stream::Stderr => self.stderr.push(&output.data),
                 _ => self.stdout.push(&output.data),
             },
-            Some(Event::Display(display)) => {
-                for form in display.forms {
-                    self.display(form, display.result);
-                }
-            }
+            Some(Event::Display(display)) => self.displays.push(display),
             Some(Event::Exception(Exception { traceback, .. })) => {
                 self.exception = Excerpt::new(self.exception.max());
                 self.exception.push(traceback.as_bytes());
@@ -81,21 +67,6 @@ impl Transcript {
             None => {}
         }
         false
-    }
-
-    fn display(&mut self, form: Form, result: bool) {
-        if form.mime.starts_with("image/") && form.mime != "image/svg+xml" {
-            if self.images.len() < MAX_IMAGES && form.data.len() <= MAX_IMAGE {
-                self.images.push(form);
-            } else {
-                self.images_omitted += 1;
-            }
-        } else if result && form.mime == "text/plain" {
-            if self.results.total > 0 {
-                self.results.push(b"\n");
-            }
-            self.results.push(&form.data);
-        }
     }
 
     /// Whether the agent has said anything of the run.
@@ -126,11 +97,7 @@ impl Transcript {
         let lost = self.lost();
         let meta = self.meta();
         let mut content = vec![ContentBlock::text(self.text())];
-        content.extend(
-            self.images
-                .into_iter()
-                .map(|image| ContentBlock::image(BASE64.encode(&image.data), image.mime)),
-        );
+        content.extend(self.displays.images());
         let mut result =
             if lost { CallToolResult::error(content) } else { CallToolResult::success(content) };
         let mut object = MetaObject::new();
@@ -147,7 +114,8 @@ impl Transcript {
             }
         };
         let complete = self.log_complete();
-        section("result", &self.results.text(complete));
+        section("result", &self.displays.results(complete));
+        section("display", &self.displays.others(complete));
         section("stdout", &self.stdout.text(complete));
         section("stderr", &self.stderr.text(complete));
         section("exception", &self.exception.text(complete));
@@ -198,12 +166,7 @@ impl Transcript {
             );
             notes.push(format!("the log's bound was reached; {later} counted, not kept: write large output to a file"));
         }
-        if self.images_omitted > 0 {
-            notes.push(format!(
-                "{} pictures omitted: at most {MAX_IMAGES} of 2 MiB each",
-                self.images_omitted
-            ));
-        }
+        notes.extend(self.displays.note());
         notes
     }
 
@@ -283,7 +246,7 @@ fn hex(bytes: &[u8]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use wire::v1::{Display, Empty, Output, Started, Truncated};
+    use wire::v1::{Display, Empty, Form, Output, Started, Truncated};
 
     use super::*;
 
@@ -305,7 +268,7 @@ mod tests {
 
     fn form(mime: &str, data: &'static [u8], result: bool) -> Event {
         let form = Form { mime: mime.into(), data: data.into() };
-        Event::Display(Display { result, forms: vec![form] })
+        Event::Display(Display { result, forms: vec![form], ..Display::default() })
     }
 
     /// tests.md C4 and C6.
@@ -420,16 +383,23 @@ mod tests {
         assert!(text.contains(&format!("{} bytes of later output", u64::MAX)), "{text}");
     }
 
+    /// tests.md B11 and C3.
     #[test]
-    fn a_picture_is_an_image_and_a_value_is_a_result() {
-        let result = transcript([
-            form("image/png", b"png", false),
+    fn values_are_sections_of_their_own_and_pictures_are_images() {
+        let values = [
+            form("text/plain", b"shown", false),
+            output(Stream::Stdout, "out"),
             form("text/plain", b"42", true),
-            outcome(How::Exited(0)),
-        ])
-        .answer();
-        assert!(result.content[0].as_text().unwrap().text.ends_with("\n--- result\n42"));
+        ];
+        let pictures = (0..11).map(|_| form("image/png", b"png", false));
+        let events = values.into_iter().chain(pictures).chain([outcome(How::Exited(0))]);
+        let result = transcript(events).answer();
+        assert_eq!(
+            result.content[0].as_text().unwrap().text,
+            "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n--- result\n42\n--- display\nshown\n--- stdout\nout\n[1 pictures omitted: at most 10 of 2 MiB each]"
+        );
         let image = result.content[1].as_image().unwrap();
         assert_eq!((image.mime_type.as_str(), image.data.as_str()), ("image/png", "cG5n"));
+        assert_eq!(result.content.len(), 11);
     }
 }
