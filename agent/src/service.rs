@@ -10,8 +10,8 @@ use wire::v1::agent_server::Agent;
 use wire::v1::run_spec::What;
 use wire::v1::{
     AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest, ListRequest,
-    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, StatRequest,
-    WriteReply, WriteRequest,
+    OutputReply, OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
+    RunRequest, RunsReply, RunsRequest, StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -37,7 +37,7 @@ impl Service {
     /// The run of this request, started if it is new.
     fn start(&self, request: RunRequest) -> Result<Arc<Run>, Error> {
         let checked = spec::check(&request.run_id, request.spec)?;
-        let (run, new) = self.runs.start(&request.run_id, checked.hash)?;
+        let (run, new) = self.runs.start(&request.run_id, checked.hash, checked.title)?;
         if new {
             // In tasks of their own: a caller that goes away ends nothing.
             match checked.what {
@@ -123,6 +123,19 @@ impl Agent for Service {
     ) -> Result<Response<CancelReply>, Status> {
         let was_running = self.runs.find(&request.into_inner().run_id)?.cancel();
         Ok(Response::new(CancelReply { was_running }))
+    }
+
+    async fn runs(&self, request: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
+        Ok(Response::new(self.runs.list(request.into_inner().limit)))
+    }
+
+    async fn output(
+        &self,
+        request: Request<OutputRequest>,
+    ) -> Result<Response<OutputReply>, Status> {
+        let request = request.into_inner();
+        let run = self.runs.find(&request.run_id)?;
+        Ok(Response::new(run.page(request).await?))
     }
 
     async fn read(

@@ -28,10 +28,10 @@ async fn state_stays_and_blank_lines_in_bodies_work() {
         "class A:\n    x = 1\n\n    def f(self):\n\n        return self.x + 1\n\nvalue = A().f()\n";
     let first = run(&mut client, "a", python(source)).await;
     assert_eq!((first.how(), first.result()), (How::Exited(0), None));
-    assert!(first.started.unwrap().context_new);
+    assert!(first.started.as_ref().unwrap().context_new);
     let second = run(&mut client, "b", python("value + A().f()")).await;
     assert_eq!((second.how(), second.result()), (How::Exited(0), Some("4")));
-    assert!(!second.started.unwrap().context_new && !second.outcome().context_lost);
+    assert!(!second.started.as_ref().unwrap().context_new && !second.outcome().context_lost);
     let other = run(
         &mut client,
         "c",
@@ -114,7 +114,7 @@ async fn code_that_ignores_an_interrupt_loses_its_context_and_nothing_of_it_stay
     let seen = see(common::attach(&mut client, "a", 0).await.unwrap()).await;
     assert_eq!((seen.how(), seen.outcome().context_lost), (How::Cancelled(Empty {}), true));
     assert!(!lives(seen.out()));
-    assert!(run(&mut client, "b", python("1")).await.started.unwrap().context_new);
+    assert!(run(&mut client, "b", python("1")).await.started.as_ref().unwrap().context_new);
 }
 
 /// B5
@@ -133,7 +133,7 @@ async fn every_death_is_told_apart_and_the_next_run_begins_anew() {
         assert!(seen.out().starts_with("last"), "{id}");
         assert_eq!((seen.how(), seen.outcome().context_lost), (how, true), "{id}");
         let seen = run(&mut client, &format!("after-{id}"), python("1 + 1")).await;
-        assert_eq!((seen.started.unwrap().context_new, seen.result()), (true, Some("2")), "{id}");
+        assert_eq!((seen.started.as_ref().unwrap().context_new, seen.result()), (true, Some("2")), "{id}");
     }
 }
 
@@ -148,7 +148,7 @@ async fn a_death_between_runs_is_noticed() {
     run(&mut client, "c", shell(&format!("while kill -0 {pid} 2>/dev/null; do sleep 0.02; done")))
         .await;
     let seen = run(&mut client, "d", python("1")).await;
-    assert!(seen.started.unwrap().context_new);
+    assert!(seen.started.as_ref().unwrap().context_new);
     assert_eq!((seen.how(), seen.outcome().context_lost), (How::Exited(0), false));
 }
 

@@ -20,6 +20,16 @@ pub const ALL_LOGS: u64 = 128 << 20;
 pub const MAX_RUNS: usize = 1024;
 /// How many runs may be going on at once.
 pub const MAX_ACTIVE_RUNS: usize = 64;
+/// The longest title of a run, in bytes: one line of a list.
+pub const MAX_TITLE: usize = 200;
+/// How much of a run's output one answer holds if its caller says nothing, and at most, in bytes.
+pub const OUTPUT: (u64, u64) = (64 << 10, 1 << 20);
+/// The longest line that a pattern is looked for in, in bytes: what is longer counts as several.
+pub const MAX_LINE: usize = 64 << 10;
+/// The longest pattern, in bytes.
+pub const MAX_PATTERN: usize = 1000;
+/// How long an answer about a run's output waits for more at most: below what load balancers take for silence.
+pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
 /// How many contexts may live at once.
 pub const MAX_CONTEXTS: usize = 16;
 /// The largest part in which output and files travel: large enough to be cheap, small

@@ -11,8 +11,8 @@ use std::path::Path;
 use bytes::{Buf, Bytes, BytesMut};
 use prost::Message;
 use wire::limits::{CHUNK, MAX_MESSAGE};
-use wire::v1::RunEvent;
 use wire::v1::run_event::Event;
+use wire::v1::{RunEvent, Started, Stream};
 
 /// The hash of a spec.
 pub(crate) type Hash = [u8; 32];
@@ -26,18 +26,50 @@ const STRIDE: u64 = 256;
 #[derive(Debug)]
 pub(crate) struct Log {
     file: Option<File>,
-    /// The places of events 0, STRIDE, 2 × STRIDE …
-    index: Vec<u64>,
-    events: u64,
-    end: u64,
+    /// The marks of events 0, STRIDE, 2 × STRIDE …
+    index: Vec<Mark>,
+    /// Where the next event will be.
+    next: Mark,
 }
+
+/// What is before an event.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Mark {
+    /// How many events: its number.
+    pub(crate) events: u64,
+    /// How much of the file: its place.
+    pub(crate) place: u64,
+    /// How much output.
+    pub(crate) written: Written,
+}
+
+/// How much was written to each stream, in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Written {
+    pub(crate) stdout: u64,
+    pub(crate) stderr: u64,
+}
+
+impl Written {
+    /// To one stream, or to both together.
+    pub(crate) fn to(self, stream: Stream) -> u64 {
+        match stream {
+            Stream::Stdout => self.stdout,
+            Stream::Stderr => self.stderr,
+            Stream::Unspecified => self.stdout + self.stderr,
+        }
+    }
+}
+
+/// What is before the first event.
+const START: Mark = Mark { events: 0, place: HEADER, written: Written { stdout: 0, stderr: 0 } };
 
 impl Log {
     /// A new log; one that exists is an error.
     pub(crate) fn create(path: &Path, spec: &Hash) -> io::Result<Self> {
         let mut file = OpenOptions::new().write(true).create_new(true).open(path)?;
         file.write_all(&[&MAGIC[..], spec].concat())?;
-        Ok(Self { file: Some(file), index: Vec::new(), events: 0, end: HEADER })
+        Ok(Self { file: Some(file), index: Vec::new(), next: START })
     }
 
     /// The log of a former agent, cut after its last whole event.
@@ -50,19 +82,24 @@ impl Log {
         if magic != MAGIC {
             return Err(io::ErrorKind::InvalidData.into());
         }
-        let mut found = Found { spec: Hash::default(), last: None, truncated: false };
+        let mut found =
+            Found { spec: Hash::default(), started: None, last: None, truncated: false };
         found.spec.copy_from_slice(spec);
-        let mut log = Self { file: None, index: Vec::new(), events: 0, end: HEADER };
+        let mut log = Self { file: None, index: Vec::new(), next: START };
         while let Some(event) = next(&mut reader) {
-            log.remember(4 + event.encoded_len() as u64);
-            found.truncated |= matches!(event.event, Some(Event::Truncated(_)));
+            log.remember(&event, 4 + event.encoded_len() as u64);
+            match &event.event {
+                Some(Event::Started(started)) => found.started = Some(started.clone()),
+                Some(Event::Truncated(_)) => found.truncated = true,
+                _ => {}
+            }
             found.last = Some(RunEvent {
                 event: event.event.filter(|e| matches!(e, Event::Outcome(_))),
                 ..event
             });
         }
         drop(reader);
-        file.set_len(log.end)?;
+        file.set_len(log.next.place)?;
         (&file).seek(SeekFrom::End(0))?;
         log.file = Some(file);
         Ok((log, found))
@@ -73,11 +110,11 @@ impl Log {
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::BrokenPipe.into()) };
         let record = record(event);
         if let Err(error) = file.write_all(&record) {
-            file.set_len(self.end)?;
-            file.seek(SeekFrom::Start(self.end))?;
+            file.set_len(self.next.place)?;
+            file.seek(SeekFrom::Start(self.next.place))?;
             return Err(error);
         }
-        self.remember(record.len() as u64);
+        self.remember(event, record.len() as u64);
         Ok(())
     }
 
@@ -86,29 +123,40 @@ impl Log {
         self.file = None;
     }
 
-    /// How many events there are.
-    pub(crate) fn events(&self) -> u64 {
-        self.events
+    /// Where the next event will be, and what there is before it.
+    pub(crate) fn end(&self) -> Mark {
+        self.next
     }
 
-    /// Where the next event will be.
-    pub(crate) fn end(&self) -> u64 {
-        self.end
+    /// The last mark that is not behind the event of this number.
+    pub(crate) fn seek(&self, number: u64) -> Mark {
+        self.last(|mark| mark.events <= number)
     }
 
-    /// The number and the place of the last remembered event that is not behind `number`.
-    pub(crate) fn seek(&self, number: u64) -> (u64, u64) {
-        let slot = (number / STRIDE).min((self.index.len() as u64).saturating_sub(1));
-        let place = usize::try_from(slot).ok().and_then(|slot| self.index.get(slot));
-        place.map_or((0, HEADER), |&place| (slot * STRIDE, place))
+    /// The last mark before which no more was written to a stream.
+    pub(crate) fn seek_output(&self, stream: Stream, bytes: u64) -> Mark {
+        self.last(|mark| mark.written.to(stream) <= bytes)
     }
 
-    fn remember(&mut self, length: u64) {
-        if self.events.is_multiple_of(STRIDE) {
-            self.index.push(self.end);
+    fn last(&self, before: impl Fn(&Mark) -> bool) -> Mark {
+        let behind = self.index.partition_point(before);
+        self.index[..behind].last().copied().unwrap_or(START)
+    }
+
+    fn remember(&mut self, event: &RunEvent, length: u64) {
+        let next = &mut self.next;
+        if next.events.is_multiple_of(STRIDE) {
+            self.index.push(*next);
         }
-        self.events += 1;
-        self.end += length;
+        next.events += 1;
+        next.place += length;
+        if let Some(Event::Output(output)) = &event.event {
+            let bytes = output.data.len() as u64;
+            match output.stream() {
+                Stream::Stderr => next.written.stderr += bytes,
+                _ => next.written.stdout += bytes,
+            }
+        }
     }
 }
 
@@ -116,6 +164,7 @@ impl Log {
 #[derive(Debug)]
 pub(crate) struct Found {
     pub(crate) spec: Hash,
+    pub(crate) started: Option<Started>,
     /// The last event; its content only if that is the outcome.
     pub(crate) last: Option<RunEvent>,
     pub(crate) truncated: bool,
@@ -131,8 +180,9 @@ pub(crate) struct Reader {
 }
 
 impl Reader {
-    /// Reads from a place that [`Log::seek`] gave.
-    pub(crate) fn open(path: &Path, (number, place): (u64, u64)) -> io::Result<Self> {
+    /// Reads from a mark of the log.
+    pub(crate) fn open(path: &Path, from: Mark) -> io::Result<Self> {
+        let (number, place) = (from.events, from.place);
         Ok(Self { file: File::open(path)?, number, place, buffer: BytesMut::new() })
     }
 
@@ -215,11 +265,38 @@ mod tests {
         (0..1000).for_each(|number| log.append(&output(number)).unwrap());
         let mut reader = Reader::open(&path, log.seek(700)).unwrap();
         assert_eq!(reader.number(), 512);
-        assert_eq!(numbers(&mut reader, log.end()), (512..1000).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut reader, log.end().place), (512..1000).collect::<Vec<_>>());
         log.append(&output(1000)).unwrap();
-        assert_eq!(numbers(&mut reader, log.end()), [1000]);
+        assert_eq!(numbers(&mut reader, log.end().place), [1000]);
         let mut reader = Reader::open(&path, log.seek(u64::MAX)).unwrap();
-        assert_eq!(numbers(&mut reader, log.end()), (768..=1000).collect::<Vec<_>>());
+        assert_eq!(numbers(&mut reader, log.end().place), (768..=1000).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn output_is_found_by_how_much_was_written_before() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log::create(&path, &[7; 32]).unwrap();
+        for number in 0..1000 {
+            let stream = if number % 2 == 0 { Stream::Stdout } else { Stream::Stderr };
+            let data = Bytes::from_static(b"1234");
+            let event = Event::Output(Output { stream: stream.into(), data });
+            log.append(&RunEvent { number, at_ms: 0, event: Some(event) }).unwrap();
+        }
+        let written = Written { stdout: 2000, stderr: 2000 };
+        assert_eq!((log.end().events, log.end().written), (1000, written));
+        for (stream, bytes, number) in [
+            (Stream::Stdout, 0, 0),
+            (Stream::Stdout, 511, 0),
+            (Stream::Stdout, 512, 256),
+            (Stream::Stderr, 1999, 768),
+            (Stream::Unspecified, 2047, 256),
+            (Stream::Unspecified, u64::MAX, 768),
+        ] {
+            assert_eq!(log.seek_output(stream, bytes).events, number, "{stream:?} {bytes}");
+        }
+        let (taken_up, _) = Log::open(&path).unwrap();
+        assert_eq!((taken_up.index, taken_up.next), (log.index, log.next));
     }
 
     #[test]
@@ -229,10 +306,10 @@ mod tests {
         let mut log = Log::create(&path, &[7; 32]).unwrap();
         (0..3).for_each(|number| log.append(&output(number)).unwrap());
         let file = OpenOptions::new().write(true).open(&path).unwrap();
-        file.set_len(log.end() - 2).unwrap();
+        file.set_len(log.end().place - 2).unwrap();
 
         let (mut log, found) = Log::open(&path).unwrap();
-        assert_eq!((log.events(), found.spec), (2, [7; 32]));
+        assert_eq!((log.end().events, found.spec), (2, [7; 32]));
         let outcome = RunEvent {
             number: 2,
             event: Some(Event::Outcome(Outcome::default())),

@@ -6,6 +6,7 @@
 pub(crate) mod command;
 mod log;
 mod outcome;
+mod page;
 pub(crate) mod registry;
 pub(crate) mod spec;
 
@@ -20,19 +21,29 @@ use prost::Message;
 use tokio::sync::watch;
 use wire::limits::RUN_LOG;
 use wire::v1::run_event::Event;
-use wire::v1::{self, Outcome, RunEvent, Started, Truncated};
+use wire::v1::{self, Outcome, RunEvent, RunInfo, Started, Truncated};
 use wire::{Code, Error};
 
 use crate::clock;
-use log::{Hash, Log, Reader};
+use log::{Hash, Log, Mark, Reader};
 pub(crate) use outcome::{Cause, End};
 use registry::Registry;
+
+/// What tells a run from others.
+#[derive(Debug)]
+struct Identity {
+    id: String,
+    spec: Hash,
+    /// What it runs, for people.
+    title: String,
+    /// Its place among all runs, by when they came.
+    serial: u64,
+}
 
 /// One run, while it goes on and for as long as its log is kept.
 #[derive(Debug)]
 pub(crate) struct Run {
-    id: String,
-    spec: Hash,
+    identity: Identity,
     path: PathBuf,
     registry: Arc<Registry>,
     state: Mutex<State>,
@@ -46,6 +57,8 @@ pub(crate) struct Run {
 struct State {
     log: Log,
     since: Instant,
+    started_unix_ms: u64,
+    outcome: Option<Outcome>,
     /// The bytes of event data in the log, as the registry counts them.
     kept: u64,
     truncated: bool,
@@ -57,27 +70,28 @@ struct State {
 #[derive(Clone, Debug, Default)]
 struct Progress {
     events: u64,
-    /// Where the last event ends in the file.
-    end: u64,
+    /// What the file holds.
+    end: Mark,
     ended: bool,
     /// Why it never began. Nothing of it is kept then.
     failed: Option<Error>,
 }
 
 impl Run {
-    fn new(
-        id: &str,
-        spec: Hash,
-        path: PathBuf,
-        registry: Arc<Registry>,
-        log: Log,
-        truncated: bool,
-    ) -> Self {
-        let progress = Progress { events: log.events(), end: log.end(), ..Progress::default() };
-        let state = State { log, since: Instant::now(), kept: 0, truncated, tail: Vec::new() };
+    fn new(identity: Identity, path: PathBuf, registry: Arc<Registry>, log: Log) -> Self {
+        let end = log.end();
+        let progress = Progress { events: end.events, end, ..Progress::default() };
+        let state = State {
+            log,
+            since: Instant::now(),
+            started_unix_ms: 0,
+            outcome: None,
+            kept: 0,
+            truncated: false,
+            tail: Vec::new(),
+        };
         Self {
-            id: id.to_owned(),
-            spec,
+            identity,
             path,
             registry,
             state: Mutex::new(state),
@@ -95,9 +109,13 @@ impl Run {
 
     /// Records that the run begins now: its times count from here.
     pub(crate) fn started(&self, context_new: bool) {
-        self.lock().since = Instant::now();
         let unix_ms = clock::unix_millis(SystemTime::now());
-        self.append(Event::Started(Started { unix_ms, context_new }));
+        let mut state = self.lock();
+        state.since = Instant::now();
+        state.started_unix_ms = unix_ms;
+        drop(state);
+        let title = self.identity.title.clone();
+        self.append(Event::Started(Started { unix_ms, context_new, title }));
     }
 
     /// Records a part of the output.
@@ -132,23 +150,25 @@ impl Run {
         let mut state = self.lock();
         let duration_ms = clock::millis(state.since.elapsed());
         let outcome = Outcome { duration_ms, truncated: state.truncated, ..outcome };
+        state.outcome = Some(outcome.clone());
         let event = state.number(Event::Outcome(outcome));
         state.must_append(event);
         state.log.close();
         self.announce(&state, true);
         let kept = state.kept;
         drop(state);
-        self.registry.ended(&self.id, kept);
+        self.registry.ended(&self.identity.id, kept);
     }
 
     /// Forgets a run that never began, and tells who waits for it why.
     pub(crate) fn fail(&self, error: Error) {
-        self.registry.forget(&self.id, &self.path);
+        self.registry.forget(&self.identity.id, &self.path);
         self.progress.send_modify(|progress| progress.failed = Some(error));
     }
 
     fn announce(&self, state: &State, ended: bool) {
-        let (events, end) = (state.log.events() + state.tail.len() as u64, state.log.end());
+        let end = state.log.end();
+        let events = end.events + state.tail.len() as u64;
         self.progress.send_replace(Progress { events, end, ended, failed: None });
     }
 
@@ -185,8 +205,9 @@ impl Run {
         self: &Arc<Self>,
         from: u64,
     ) -> Result<impl Stream<Item = Result<RunEvent, Error>> + use<>, Error> {
-        let place = self.lock().log.seek(from);
-        let reader = Reader::open(&self.path, place).map_err(|_| registry::not_found(&self.id))?;
+        let mark = self.lock().log.seek(from);
+        let reader =
+            Reader::open(&self.path, mark).map_err(|_| registry::not_found(&self.identity.id))?;
         let follower = Follower {
             reader,
             progress: self.progress.subscribe(),
@@ -201,6 +222,25 @@ impl Run {
         }))
     }
 
+    /// What a list says of it.
+    pub(crate) fn info(&self) -> RunInfo {
+        let state = self.lock();
+        let written = state.log.end().written;
+        RunInfo {
+            run_id: self.identity.id.clone(),
+            title: self.identity.title.clone(),
+            started_unix_ms: state.started_unix_ms,
+            stdout_bytes: written.stdout,
+            stderr_bytes: written.stderr,
+            outcome: state.outcome.clone(),
+        }
+    }
+
+    fn broken(&self, error: &dyn std::fmt::Display) -> Error {
+        let id = &self.identity.id;
+        Error::new(Code::Internal, format!("run {id}: its log cannot be read: {error}"))
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -208,7 +248,7 @@ impl Run {
 
 impl State {
     fn number(&self, event: Event) -> RunEvent {
-        let number = self.log.events() + self.tail.len() as u64;
+        let number = self.log.end().events + self.tail.len() as u64;
         RunEvent { number, at_ms: clock::millis(self.since.elapsed()), event: Some(event) }
     }
 
@@ -236,9 +276,13 @@ impl Follower {
                 let progress = self.progress.borrow_and_update();
                 (progress.end, progress.ended)
             };
-            while let Some(event) = self.reader.next(end).map_err(|error| self.broken(&error))? {
+            while let Some(event) =
+                self.reader.next(end.place).map_err(|error| self.run.broken(&error))?
+            {
                 if self.reader.number() > self.from {
-                    return RunEvent::decode(event).map(Some).map_err(|error| self.broken(&error));
+                    return RunEvent::decode(event)
+                        .map(Some)
+                        .map_err(|error| self.run.broken(&error));
                 }
             }
             if ended {
@@ -257,10 +301,6 @@ impl Follower {
         }
         Ok(None)
     }
-
-    fn broken(&self, error: &dyn std::fmt::Display) -> Error {
-        Error::new(Code::Internal, format!("run {}: its log cannot be read: {error}", self.run.id))
-    }
 }
 
 #[cfg(test)]
@@ -274,7 +314,7 @@ mod tests {
     async fn a_disk_without_room_costs_output_but_not_the_outcome() {
         let directory = tempfile::tempdir().unwrap();
         let registry = Registry::open(directory.path()).unwrap();
-        let (run, new) = registry.start("a", Hash::default()).unwrap();
+        let (run, new) = registry.start("a", Hash::default(), String::new()).unwrap();
         assert!(new);
         run.started(false);
         // From here on every append fails.

@@ -1,5 +1,6 @@
 //! Every run that is known, by id, and the bounds on all of them together.
 
+use std::cmp::Reverse;
 use std::collections::{HashMap, VecDeque};
 use std::fs::{self, File};
 use std::io;
@@ -9,11 +10,12 @@ use std::time::Duration;
 
 use wire::limits::{ALL_LOGS, MAX_ACTIVE_RUNS, MAX_RUNS};
 use wire::v1::outcome::How;
-use wire::v1::{self, Outcome};
+use wire::v1::run_event::Event;
+use wire::v1::{self, Outcome, RunsReply};
 use wire::{Code, Error};
 
-use super::Run;
 use super::log::{Hash, Log};
+use super::{Identity, Run};
 
 const SUFFIX: &str = ".log";
 /// What an empty file's name ends with that stands for a dropped log, so that the id never runs again.
@@ -36,6 +38,8 @@ struct Known {
     bytes: u64,
     /// The ids whose runs were dropped, oldest first: they must not run a second time.
     dropped: VecDeque<String>,
+    /// How many runs have come.
+    came: u64,
     stopping: bool,
 }
 
@@ -58,18 +62,25 @@ impl Registry {
     fn recover(self: &Arc<Self>, id: &str) -> io::Result<()> {
         let path = self.path(id);
         let (log, found) = Log::open(&path)?;
-        let over = found.last.as_ref().is_some_and(|last| last.event.is_some());
-        let run = Arc::new(Run::new(id, found.spec, path, Arc::clone(self), log, found.truncated));
-        {
-            let mut known = self.lock();
-            known.make_room(&self.directory);
-            let mut state = run.lock();
-            state.kept = state.log.end();
-            known.bytes += state.kept;
-            drop(state);
-            known.runs.insert(id.to_owned(), Arc::clone(&run));
-        }
-        if over {
+        let started = found.started.unwrap_or_default();
+        let (last_at_ms, outcome) = found.last.map_or((0, None), |last| match last.event {
+            Some(Event::Outcome(outcome)) => (last.at_ms, Some(outcome)),
+            _ => (last.at_ms, None),
+        });
+        let mut known = self.lock();
+        known.make_room(&self.directory);
+        let identity = known.identity(id, found.spec, started.title);
+        let run = Arc::new(Run::new(identity, path, Arc::clone(self), log));
+        let mut state = run.lock();
+        state.kept = state.log.end().place;
+        state.truncated = found.truncated;
+        state.started_unix_ms = started.unix_ms;
+        state.outcome.clone_from(&outcome);
+        known.bytes += state.kept;
+        drop(state);
+        known.runs.insert(id.to_owned(), Arc::clone(&run));
+        drop(known);
+        if outcome.is_some() {
             let mut state = run.lock();
             state.log.close();
             run.announce(&state, true);
@@ -77,7 +88,7 @@ impl Registry {
             drop(state);
             self.ended(id, kept);
         } else {
-            let at = Duration::from_millis(found.last.map_or(0, |last| last.at_ms));
+            let at = Duration::from_millis(last_at_ms);
             let mut state = run.lock();
             state.since = state.since.checked_sub(at).unwrap_or(state.since);
             drop(state);
@@ -88,10 +99,15 @@ impl Registry {
     }
 
     /// The run of this id and whether it is new. The same id with another spec is refused.
-    pub(crate) fn start(self: &Arc<Self>, id: &str, spec: Hash) -> Result<(Arc<Run>, bool), Error> {
+    pub(crate) fn start(
+        self: &Arc<Self>,
+        id: &str,
+        spec: Hash,
+        title: String,
+    ) -> Result<(Arc<Run>, bool), Error> {
         let mut known = self.lock();
         if let Some(run) = known.runs.get(id) {
-            if run.spec == spec {
+            if run.identity.spec == spec {
                 return Ok((Arc::clone(run), false));
             }
             let message = format!(
@@ -119,7 +135,8 @@ impl Registry {
             ),
             _ => Error::new(Code::Internal, format!("could not make the run's log: {error}")),
         })?;
-        let run = Arc::new(Run::new(id, spec, path, Arc::clone(self), log, false));
+        let identity = known.identity(id, spec, title);
+        let run = Arc::new(Run::new(identity, path, Arc::clone(self), log));
         known.runs.insert(id.to_owned(), Arc::clone(&run));
         Ok((run, true))
     }
@@ -127,6 +144,20 @@ impl Registry {
     /// The run of this id.
     pub(crate) fn find(&self, id: &str) -> Result<Arc<Run>, Error> {
         self.lock().runs.get(id).cloned().ok_or_else(|| not_found(id))
+    }
+
+    /// The runs that are known, those that came last first; at most so many, or all for 0.
+    pub(crate) fn list(&self, limit: u32) -> RunsReply {
+        let mut runs: Vec<Arc<Run>> = self.lock().runs.values().cloned().collect();
+        runs.sort_unstable_by_key(|run| Reverse(run.identity.serial));
+        let known = runs.len();
+        if limit > 0 {
+            runs.truncate(limit as usize);
+        }
+        RunsReply {
+            truncated: runs.len() < known,
+            runs: runs.iter().map(|run| run.info()).collect(),
+        }
     }
 
     /// Takes room for an event, from the oldest ended runs if need be; false when there is none.
@@ -185,6 +216,12 @@ impl Registry {
 }
 
 impl Known {
+    /// Who comes next.
+    fn identity(&mut self, id: &str, spec: Hash, title: String) -> Identity {
+        self.came += 1;
+        Identity { id: id.to_owned(), spec, title, serial: self.came }
+    }
+
     fn make_room(&mut self, directory: &Path) {
         while self.runs.len() >= MAX_RUNS && self.evict(directory) {}
     }

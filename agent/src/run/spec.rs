@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use prost::Message;
 use sha2::{Digest, Sha256};
-use wire::limits::{DEFAULT_TIMEOUT, MAX_CONTEXT, MAX_RUN_ID, MAX_SOURCE, MAX_TIMEOUT};
+use wire::limits::{DEFAULT_TIMEOUT, MAX_CONTEXT, MAX_RUN_ID, MAX_SOURCE, MAX_TIMEOUT, MAX_TITLE};
 use wire::v1::run_spec::What;
 use wire::v1::{Code as Source, Command, RunSpec};
 use wire::{Code, Error};
@@ -21,6 +21,8 @@ pub(crate) struct Checked {
     pub(crate) what: What,
     pub(crate) timeout: Duration,
     pub(crate) hash: Hash,
+    /// What it runs, for people.
+    pub(crate) title: String,
 }
 
 /// Checks a run's id and spec, and fills in what they leave open.
@@ -45,7 +47,29 @@ pub(crate) fn check(id: &str, spec: Option<RunSpec>) -> Result<Checked, Error> {
         Some(What::Code(spec)) => What::Code(code(spec)?),
         None => return Err(refuse("the spec has neither a command nor code; set one")),
     };
-    Ok(Checked { what, timeout, hash })
+    let title = title(&what);
+    Ok(Checked { what, timeout, hash, title })
+}
+
+/// A line that says what runs, of at most `MAX_TITLE` bytes.
+fn title(what: &What) -> String {
+    let whole = match what {
+        What::Command(command) => match &command.argv[..] {
+            [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => line.clone(),
+            argv => argv.join(" "),
+        },
+        What::Code(code) => {
+            let source = String::from_utf8_lossy(&code.source);
+            let first = source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
+            format!("{} {}: {first}", code.language, code.context)
+        }
+    };
+    let mut line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
+    if line.len() > MAX_TITLE {
+        line.truncate(line.floor_char_boundary(MAX_TITLE - '…'.len_utf8()));
+        line.push('…');
+    }
+    line
 }
 
 fn command(spec: Command) -> Result<Command, Error> {
@@ -155,6 +179,19 @@ mod tests {
             refused("a", RunSpec { what: Some(What::Code(code)), timeout_ms: 0 })
                 .contains("python")
         );
+    }
+
+    #[test]
+    fn a_title_is_one_short_line() {
+        let title = |what| super::title(&what);
+        let shell = Command { shell: "make\n\tall".to_owned(), ..Command::default() };
+        assert_eq!(title(What::Command(command(shell).unwrap())), "make all");
+        assert_eq!(title(What::Command(argv(&["ls", "-l", "a b"]))), "ls -l a b");
+        let source = "\n  import os\nos.abort()".into();
+        let python = Source { language: "python".to_owned(), source, ..Source::default() };
+        assert_eq!(title(What::Code(code(python).unwrap())), "python default: import os");
+        let long = title(What::Command(argv(&[&"é".repeat(MAX_TITLE)])));
+        assert_eq!((long.len(), long.ends_with("é…")), (199, true));
     }
 
     #[test]
