@@ -133,7 +133,11 @@ async fn every_death_is_told_apart_and_the_next_run_begins_anew() {
         assert!(seen.out().starts_with("last"), "{id}");
         assert_eq!((seen.how(), seen.outcome().context_lost), (how, true), "{id}");
         let seen = run(&mut client, &format!("after-{id}"), python("1 + 1")).await;
-        assert_eq!((seen.started.as_ref().unwrap().context_new, seen.result()), (true, Some("2")), "{id}");
+        assert_eq!(
+            (seen.started.as_ref().unwrap().context_new, seen.result()),
+            (true, Some("2")),
+            "{id}"
+        );
     }
 }
 

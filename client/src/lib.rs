@@ -12,6 +12,7 @@ mod error;
 mod exec;
 mod files;
 mod run;
+mod runs;
 mod sandboxes;
 mod session;
 

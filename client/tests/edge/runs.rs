@@ -7,7 +7,9 @@ use tokio::{task::JoinHandle, time::timeout};
 use tonic::Status;
 use wire::{
     limits,
-    v1::{Outcome, RunEvent, RunSpec, Stream, run_event::Event},
+    v1::{
+        Outcome, OutputReply, OutputRequest, RunEvent, RunInfo, RunSpec, Stream, run_event::Event,
+    },
 };
 
 use crate::support::{
@@ -361,4 +363,50 @@ async fn the_agents_own_error_is_handed_on() {
     let (events, end) = soon(rest(&mut run(&cluster.session()))).await;
     assert_eq!(events, []);
     assert!(matches!(end, Err(Error::Agent(error)) if error == conflict));
+}
+
+/// exec.md §7, point 8: a caller that believed it would read for ever, or hold more than it asked for.
+#[tokio::test]
+async fn a_part_of_the_output_that_does_not_fit_is_corrupted() {
+    let cluster = Cluster::start().await;
+    let session = cluster.session();
+    let whole = OutputRequest { run_id: "r".into(), length: 4, ..OutputRequest::default() };
+    let lines = OutputRequest { pattern: "x".into(), ..whole.clone() };
+    let part = |data: &'static [u8], offset, next, kept| OutputReply {
+        data: data.into(),
+        offset,
+        next,
+        kept,
+        ..OutputReply::default()
+    };
+    for (request, reply, fits) in [
+        (&whole, part(b"abcd", 6, 10, 12), true),
+        (&whole, part(b"", 12, 12, 12), true),
+        (&whole, part(b"abcde", 6, 11, 12), false),
+        (&whole, part(b"abcd", 6, 9, 12), false),
+        (&whole, part(b"abcd", 6, 10, 9), false),
+        (&whole, part(b"abcd", u64::MAX, 3, 12), false),
+        (&lines, part(b"axb\n", 0, 12, 12), true),
+        (&lines, part(b"", 6, 5, 12), false),
+        (&lines, part(&[b'x'; limits::MAX_LINE + 6], 0, 12, 12), false),
+    ] {
+        cluster.agent.script(|script| script.output = reply.clone());
+        match soon(session.output(request)).await {
+            Ok(told) => assert_eq!((told, fits), (reply, true)),
+            Err(Error::Corrupted { what, .. }) => {
+                assert_eq!((&*what, fits), ("output of run r", false), "{reply:?}");
+            }
+            Err(error) => panic!("{error:?}"),
+        }
+    }
+}
+
+#[tokio::test]
+async fn more_runs_than_were_asked_for_are_corrupted() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| script.infos = vec![RunInfo::default(); 3]);
+    let session = cluster.session();
+    assert_eq!(soon(session.runs(3)).await.unwrap(), (vec![RunInfo::default(); 3], false));
+    let long = soon(session.runs(2)).await;
+    assert!(matches!(long, Err(Error::Corrupted { .. })), "{long:?}");
 }

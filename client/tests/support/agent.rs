@@ -20,8 +20,9 @@ use wire::{
     limits::CHUNK,
     v1::{
         self, AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest,
-        ListRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
-        RunRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
+        ListRequest, OutputReply, OutputRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply,
+        RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, StatRequest,
+        WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -54,6 +55,10 @@ pub struct Script {
     pub written: Option<Bytes>,
     /// What every List sends, whatever its limit.
     pub entries: Vec<Entry>,
+    /// What Runs says, whatever its limit.
+    pub infos: Vec<RunInfo>,
+    /// What Output says.
+    pub output: OutputReply,
     /// Streams of files and entries do not end.
     pub silent: bool,
     /// How long each message of those streams takes.
@@ -92,6 +97,8 @@ impl Agent {
             refuse_write: None,
             written: None,
             entries: Vec::new(),
+            infos: Vec::new(),
+            output: OutputReply::default(),
             silent: false,
             pace: Duration::ZERO,
         };
@@ -243,6 +250,15 @@ impl v1::agent_server::Agent for Agent {
 
     async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         Ok(Response::new(CancelReply { was_running: true }))
+    }
+
+    async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
+        let runs = self.script(|script| script.infos.clone());
+        Ok(Response::new(RunsReply { runs, truncated: false }))
+    }
+
+    async fn output(&self, _: Request<OutputRequest>) -> Result<Response<OutputReply>, Status> {
+        Ok(Response::new(self.script(|script| script.output.clone())))
     }
 
     async fn read(

@@ -15,7 +15,7 @@ pub fn event(number: u64, event: Event) -> RunEvent {
 }
 
 pub fn started() -> RunEvent {
-    event(0, Event::Started(Started { unix_ms: 1, context_new: false }))
+    event(0, Event::Started(Started { unix_ms: 1, ..Started::default() }))
 }
 
 pub fn output(number: u64, stream: Stream, data: impl Into<Bytes>) -> RunEvent {

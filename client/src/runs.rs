@@ -1,0 +1,67 @@
+//! What an agent knows of its runs: a list of them, and their output by parts.
+
+use std::time::Duration;
+
+use wire::{
+    limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUNS, OUTPUT},
+    v1::{OutputReply, OutputRequest, RunInfo, RunsRequest, Stream},
+};
+
+use crate::{
+    Error, Lane, Session,
+    session::{CALL_DEADLINE, Call},
+};
+
+impl Session {
+    /// The runs the agent knows, those that came last first, at most `limit` of them; and whether there are more.
+    pub async fn runs(&self, limit: u32) -> Result<(Vec<RunInfo>, bool), Error> {
+        let reply = self
+            .call(Call::new("Runs", Lane::Control), |mut agent| async move {
+                agent.runs(RunsRequest { limit }).await
+            })
+            .await?;
+        let most = if limit == 0 { MAX_RUNS } else { limit as usize };
+        if reply.runs.len() > most {
+            return Err(corrupted("the list of runs", "it is longer than what was asked for"));
+        }
+        Ok((reply.runs, reply.truncated))
+    }
+
+    /// A part of what a run has written, as the request says.
+    pub async fn output(&self, request: &OutputRequest) -> Result<OutputReply, Error> {
+        let wait = Duration::from_millis(request.wait_ms).min(MAX_OUTPUT_WAIT);
+        let call = Call { doing: "Output", lane: Lane::Control, within: CALL_DEADLINE + wait };
+        let reply = self
+            .call(call, |mut agent| {
+                let request = request.clone();
+                async move { agent.output(request).await }
+            })
+            .await?;
+        if let Some(why) = lie(request, &reply) {
+            let stream = match request.stream() {
+                Stream::Stdout => "stdout",
+                Stream::Stderr => "stderr",
+                Stream::Unspecified => "output",
+            };
+            return Err(corrupted(&format!("{stream} of run {}", request.run_id), why));
+        }
+        Ok(reply)
+    }
+}
+
+/// What an honest agent never says: a caller that believed it would read for ever, or hold too much.
+fn lie(request: &OutputRequest, reply: &OutputReply) -> Option<&'static str> {
+    let OutputReply { data, offset, next, kept, .. } = reply;
+    let length = if request.length == 0 { OUTPUT.0 } else { request.length.min(OUTPUT.1) };
+    // A line that matches is given whole.
+    let most = if request.pattern.is_empty() { length } else { length + MAX_LINE as u64 + 1 };
+    if data.len() as u64 > most {
+        return Some("it is longer than what was asked for");
+    }
+    let whole = request.pattern.is_empty() && offset.checked_add(data.len() as u64) != Some(*next);
+    (whole || next < offset || next > kept).then_some("its places do not fit its length")
+}
+
+fn corrupted(what: &str, why: &'static str) -> Error {
+    Error::Corrupted { what: what.into(), why }
+}
