@@ -128,6 +128,11 @@ async fn who_waits_is_answered_by_more_output_or_by_the_end() {
     let end = output(&mut client, behind(13)).await.unwrap();
     assert_eq!((end.data.len(), end.outcome.unwrap().how), (0, Some(How::Exited(0))));
 
+    drop(start(&mut client, "patient", shell(line), 0).await.unwrap());
+    let whole = OutputRequest { until_end: true, ..behind(0) };
+    let whole = OutputRequest { run_id: "patient".to_owned(), ..whole };
+    assert_eq!(text(&mut client, whole).await, "first\nsecond\n");
+
     drop(start(&mut client, "b", shell("sleep 1000"), 0).await.unwrap());
     let since = Instant::now();
     let nothing = OutputRequest { wait_ms: 300, ..of("b", Stream::Stdout) };

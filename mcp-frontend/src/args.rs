@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rmcp::schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
+use wire::v1::{OutputRequest, Stream};
 
 /// The longest a call waits before it answers that the run goes on, in seconds: clients give up at 60.
 pub(crate) const MAX_WAIT: u64 = 45;
@@ -162,6 +163,85 @@ impl Language {
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
+pub(crate) struct RunOutput {
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// The run, from run_code, run_command or run_list.
+    pub(crate) run_id: String,
+    /// "both" (default) in the order in which they were written, "stdout" or "stderr".
+    #[serde(default)]
+    pub(crate) stream: OutputStream,
+    /// Where to begin, in bytes. Omit for the end of the output, or with a pattern, for all of it.
+    pub(crate) offset: Option<u64>,
+    /// Return only lines in which this regular expression matches.
+    #[serde(default)]
+    pub(crate) pattern: String,
+    /// Seconds to wait for the run's end, or from an offset, for more output.
+    #[serde(default)]
+    #[schemars(range(max = 45))]
+    pub(crate) wait_seconds: u64,
+    /// Characters to return at most.
+    #[serde(default = "default_output")]
+    #[schemars(range(min = 200, max = 100_000))]
+    pub(crate) max_output_chars: usize,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum OutputStream {
+    #[default]
+    Both,
+    Stdout,
+    Stderr,
+}
+
+impl RunOutput {
+    /// What the agent is asked for, within the bounds the schema names.
+    pub(crate) fn request(&self) -> OutputRequest {
+        let stream = match self.stream {
+            OutputStream::Both => Stream::Unspecified,
+            OutputStream::Stdout => Stream::Stdout,
+            OutputStream::Stderr => Stream::Stderr,
+        };
+        OutputRequest {
+            run_id: self.run_id.clone(),
+            stream: stream.into(),
+            offset: self.offset.unwrap_or(0),
+            length: self.max_output_chars.clamp(200, MAX_OUTPUT) as u64,
+            from_end: self.offset.is_none() && self.pattern.is_empty(),
+            pattern: self.pattern.clone(),
+            wait_ms: self.wait_seconds.min(MAX_WAIT) * 1000,
+            until_end: self.offset.is_none(),
+        }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunList {
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// How many runs to return at most.
+    #[serde(default = "default_runs")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) limit: u32,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct RunId {
+    /// Its id, from sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// The run, from run_code, run_command or run_list.
+    pub(crate) run_id: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub(crate) struct FileRead {
     /// Its id, from sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
@@ -215,6 +295,9 @@ fn default_wait() -> u64 {
 }
 fn default_output() -> usize {
     DEFAULT_OUTPUT
+}
+fn default_runs() -> u32 {
+    20
 }
 fn default_limit() -> usize {
     65_536

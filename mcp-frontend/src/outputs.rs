@@ -4,7 +4,9 @@ use api::{CodeSandbox, Egress, condition};
 use kube::ResourceExt;
 use rmcp::schemars::JsonSchema;
 use serde::Serialize;
-use wire::v1::{Entry, entry::Kind};
+use wire::v1::{Entry, RunInfo, entry::Kind, outcome::How};
+
+use crate::outcome;
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
@@ -40,6 +42,39 @@ pub(crate) struct Sandboxes {
 pub(crate) struct Deleted {
     pub(crate) sandbox_id: String,
     pub(crate) deleted: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Runs {
+    /// Those that came last first.
+    pub(crate) runs: Vec<Run>,
+    /// Whether there are more than these.
+    pub(crate) truncated: bool,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+#[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
+pub(crate) struct Run {
+    pub(crate) run_id: String,
+    /// The command, or the context and the first line of the code.
+    pub(crate) title: String,
+    /// running, exited, signaled, timed_out, cancelled, oom_killed or lost.
+    pub(crate) status: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) exit_code: Option<i32>,
+    /// Milliseconds since 1970; 0: it waits for its turn.
+    pub(crate) started_unix_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) duration_ms: Option<u64>,
+    pub(crate) stdout_bytes: u64,
+    pub(crate) stderr_bytes: u64,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Cancelled {
+    pub(crate) run_id: String,
+    /// Whether it was going on.
+    pub(crate) was_running: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
@@ -88,6 +123,25 @@ impl From<&CodeSandbox> for Sandbox {
                 .last_termination
                 .as_ref()
                 .map(|last| format!("{:?}: {}", last.reason, last.message)),
+        }
+    }
+}
+
+impl From<RunInfo> for Run {
+    fn from(info: RunInfo) -> Self {
+        let ended = info.outcome.as_ref();
+        Self {
+            status: ended.map_or("running", outcome::kind),
+            exit_code: ended.and_then(|outcome| match outcome.how {
+                Some(How::Exited(code)) => Some(code),
+                _ => None,
+            }),
+            duration_ms: ended.map(|outcome| outcome.duration_ms),
+            run_id: info.run_id,
+            title: info.title,
+            started_unix_ms: info.started_unix_ms,
+            stdout_bytes: info.stdout_bytes,
+            stderr_bytes: info.stderr_bytes,
         }
     }
 }

@@ -12,10 +12,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use wire::v1::RunSpec;
 
 use crate::{
-    args::RunOptions,
-    metrics::Metrics,
-    server::Server,
-    transcript::{RUN_LOST, Transcript},
+    args::RunOptions, metrics::Metrics, outcome::RUN_LOST, server::Server, transcript::Transcript,
 };
 
 /// How often progress is told: more would cost more than it tells.

@@ -8,7 +8,7 @@ use serde_json::Value;
 /// A tool with tidy schemas.
 pub(crate) fn tidy(mut tool: Tool) -> Tool {
     tool.input_schema = Arc::new(tidy_object(&tool.input_schema));
-    tool.output_schema = tool.output_schema.map(|schema| Arc::new(tidy_object(&schema)));
+    tool.output_schema = tool.output_schema.map(|schema| Arc::new(wordless(tidy_object(&schema))));
     tool
 }
 
@@ -20,6 +20,27 @@ fn tidy_object(schema: &JsonObject) -> JsonObject {
     object.remove("$schema");
     object.remove("title");
     object
+}
+
+/// What a tool answers, by names and types alone. A model that reads the answer pays for every
+/// word about it in every conversation; people read them in `outputs.rs`.
+fn wordless(mut schema: JsonObject) -> JsonObject {
+    fn strip(value: &mut Value) {
+        match value {
+            Value::Array(items) => items.iter_mut().for_each(strip),
+            Value::Object(object) => {
+                // Words, and not a property of that name.
+                if object.get("description").is_some_and(Value::is_string) {
+                    object.remove("description");
+                }
+                object.values_mut().for_each(strip);
+            }
+            _ => {}
+        }
+    }
+    schema.remove("description");
+    schema.values_mut().for_each(strip);
+    schema
 }
 
 /// Optional means absent, never null (`["string", "null"]` is a warning in strict clients), and

@@ -34,15 +34,15 @@ It lives until its ttl ends or sandbox_delete; files in /workspace live as long 
 
 run_code runs Python in an interpreter that keeps its state between calls; run_command runs a program or a shell line. \
 Both answer with a line of facts (exit_code, run_id), then the result, stdout and stderr. A non-zero exit code is an answer, not a fault of the tool. \
-If a run takes longer than wait_seconds the answer says status=running: call again with the same arguments and that run_id to wait on; it never runs twice. \
-Long output is cut in the middle and the cut is marked: write large output to a file.
+If a run takes longer than wait_seconds the answer says status=running: run_output with that run_id waits on, as does the same call with it; a run_id never runs twice. \
+Long output is cut in the middle and the cut is marked: run_output reads the rest, by place or by pattern.
 
 By default a sandbox reaches no network at all, DNS included; create it with network=internet if it needs public addresses. \
 Errors begin with a stable code and say what to do next. After SANDBOX_NOT_FOUND create a new sandbox.";
 
 /// All tools, made once: the macro's own way makes them anew at every call.
 static TOOLS: LazyLock<ToolRouter<Server>> = LazyLock::new(|| {
-    let mut tools = Server::tool_router();
+    let mut tools = Server::tool_router() + Server::run_tool_router();
     for route in tools.map.values_mut() {
         route.attr = schema::tidy(route.attr.clone());
     }
@@ -229,7 +229,7 @@ mod tests {
                 with_id += 1;
             }
         }
-        assert_eq!(with_id, 7);
+        assert_eq!(with_id, 10);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.
@@ -241,6 +241,6 @@ mod tests {
             assert!(description.len() <= 600, "{}: {}", tool.name, description.len());
         }
         let all = serde_json::to_string(&TOOLS.list_all()).unwrap();
-        assert!(all.len() <= 12_000, "{} bytes are more than 3 k tokens", all.len());
+        assert!(all.len() <= 14_000, "{} bytes are more than 3.5 k tokens", all.len());
     }
 }

@@ -24,8 +24,8 @@ use crate::{
     server::Server,
 };
 
-type Context = RequestContext<RoleServer>;
-type ToolResult = Result<CallToolResult, ErrorData>;
+pub(crate) type Context = RequestContext<RoleServer>;
+pub(crate) type ToolResult = Result<CallToolResult, ErrorData>;
 
 #[tool_router(vis = "pub(crate)")]
 impl Server {
@@ -226,7 +226,7 @@ impl Server {
 
 impl Server {
     /// A structured answer, or the error in words.
-    fn answer<T: Serialize>(&self, result: Result<T, Error>) -> ToolResult {
+    pub(crate) fn answer<T: Serialize>(&self, result: Result<T, Error>) -> ToolResult {
         self.told(match result {
             Ok(output) => {
                 let value = serde_json::to_value(output)
@@ -239,7 +239,7 @@ impl Server {
 
     /// A fault of the sandbox or the request is a result the model can read, not an error of the protocol.
     #[expect(clippy::unnecessary_wraps, reason = "what a tool returns")]
-    fn told(&self, result: Result<CallToolResult, Error>) -> ToolResult {
+    pub(crate) fn told(&self, result: Result<CallToolResult, Error>) -> ToolResult {
         Ok(result.unwrap_or_else(|error| {
             self.metrics.error(error.code.as_str());
             failure(&error.to_string())
@@ -248,7 +248,7 @@ impl Server {
 
     /// A verb's result, unless the process closes first. For verbs that may be tried again whatever
     /// became of them: a connection that ends without a word would not say so.
-    async fn unless_closing<T>(
+    pub(crate) async fn unless_closing<T>(
         &self,
         sandbox: &str,
         verb: impl Future<Output = Result<T, Error>>,
@@ -311,7 +311,7 @@ fn file(args: &FileRead, contents: client::Contents) -> CallToolResult {
 }
 
 /// How much of a part of a file is whole characters, if it is a text that was cut within one.
-fn whole_characters(data: &[u8]) -> usize {
+pub(crate) fn whole_characters(data: &[u8]) -> usize {
     match str::from_utf8(data) {
         Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
         _ => data.len(),

@@ -6,11 +6,7 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
 
-use crate::displays::Displays;
-use crate::excerpt::Excerpt;
-
-/// What an answer about a lost run says.
-pub(crate) const RUN_LOST: &str = "RUN_LOST";
+use crate::{displays::Displays, excerpt::Excerpt, outcome};
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -84,7 +80,7 @@ impl Transcript {
 
     /// Whether nobody can tell how the run ended.
     pub(crate) fn lost(&self) -> bool {
-        matches!(self.outcome, Some(Outcome { how: Some(How::Lost(_)), .. }))
+        self.outcome.as_ref().is_some_and(outcome::lost)
     }
 
     /// How much output there was so far, in bytes.
@@ -129,8 +125,7 @@ impl Transcript {
     fn facts(&self) -> String {
         let ids = format!("run_id={} sandbox_id={}", self.run, self.sandbox);
         let Some(outcome) = &self.outcome else { return format!("status=running {ids}") };
-        let seconds = seconds(outcome.duration_ms);
-        format!("{} duration={seconds}s {ids}", how(outcome))
+        outcome::facts(outcome, &ids)
     }
 
     fn notes(&self) -> Vec<String> {
@@ -141,16 +136,11 @@ impl Transcript {
                 self.run
             )),
             None => notes.push(format!(
-                "the run goes on; call again with the same arguments and run_id={} to wait on",
+                "the run goes on; run_output with run_id={} waits on, or call again with the same arguments and it",
                 self.run
             )),
             Some(outcome) => {
-                match outcome.how {
-                    Some(How::TimedOut(_)) => notes.push("it was ended at its timeout; raise timeout_seconds if it needs longer".into()),
-                    Some(How::Lost(_)) => notes.push(format!("{RUN_LOST}: the sandbox was restarted while it ran (often out of memory); it may have had effects, look before running it again")),
-                    Some(How::OomKilled(_)) => notes.push("it used more memory than the sandbox has; use less, or create a sandbox with more memory".into()),
-                    _ => {}
-                }
+                notes.extend(outcome::advice(outcome));
                 if outcome.context_lost {
                     notes.push("the interpreter ended and its variables are gone; the next run_code starts a new one".into());
                 }
@@ -185,7 +175,7 @@ impl Transcript {
         let mut meta = json!({
             "run_id": self.run,
             "sandbox_id": self.sandbox,
-            "status": self.outcome.as_ref().map_or("running", kind),
+            "status": self.outcome.as_ref().map_or("running", outcome::kind),
         });
         let Some(outcome) = &self.outcome else { return meta };
         let fields = meta.as_object_mut().expect("it was made as one");
@@ -210,31 +200,6 @@ impl Transcript {
         }
         meta
     }
-}
-
-fn how(outcome: &Outcome) -> String {
-    match outcome.how {
-        Some(How::Exited(code)) => format!("exit_code={code}"),
-        Some(How::Signaled(signal)) => format!("status=signaled signal={signal}"),
-        _ => format!("status={}", kind(outcome)),
-    }
-}
-
-fn kind(outcome: &Outcome) -> &'static str {
-    match outcome.how {
-        Some(How::Exited(_)) => "exited",
-        Some(How::Signaled(_)) => "signaled",
-        Some(How::TimedOut(_)) => "timed_out",
-        Some(How::Cancelled(_)) => "cancelled",
-        Some(How::OomKilled(_)) => "oom_killed",
-        Some(How::Lost(_)) => "lost",
-        // An outcome of a later protocol: not known here, and not made up.
-        None => "unknown",
-    }
-}
-
-fn seconds(ms: u64) -> String {
-    format!("{}.{:03}", ms / 1000, ms % 1000)
 }
 
 fn hex(bytes: &[u8]) -> String {
@@ -294,7 +259,7 @@ mod tests {
         let text = transcript([output(Stream::Stdout, "half")]).text();
         assert_eq!(
             text,
-            "status=running run_id=r-1 sandbox_id=sbx-a\n--- stdout\nhalf\n[the run goes on; call again with the same arguments and run_id=r-1 to wait on]"
+            "status=running run_id=r-1 sandbox_id=sbx-a\n--- stdout\nhalf\n[the run goes on; run_output with run_id=r-1 waits on, or call again with the same arguments and it]"
         );
     }
 

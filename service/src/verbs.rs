@@ -6,7 +6,7 @@ use api::{CodeSandbox, condition};
 use client::{Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
-use wire::v1::{Entry, RunSpec};
+use wire::v1::{Entry, OutputReply, OutputRequest, RunInfo, RunSpec};
 
 use crate::{Code, Create, Error, Principal};
 
@@ -130,6 +130,26 @@ impl Service {
         run: &str,
     ) -> Result<bool, Error> {
         Ok(self.session(principal, sandbox).await?.cancel(run).await?)
+    }
+
+    /// The runs a sandbox knows, those that came last first, at most `limit` of them; and whether there are more.
+    pub async fn runs(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        limit: u32,
+    ) -> Result<(Vec<RunInfo>, bool), Error> {
+        Ok(self.session(principal, sandbox).await?.runs(limit).await?)
+    }
+
+    /// A part of what a run has written, as the request says.
+    pub async fn output(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        request: &OutputRequest,
+    ) -> Result<OutputReply, Error> {
+        Ok(self.session(principal, sandbox).await?.output(request).await?)
     }
 
     /// Reads at most `length` bytes of a file from `offset` on.

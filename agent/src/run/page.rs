@@ -41,7 +41,8 @@ impl Run {
         let stream = request.stream();
         let pattern = pattern(&request.pattern)?;
         let wait = Duration::from_millis(request.wait_ms).min(MAX_OUTPUT_WAIT);
-        self.wait_behind(stream, request.offset, wait).await?;
+        let behind = if request.until_end { u64::MAX } else { request.offset };
+        self.wait_behind(stream, behind, wait).await?;
         let run = Arc::clone(self);
         // A log may be long, and nobody else should wait while it is read.
         let page = tokio::task::spawn_blocking(move || run.read(&request, pattern.as_ref())).await;

@@ -372,8 +372,8 @@ async fn a_part_of_the_output_that_does_not_fit_is_corrupted() {
     let session = cluster.session();
     let whole = OutputRequest { run_id: "r".into(), length: 4, ..OutputRequest::default() };
     let lines = OutputRequest { pattern: "x".into(), ..whole.clone() };
-    let part = |data: &'static [u8], offset, next, kept| OutputReply {
-        data: data.into(),
+    let part = |data: &[u8], offset, next, kept| OutputReply {
+        data: data.to_vec().into(),
         offset,
         next,
         kept,
@@ -388,7 +388,7 @@ async fn a_part_of_the_output_that_does_not_fit_is_corrupted() {
         (&whole, part(b"abcd", u64::MAX, 3, 12), false),
         (&lines, part(b"axb\n", 0, 12, 12), true),
         (&lines, part(b"", 6, 5, 12), false),
-        (&lines, part(&[b'x'; limits::MAX_LINE + 6], 0, 12, 12), false),
+        (&lines, part(&b"x".repeat(limits::MAX_LINE + 6), 0, 12, 12), false),
     ] {
         cluster.agent.script(|script| script.output = reply.clone());
         match soon(session.output(request)).await {
