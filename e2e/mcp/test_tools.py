@@ -16,7 +16,8 @@ async def every_tool(client, name):
         tools = {tool.name for tool in (await client.list_tools()).tools}
         assert tools == {
             "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_delete",
-            "run_code", "run_command", "file_read", "file_write", "file_list",
+            "run_code", "run_command", "run_output", "run_list", "run_cancel",
+            "file_read", "file_write", "file_list",
         }  # fmt: skip
 
         again = await client.call_tool("sandbox_create", {"name": name, "ttl": "30m"})
@@ -163,7 +164,7 @@ async def test_a_long_run_is_waited_for_in_steps_with_progress():
         arguments = {"sandbox_id": id, "command": command, "wait_seconds": 1, "run_id": "long"}
         first = await client.call_tool("run_command", arguments, progress_callback=progress)
         assert text(first).startswith("status=running run_id=long ")
-        assert "call again with the same arguments and run_id=long" in text(first)
+        assert "[the run goes on; run_output with run_id=long waits on" in text(first)
         last = await client.call_tool("run_command", {**arguments, "wait_seconds": 30}, progress_callback=progress)
         assert text(last).startswith("exit_code=0 ")
         assert text(last).endswith("".join(f"\nline {i}" for i in range(1, 7)))
