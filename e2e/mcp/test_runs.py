@@ -72,3 +72,16 @@ async def test_the_middle_of_long_output_is_read_by_place_and_by_pattern():
         assert note == f"[searched bytes 0..{len(wanted)} of {len(wanted)} of output]"
         refused = await client.call_tool("run_output", {**run, "pattern": "("})
         assert refused.is_error and text(refused).startswith("INVALID_ARGUMENT: pattern: ")
+
+
+async def test_threads_fit_the_processors_of_the_sandbox():
+    """tests.md F5. The node has more of them."""
+    async with connect() as client, sandbox(client, "mcp-cpu", cpu="500m") as id:
+        command = "nproc; nproc --all; echo $OMP_NUM_THREADS $GOMAXPROCS $PYTHON_CPU_COUNT"
+        ran = await client.call_tool("run_command", {"sandbox_id": id, "command": command})
+        fits, node, variables = body(ran).splitlines()[1:]
+        assert (fits, variables) == ("1", "1 1 1")
+        assert int(node) > 1
+    async with connect() as client, sandbox(client, "mcp-cpu-own", env={"OMP_NUM_THREADS": "7"}) as id:
+        ran = await client.call_tool("run_command", {"sandbox_id": id, "command": "echo $OMP_NUM_THREADS $GOMAXPROCS"})
+        assert body(ran) == "--- stdout\n7 1"

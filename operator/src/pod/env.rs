@@ -1,7 +1,13 @@
 //! The environment of everything that runs in a sandbox.
 
 use api::{CodeSandbox, names};
-use k8s_openapi::api::core::v1::{EnvVar, EnvVarSource, ObjectFieldSelector, SecretKeySelector};
+use k8s_openapi::api::core::v1::{
+    EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
+};
+
+/// How many threads programs make, where they would make one for each processor of the node: OpenMP, and with it
+/// OpenBLAS, MKL, NumExpr and `nproc`; Go before 1.25; Python from 3.13 on. Others look at their cgroup themselves.
+const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "GOMAXPROCS", "PYTHON_CPU_COUNT"];
 
 /// Ours first, then the user's, who may have HOME or LANG otherwise. Names that begin with `CODESANDBOX_` cannot be
 /// among the user's: the schema refuses them.
@@ -13,42 +19,50 @@ pub(super) fn env(sandbox: &CodeSandbox) -> Vec<EnvVar> {
 }
 
 fn ours(sandbox: &CodeSandbox) -> Vec<EnvVar> {
-    let uid = EnvVar {
-        name: names::POD_UID_ENV.into(),
-        value_from: Some(EnvVarSource {
+    let uid = from(
+        names::POD_UID_ENV,
+        EnvVarSource {
             field_ref: Some(ObjectFieldSelector {
                 field_path: "metadata.uid".into(),
                 ..ObjectFieldSelector::default()
             }),
             ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    };
+        },
+    );
     let fixed = [
         (names::WORKDIR_ENV, sandbox.spec.working_dir.as_str()),
         ("HOME", names::HOME),
         ("TMPDIR", "/tmp"),
         ("LANG", "C.UTF-8"),
     ];
-    [uid].into_iter().chain(fixed.map(|(name, text)| value(name, text))).collect()
+    let fixed = fixed.map(|(name, text)| value(name, text));
+    [uid].into_iter().chain(fixed).chain(THREADS.map(processors)).collect()
+}
+
+/// The sandbox's processors, rounded up, as the kubelet knows them: the cgroup is not to be seen under every runtime.
+fn processors(name: &str) -> EnvVar {
+    let limit = ResourceFieldSelector {
+        container_name: Some(names::CONTAINER.into()),
+        resource: "limits.cpu".into(),
+        ..ResourceFieldSelector::default()
+    };
+    from(name, EnvVarSource { resource_field_ref: Some(limit), ..EnvVarSource::default() })
+}
+
+fn from(name: &str, source: EnvVarSource) -> EnvVar {
+    EnvVar { name: name.into(), value_from: Some(source), ..EnvVar::default() }
 }
 
 fn users_own(variable: &api::EnvVar) -> EnvVar {
     let Some(source) = &variable.value_from else {
         return value(&variable.name, variable.value.as_deref().unwrap_or_default());
     };
-    EnvVar {
-        name: variable.name.clone(),
-        value_from: Some(EnvVarSource {
-            secret_key_ref: Some(SecretKeySelector {
-                name: source.secret_key_ref.name.clone(),
-                key: source.secret_key_ref.key.clone(),
-                ..SecretKeySelector::default()
-            }),
-            ..EnvVarSource::default()
-        }),
-        ..EnvVar::default()
-    }
+    let key = SecretKeySelector {
+        name: source.secret_key_ref.name.clone(),
+        key: source.secret_key_ref.key.clone(),
+        ..SecretKeySelector::default()
+    };
+    from(&variable.name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
 }
 
 /// A value taken as it is: the kubelet expands `$(NAME)` and turns `$$` into `$`, so every `$` is doubled.

@@ -17,6 +17,7 @@ fn everything_asked_for_is_in_the_pod() {
     sandbox.spec.env = Some(vec![
         EnvVar { name: "PRICE".into(), value: Some("$(HOME) costs 5$".into()), value_from: None },
         EnvVar { name: "LANG".into(), value: Some("de_DE.UTF-8".into()), value_from: None },
+        EnvVar { name: "OMP_NUM_THREADS".into(), value: Some("7".into()), value_from: None },
         EnvVar {
             name: "TOKEN".into(),
             value: None,
