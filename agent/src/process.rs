@@ -4,12 +4,14 @@ use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
 use nix::errno::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
+use tokio::time::timeout;
 use wire::{Code, Error};
 
 use crate::control::{self, Failure, Order, Report, Spec, Stage};
@@ -17,6 +19,9 @@ use crate::output::Output;
 use crate::reaper::Reaper;
 use crate::settings;
 
+/// How long a supervisor may take to say that it has started something. What it starts can stop it
+/// before it does, and the machine may be busy.
+const SILENCE: Duration = Duration::from_secs(5);
 /// The longest line a supervisor has reason to send.
 const MAX_REPORT: usize = 4096;
 
@@ -37,7 +42,8 @@ pub(crate) struct Private {
     pub(crate) events: pipe::Receiver,
 }
 
-/// Starts a process under a supervisor and waits until it has started, or could not.
+/// Starts a process under a supervisor and waits until it has started, or could not. Of which nothing is
+/// heard has started: it may have, and so it is not to be taken for what never began.
 pub(crate) async fn start(
     reaper: &Reaper,
     spec: &Spec,
@@ -79,10 +85,10 @@ async fn launch(
     let frame = spec.frame(stdin).map_err(|error| fault(&error))?;
     // A supervisor that dies here is seen below.
     let _ = control.socket.write_all(&frame).await;
-    match control.report().await {
-        Some(Report::Started) => Ok((control, output)),
-        Some(Report::Failed(failure)) => Err(explain(spec, &failure)),
-        _ => {
+    match timeout(SILENCE, control.report()).await {
+        Ok(Some(Report::Started)) | Err(_) => Ok((control, output)),
+        Ok(Some(Report::Failed(failure))) => Err(explain(spec, &failure)),
+        Ok(_) => {
             Err(Error::new(Code::Internal, "the run's supervisor died before it began; try again"))
         }
     }

@@ -10,6 +10,8 @@ use common::{
     Agent, argv, attach, cancel, command, limited, lives, next, refused, run, see, shell, start,
     until, zombies_below,
 };
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sha2::{Digest, Sha256};
 use wire::Code;
 use wire::v1::outcome::How;
@@ -330,6 +332,38 @@ async fn a_killed_supervisor_is_a_lost_run_of_which_nothing_is_left() {
     let seen = leader.await;
     assert_eq!(seen.how(), How::Lost(Empty {}));
     assert!(!lives(seen.out()));
+}
+
+/// User code can stop its supervisor before that has said that it began anything.
+#[tokio::test]
+async fn a_run_whose_supervisor_says_nothing_is_followed_and_ended_all_the_same() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let children = format!("/proc/{0}/task/{0}/children", agent.pid());
+    // Not before it is one: until then the agent waits for it in the kernel.
+    let supervisor = move || {
+        let pids = std::fs::read_to_string(&children).unwrap();
+        let is_one = |pid: &&str| {
+            let words = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+            words.split(|&byte| byte == 0).any(|word| word == b"supervise")
+        };
+        pids.split_whitespace().find(is_one).map(|pid| pid.parse().unwrap())
+    };
+    let stopper = std::thread::spawn(move || {
+        let pid = std::iter::repeat_with(supervisor).flatten().next().unwrap();
+        kill(Pid::from_raw(pid), Signal::SIGSTOP).unwrap();
+    });
+    // A program that is looked for in very many places, so that there is time for that.
+    let path = format!("{}/bin:/usr/bin", "no:".repeat(40_000));
+    let spec = Command {
+        argv: vec!["sleep".into(), "1000".into()],
+        env: [("PATH".to_owned(), path)].into(),
+        ..Command::default()
+    };
+    let seen = run(&mut client, "a", limited(command(spec), Duration::from_millis(300))).await;
+    stopper.join().unwrap();
+    assert_eq!((seen.how(), seen.events.len()), (How::TimedOut(Empty {}), 2));
+    assert_eq!(run(&mut client, "b", argv(&["true"])).await.how(), How::Exited(0));
 }
 
 #[tokio::test]
