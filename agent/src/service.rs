@@ -52,12 +52,7 @@ impl Service {
                     ));
                 }
                 What::Code(code) => {
-                    self.contexts.run(
-                        Arc::clone(&run),
-                        &code.context,
-                        code.source,
-                        checked.timeout,
-                    );
+                    self.contexts.run(Arc::clone(&run), code, checked.timeout);
                 }
             }
         }

@@ -160,7 +160,7 @@ async fn runs_are_listed_with_what_they_are_and_how_they_ended() {
         outcome: seen.map(|seen| seen.outcome().clone()),
     };
     let known = [
-        info("code", "python default: print('hi')", (3, 0), Some(&code)),
+        info("code", "python: print('hi')", (3, 0), Some(&code)),
         info("ended", "echo out; echo e >&2; exit 3", (4, 2), Some(&ended)),
     ];
     let mut open = listed[0].clone();

@@ -85,3 +85,19 @@ async def test_threads_fit_the_processors_of_the_sandbox():
     async with connect() as client, sandbox(client, "mcp-cpu-own", env={"OMP_NUM_THREADS": "7"}) as id:
         ran = await client.call_tool("run_command", {"sandbox_id": id, "command": "echo $OMP_NUM_THREADS $GOMAXPROCS"})
         assert body(ran) == "--- stdout\n7 1"
+
+
+async def test_a_shell_stays_as_it_was_left():
+    async with connect() as client, sandbox(client, "mcp-shell") as id:
+
+        async def shell(code, **arguments):
+            call = {"sandbox_id": id, "language": "bash", "code": code, **arguments}
+            return await client.call_tool("run_code", call)
+
+        left = await shell("mkdir -p 'a b' && cd 'a b' && own=1 && greet() { echo \"hi $1\"; }; (exit 3)")
+        assert text(left).startswith("exit_code=3 ")
+        kept = await shell("echo $? $own; greet ü; pwd")
+        assert body(kept) == "--- stdout\n3 1\nhi ü\n/workspace/a b"
+        late = await shell("sleep 1000; echo no", timeout_seconds=1)
+        assert text(late).startswith("status=timed_out ") and "--- stdout" not in text(late)
+        assert body(await shell("echo $own")) == "--- stdout\n1"

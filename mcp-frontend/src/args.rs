@@ -119,10 +119,10 @@ run_arguments!(RunCode {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,
-    /// Only python so far.
+    /// "python" (default), or "bash" for a shell that keeps its directory, variables and functions.
     #[serde(default)]
     language: Language,
-    /// The interpreter whose state is shared. Different ids share nothing. Default "default".
+    /// The interpreter whose state is shared. Different ids share nothing. Default: one for each language.
     #[serde(default)]
     context_id: String,
 });
@@ -151,12 +151,14 @@ run_arguments!(RunCommand {
 pub(crate) enum Language {
     #[default]
     Python,
+    Bash,
 }
 
 impl Language {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",
+            Self::Bash => "bash",
         }
     }
 }

@@ -109,7 +109,7 @@ impl Server {
         )
     }
 
-    /// Run Python in a sandbox. State is kept between calls. Returns the value of the last expression, what display() shows, stdout, stderr, exceptions with the lines of your code, and matplotlib figures as pictures.
+    /// Run Python, or bash, in a sandbox. State is kept between calls. Returns the value of the last expression, what display() shows, stdout, stderr, exceptions with the lines of your code, and matplotlib figures as pictures.
     #[tool(annotations(
         title = "Run code",
         read_only_hint = false,

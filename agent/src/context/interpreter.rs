@@ -1,7 +1,5 @@
 //! A live interpreter: cells go in one at a time, and each is followed to its end.
 
-use std::collections::BTreeMap;
-use std::env;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
@@ -10,7 +8,8 @@ use tokio::time::{Instant, sleep_until};
 use wire::limits::{DRAIN_GRACE, KILL_GRACE};
 use wire::{Code, Error};
 
-use super::protocol::{self, BOOTSTRAP, Events, Said};
+use super::language::Language;
+use super::protocol::{self, Events, Said};
 use crate::control::{Exit, Order, Report, Spec, Status};
 use crate::output::Output;
 use crate::process::{self, Control, Private};
@@ -40,7 +39,7 @@ struct Cell {
     cause: Option<Cause>,
     /// Whether an interrupt may still be on its way.
     interrupting: bool,
-    succeeded: Option<bool>,
+    status: Option<u8>,
     /// Whether it, and all it has started, was ordered to be killed.
     killed: bool,
     /// The interpreter's end, if it came to that.
@@ -56,38 +55,33 @@ struct Death {
 
 impl Interpreter {
     /// Starts an interpreter and sends it its driver.
-    pub(super) async fn start(reaper: &Reaper, settings: &Settings) -> Result<Self, Error> {
-        let mut environment = BTreeMap::new();
-        if env::var_os("MPLBACKEND").is_none() {
-            environment.insert("MPLBACKEND".to_owned(), "Agg".to_owned());
-        }
+    pub(super) async fn start(
+        language: &Language,
+        reaper: &Reaper,
+        settings: &Settings,
+    ) -> Result<Self, Error> {
         let spec = Spec {
-            argv: ["python3", "-c", BOOTSTRAP].map(str::to_owned).to_vec(),
-            env: environment,
+            argv: language.argv(),
+            env: language.env(),
             cwd: settings.workspace.clone(),
             stdin: 0,
             private: true,
         };
-        let (control, output, private) = process::start_private(reaper, &spec).await.map_err(|error| {
-            if error.code != Code::CommandNotFound {
-                return error;
-            }
-            let message = format!(
-                "python cannot run in this image ({}); use an image with Python 3.7 or newer, or run commands instead",
-                error.message
-            );
-            Error::new(Code::LanguageUnavailable, message)
+        let started = process::start_private(reaper, &spec).await;
+        let (control, output, private) = started.map_err(|error| match error.code {
+            Code::CommandNotFound => language.missing(&error.message),
+            _ => error,
         })?;
         let Private { mut requests, events } = private;
         // An interpreter that dies of it is seen below.
-        let _ = requests.write_all(&protocol::driver()).await;
+        let _ = requests.write_all(&language.driver()).await;
         let mut own = Self { control, output, requests, events: Events::new(events), cells: 0 };
-        own.ready().await?;
+        own.ready(language).await?;
         Ok(own)
     }
 
-    /// Waits until the driver runs. What Python writes until then belongs to no run.
-    async fn ready(&mut self) -> Result<(), Error> {
+    /// Waits until the driver runs. What it writes until then belongs to no run.
+    async fn ready(&mut self, language: &Language) -> Result<(), Error> {
         let deadline = Instant::now() + STARTUP;
         let mut said = Vec::new();
         loop {
@@ -97,13 +91,13 @@ impl Interpreter {
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
                         self.output.drain(|_, data| keep_end(&mut said, &data));
-                        return Err(broken(&said));
+                        return Err(language.broken(&said));
                     }
                 },
                 stream = self.output.ready() => if let Some(data) = self.output.take(stream) {
                     keep_end(&mut said, &data);
                 },
-                () = sleep_until(deadline) => return Err(broken(&said)),
+                () = sleep_until(deadline) => return Err(language.broken(&said)),
             }
         }
         self.output.totals();
@@ -122,9 +116,9 @@ impl Interpreter {
         let cell = self.follow(run, source, limit).await;
         self.output.drain(|stream, data| run.output(stream, data));
         let context_lost = cell.death.is_some();
-        let exit = match (cell.death, cell.succeeded) {
+        let exit = match (cell.death, cell.status) {
             (Some(death), _) => death.exit.map(|exit| exit.status),
-            (None, succeeded) => Some(Status::Exited(i32::from(succeeded != Some(true)))),
+            (None, status) => Some(Status::Exited(status.unwrap_or(1).into())),
         };
         // What an interpreter has used since it began is not what the cell has used.
         let exit = exit.map(|status| Exit { status, cpu_ms: 0, max_rss_bytes: 0 });
@@ -169,7 +163,7 @@ impl Interpreter {
         let mut deadline = Instant::now() + limit;
         loop {
             match &cell.death {
-                None if cell.succeeded.is_some() && !cell.interrupting => break,
+                None if cell.status.is_some() && !cell.interrupting => break,
                 Some(_) if heard_all && output.ended() => break,
                 _ => {}
             }
@@ -184,7 +178,7 @@ impl Interpreter {
                         output.drain(|stream, data| run.output(stream, data));
                         run.append(event);
                     }
-                    Ok(Some(Said::Done { number, succeeded })) if number == *cells => cell.succeeded = Some(succeeded),
+                    Ok(Some(Said::Done { number, status })) if number == *cells => cell.status = Some(status),
                     Ok(Some(Said::Done { .. } | Said::Ready)) => {}
                     Ok(None) => heard_all = true,
                     Err(_) => {
@@ -227,16 +221,6 @@ impl Interpreter {
 fn keep_end(said: &mut Vec<u8>, data: &[u8]) {
     said.extend_from_slice(data);
     said.drain(..said.len().saturating_sub(MAX_LAST_WORDS));
-}
-
-/// The refusal of a Python that does not come up, with the end of what it has said.
-fn broken(said: &[u8]) -> Error {
-    let said = String::from_utf8_lossy(said);
-    let message = format!(
-        "python3 is in the image but cannot be used; fix it or use another image: {}",
-        said.trim()
-    );
-    Error::new(Code::LanguageUnavailable, message)
 }
 
 fn interrupt(control: &Control, cell: &mut Cell, cause: Cause) -> Instant {

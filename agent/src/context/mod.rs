@@ -4,6 +4,7 @@
 //! the next run of that name starts both anew.
 
 mod interpreter;
+pub(crate) mod language;
 mod protocol;
 
 use std::collections::HashMap;
@@ -14,6 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use wire::limits::MAX_CONTEXTS;
+use wire::v1;
 use wire::{Code, Error};
 
 use crate::output;
@@ -21,6 +23,7 @@ use crate::reaper::Reaper;
 use crate::run::{Cause, End, Run, command};
 use crate::settings::Settings;
 use interpreter::Interpreter;
+use language::Language;
 
 /// How many runs may wait for one context.
 const QUEUE: usize = 16;
@@ -38,7 +41,14 @@ struct Job {
 pub(crate) struct Contexts {
     reaper: Reaper,
     settings: Arc<Settings>,
-    queues: Mutex<HashMap<String, mpsc::Sender<Job>>>,
+    queues: Mutex<HashMap<String, Queue>>,
+}
+
+/// Where runs wait for a context.
+#[derive(Debug)]
+struct Queue {
+    language: &'static Language,
+    jobs: mpsc::Sender<Job>,
 }
 
 impl Contexts {
@@ -47,24 +57,32 @@ impl Contexts {
     }
 
     /// Queues code for a context, which is made if there is none of that name.
-    pub(crate) fn run(
-        self: &Arc<Self>,
-        run: Arc<Run>,
-        context: &str,
-        source: Bytes,
-        limit: Duration,
-    ) {
-        let job = Job { run: Arc::clone(&run), source, limit };
-        match self.queue(context, job) {
+    pub(crate) fn run(self: &Arc<Self>, run: Arc<Run>, code: v1::Code, limit: Duration) {
+        let job = Job { run: Arc::clone(&run), source: code.source, limit };
+        let language = Language::named(&code.language);
+        match language.and_then(|language| self.queue(language, &code.context, job)) {
             Ok(()) => drop(tokio::spawn(watch_queued(run))),
             Err(error) => run.fail(error),
         }
     }
 
-    fn queue(self: &Arc<Self>, name: &str, job: Job) -> Result<(), Error> {
+    fn queue(
+        self: &Arc<Self>,
+        language: &'static Language,
+        name: &str,
+        job: Job,
+    ) -> Result<(), Error> {
         let mut queues = self.lock();
         let live = queues.len();
         let queue = match queues.entry(name.to_owned()) {
+            Entry::Occupied(queue) if queue.get().language.name != language.name => {
+                let message = format!(
+                    "context {name} speaks {}; use another name for one that speaks {}",
+                    queue.get().language.name,
+                    language.name
+                );
+                return Err(Error::new(Code::InvalidArgument, message));
+            }
             Entry::Occupied(queue) => queue.into_mut(),
             Entry::Vacant(_) if live >= MAX_CONTEXTS => {
                 let message = format!(
@@ -73,12 +91,12 @@ impl Contexts {
                 return Err(Error::new(Code::TooMany, message));
             }
             Entry::Vacant(vacant) => {
-                let (queue, jobs) = mpsc::channel(QUEUE);
-                tokio::spawn(Arc::clone(self).own(name.to_owned(), jobs));
-                vacant.insert(queue)
+                let (sender, jobs) = mpsc::channel(QUEUE);
+                tokio::spawn(Arc::clone(self).own(name.to_owned(), language, jobs));
+                vacant.insert(Queue { language, jobs: sender })
             }
         };
-        queue.try_send(job).map_err(|_| {
+        queue.jobs.try_send(job).map_err(|_| {
             let message = format!(
                 "context {name}: {QUEUE} runs wait for it; wait for them, or use another context"
             );
@@ -87,7 +105,12 @@ impl Contexts {
     }
 
     /// Runs what comes for one context until its interpreter has ended and nothing waits.
-    async fn own(self: Arc<Self>, name: String, mut jobs: mpsc::Receiver<Job>) {
+    async fn own(
+        self: Arc<Self>,
+        name: String,
+        language: &'static Language,
+        mut jobs: mpsc::Receiver<Job>,
+    ) {
         let mut live = None;
         loop {
             let job = match live.as_mut() {
@@ -103,7 +126,7 @@ impl Contexts {
                 }
                 continue;
             };
-            live = self.execute(live, job).await;
+            live = self.execute(language, live, job).await;
         }
     }
 
@@ -117,13 +140,18 @@ impl Contexts {
         job
     }
 
-    async fn execute(&self, live: Option<Interpreter>, job: Job) -> Option<Interpreter> {
+    async fn execute(
+        &self,
+        language: &Language,
+        live: Option<Interpreter>,
+        job: Job,
+    ) -> Option<Interpreter> {
         if !job.run.claim() {
             return live;
         }
         let interpreter = match live {
             Some(interpreter) => interpreter,
-            None => match Interpreter::start(&self.reaper, &self.settings).await {
+            None => match Interpreter::start(language, &self.reaper, &self.settings).await {
                 Ok(interpreter) => interpreter,
                 Err(error) => {
                     job.run.fail(error);
@@ -139,7 +167,7 @@ impl Contexts {
         interpreter.execute(&job.run, &job.source, job.limit).await
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<String, mpsc::Sender<Job>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Queue>> {
         self.queues.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -12,21 +12,6 @@ use wire::limits::CHUNK;
 use wire::v1::run_event::Event;
 use wire::v1::{Display, Exception, Form};
 
-/// The program that drives an interpreter: one subject a file, and what runs last is last.
-const DRIVER: [&str; 8] = [
-    include_str!("driver/channel.py"),
-    include_str!("driver/cells.py"),
-    include_str!("driver/awaiting.py"),
-    include_str!("driver/displays.py"),
-    include_str!("driver/ipython.py"),
-    include_str!("driver/charts.py"),
-    include_str!("driver/figures.py"),
-    include_str!("driver/main.py"),
-];
-/// What loads it: the driver comes through the pipe, since no file need be writable, and the current
-/// directory is taken out of the path until it has imported what it needs.
-pub(super) const BOOTSTRAP: &str = "import sys; sys.path[:] = [p for p in sys.path if p]; r = open(3, 'rb'); \
-     exec(compile(r.read(int(r.readline())), '<driver>', 'exec'), {'__name__': 'driver', 'requests': r})";
 /// The largest header and payload of one event.
 const MAX_HEADER: usize = 1 << 20;
 const MAX_PAYLOAD: usize = 5 << 20;
@@ -38,7 +23,7 @@ enum Header {
     Ready,
     Display { result: bool, id: String, update: bool, forms: Vec<(String, usize)> },
     Exception { name: String, value: String, traceback: String },
-    Done { number: u64, succeeded: bool },
+    Done { number: u64, status: u8 },
 }
 
 /// What an interpreter says.
@@ -48,14 +33,8 @@ pub(super) enum Said {
     Ready,
     /// Something for the run's log.
     Event(Event),
-    /// The cell of this number has ended.
-    Done { number: u64, succeeded: bool },
-}
-
-/// The bytes that load the driver.
-pub(super) fn driver() -> Vec<u8> {
-    let driver = DRIVER.join("\n");
-    format!("{}\n{driver}", driver.len()).into_bytes()
+    /// The cell of this number has ended: 0, or 1 after an exception; a shell has more to say.
+    Done { number: u64, status: u8 },
 }
 
 /// The bytes that ask for a cell to be run.
@@ -109,7 +88,7 @@ fn parse(unread: &mut BytesMut) -> io::Result<Option<Said>> {
     let mut payload = unread.split_to(payload).freeze();
     Ok(Some(match header {
         Header::Ready => Said::Ready,
-        Header::Done { number, succeeded } => Said::Done { number, succeeded },
+        Header::Done { number, status } => Said::Done { number, status },
         Header::Exception { name, value, traceback } => {
             Said::Event(Event::Exception(Exception { name, value, traceback }))
         }
@@ -147,7 +126,7 @@ mod tests {
         let mut unread = BytesMut::from(&whole[..whole.len() - 1]);
         assert_eq!(parse(&mut unread).unwrap(), None);
         unread.extend_from_slice(&whole[whole.len() - 1..]);
-        unread.extend_from_slice(&frame(r#"{"type":"done","number":7,"succeeded":false}"#, b""));
+        unread.extend_from_slice(&frame(r#"{"type":"done","number":7,"status":1}"#, b""));
         let form = |mime: &str, data: &'static [u8]| Form {
             mime: mime.to_owned(),
             data: Bytes::from_static(data),
@@ -160,7 +139,7 @@ mod tests {
             update: true,
         }));
         assert_eq!(parse(&mut unread).unwrap(), Some(display));
-        assert_eq!(parse(&mut unread).unwrap(), Some(Said::Done { number: 7, succeeded: false }));
+        assert_eq!(parse(&mut unread).unwrap(), Some(Said::Done { number: 7, status: 1 }));
         assert_eq!(parse(&mut unread).unwrap(), None);
     }
 

@@ -10,10 +10,7 @@ use wire::v1::{Code as Source, Command, RunSpec};
 use wire::{Code, Error};
 
 use super::log::Hash;
-
-/// The languages that contexts speak.
-const LANGUAGES: &str = "python";
-const DEFAULT_CONTEXT: &str = "default";
+use crate::context::language::Language;
 
 /// A spec that has been found right.
 #[derive(Debug)]
@@ -61,7 +58,7 @@ fn title(what: &What) -> String {
         What::Code(code) => {
             let source = String::from_utf8_lossy(&code.source);
             let first = source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            format!("{} {}: {first}", code.language, code.context)
+            format!("{}: {first}", code.context)
         }
     };
     let mut line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -104,19 +101,14 @@ fn command(spec: Command) -> Result<Command, Error> {
 }
 
 fn code(spec: Source) -> Result<Source, Error> {
-    if spec.language != LANGUAGES {
-        return Err(refuse(format!(
-            "language {:?} is not known; use one of: {LANGUAGES}",
-            spec.language
-        )));
-    }
+    let language = Language::named(&spec.language)?;
     if spec.source.len() > MAX_SOURCE {
         return Err(too_long("source", spec.source.len()));
     }
     if str::from_utf8(&spec.source).is_err() {
         return Err(refuse("source is not UTF-8; encode it so"));
     }
-    let context = if spec.context.is_empty() { DEFAULT_CONTEXT.to_owned() } else { spec.context };
+    let context = if spec.context.is_empty() { language.name.to_owned() } else { spec.context };
     name("context", &context, MAX_CONTEXT)?;
     Ok(Source { context, ..spec })
 }
@@ -189,7 +181,7 @@ mod tests {
         assert_eq!(title(What::Command(argv(&["ls", "-l", "a b"]))), "ls -l a b");
         let source = "\n  import os\nos.abort()".into();
         let python = Source { language: "python".to_owned(), source, ..Source::default() };
-        assert_eq!(title(What::Code(code(python).unwrap())), "python default: import os");
+        assert_eq!(title(What::Code(code(python).unwrap())), "python: import os");
         let long = title(What::Command(argv(&[&"é".repeat(MAX_TITLE)])));
         assert_eq!((long.len(), long.ends_with("é…")), (199, true));
     }

@@ -161,8 +161,12 @@ pub fn python(source: &str) -> RunSpec {
 }
 
 pub fn python_in(context: &str, source: &str) -> RunSpec {
+    code("python", context, source)
+}
+
+pub fn code(language: &str, context: &str, source: &str) -> RunSpec {
     let source = source.to_owned().into_bytes().into();
-    let code = v1::Code { language: "python".to_owned(), context: context.to_owned(), source };
+    let code = v1::Code { language: language.to_owned(), context: context.to_owned(), source };
     RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }
 }
 

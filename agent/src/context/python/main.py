@@ -66,7 +66,7 @@ def serve():
         lines = source.splitlines(keepends=True)
         linecache.cache[name] = (len(source), None, lines, name)
         succeeded = run(source, name)
-        send({"type": "done", "number": number, "succeeded": succeeded})
+        send({"type": "done", "number": number, "status": 0 if succeeded else 1})
 
 
 __file__ = "<driver>"

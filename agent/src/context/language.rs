@@ -1,0 +1,110 @@
+//! The languages that contexts speak: the program of each, and the driver that makes it run cells.
+
+use std::collections::BTreeMap;
+use std::env;
+
+use wire::{Code, Error};
+
+/// How a language's interpreter is started and driven.
+#[derive(Debug)]
+pub(crate) struct Language {
+    /// What callers name it by. A context that nobody names has this name, too.
+    pub(crate) name: &'static str,
+    /// The program, then what makes it load its driver.
+    argv: &'static [&'static str],
+    /// What it is driven by: one subject a file, and what runs last is last.
+    driver: &'static [&'static str],
+    /// Variables it needs where nobody has set them.
+    env: &'static [(&'static str, &'static str)],
+    /// What an image has to have.
+    needs: &'static str,
+}
+
+/// Drivers come through the pipe, since no file need be writable: a line with their length in bytes, and themselves.
+static LANGUAGES: [Language; 2] = [
+    Language {
+        name: "python",
+        argv: &[
+            "python3",
+            "-c",
+            // The current directory is taken out of the path until the driver has imported what it needs.
+            "import sys; sys.path[:] = [p for p in sys.path if p]; r = open(3, 'rb'); \
+             exec(compile(r.read(int(r.readline())), '<driver>', 'exec'), {'__name__': 'driver', 'requests': r})",
+        ],
+        driver: &[
+            include_str!("python/channel.py"),
+            include_str!("python/cells.py"),
+            include_str!("python/awaiting.py"),
+            include_str!("python/displays.py"),
+            include_str!("python/ipython.py"),
+            include_str!("python/charts.py"),
+            include_str!("python/figures.py"),
+            include_str!("python/main.py"),
+        ],
+        env: &[("MPLBACKEND", "Agg")],
+        needs: "Python 3.7 or newer",
+    },
+    Language {
+        name: "bash",
+        argv: &[
+            "bash",
+            "--noprofile",
+            "--norc",
+            "-c",
+            "IFS= read -r __csb_length <&3; LC_ALL=C IFS= read -r -N \"$__csb_length\" __csb_driver <&3; eval \"$__csb_driver\"; \
+             while :; do while __csb_next; do __csb_was; eval \"$__csb_source\" 3<&- 4>&-; done; done",
+            "bash",
+        ],
+        driver: &[include_str!("bash/driver.sh")],
+        env: &[],
+        needs: "bash 4.1 or newer",
+    },
+];
+
+impl Language {
+    /// The language of this name.
+    pub(crate) fn named(name: &str) -> Result<&'static Self, Error> {
+        LANGUAGES.iter().find(|language| language.name == name).ok_or_else(|| {
+            let known = LANGUAGES.each_ref().map(|language| language.name).join(", ");
+            let message = format!("language {name:?} is not known; use one of: {known}");
+            Error::new(Code::InvalidArgument, message)
+        })
+    }
+
+    /// The command line of its interpreter.
+    pub(super) fn argv(&self) -> Vec<String> {
+        self.argv.iter().map(ToString::to_string).collect()
+    }
+
+    /// The variables its interpreter gets beside those it inherits.
+    pub(super) fn env(&self) -> BTreeMap<String, String> {
+        let missing = self.env.iter().filter(|(name, _)| env::var_os(name).is_none());
+        missing.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
+    }
+
+    /// The bytes that load its driver.
+    pub(super) fn driver(&self) -> Vec<u8> {
+        let driver = self.driver.join("\n");
+        format!("{}\n{driver}", driver.len()).into_bytes()
+    }
+
+    /// The refusal where the image has no interpreter of it.
+    pub(super) fn missing(&self, why: &str) -> Error {
+        let Self { name, needs, .. } = self;
+        let message = format!(
+            "{name} cannot run in this image ({why}); use an image with {needs}, or run commands instead"
+        );
+        Error::new(Code::LanguageUnavailable, message)
+    }
+
+    /// The refusal where the interpreter does not come up, with the end of what it has said.
+    pub(super) fn broken(&self, said: &[u8]) -> Error {
+        let program = self.argv[0];
+        let said = String::from_utf8_lossy(said);
+        let message = format!(
+            "{program} is in the image but cannot be used; fix it or use another image: {}",
+            said.trim()
+        );
+        Error::new(Code::LanguageUnavailable, message)
+    }
+}
