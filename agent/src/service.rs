@@ -9,9 +9,10 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::agent_server::Agent;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest, ListRequest,
-    OutputReply, OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
-    RunRequest, RunsReply, RunsRequest, StatRequest, WriteReply, WriteRequest,
+    AttachRequest, CancelReply, CancelRequest, CopyRequest, Entry, HelloReply, HelloRequest,
+    ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, ReadEvent,
+    ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, RunsReply, RunsRequest,
+    SetModeRequest, StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -160,7 +161,8 @@ impl Agent for Service {
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
-        Ok(Response::new(files::stat(self.resolve(&request.into_inner().path)?).await?))
+        let request = request.into_inner();
+        Ok(Response::new(files::stat(self.resolve(&request.path)?, request.sha256).await?))
     }
 
     async fn remove(
@@ -172,5 +174,33 @@ impl Agent for Service {
         let existed =
             files::remove(self.settings.workspace.clone(), path, request.recursive).await?;
         Ok(Response::new(RemoveReply { existed }))
+    }
+
+    async fn make_directory(
+        &self,
+        request: Request<MakeDirectoryRequest>,
+    ) -> Result<Response<Entry>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        Ok(Response::new(files::make_directory(path, request.parents).await?))
+    }
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<Entry>, Status> {
+        let MoveRequest { from, to, replace } = request.into_inner();
+        let (from, to) = (self.resolve(&from)?, self.resolve(&to)?);
+        let workspace = self.settings.workspace.clone();
+        Ok(Response::new(files::rename(workspace, from, to, replace).await?))
+    }
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Result<Response<Entry>, Status> {
+        let CopyRequest { from, to, replace, recursive } = request.into_inner();
+        let (from, to) = (self.resolve(&from)?, self.resolve(&to)?);
+        Ok(Response::new(files::copy(from, to, replace, recursive).await?))
+    }
+
+    async fn set_mode(&self, request: Request<SetModeRequest>) -> Result<Response<Entry>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        Ok(Response::new(files::set_mode(path, request.mode).await?))
     }
 }

@@ -8,7 +8,7 @@ use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 
 use bytes::Bytes;
-use common::{Agent, Client};
+use common::{Agent, Client, names, ours};
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -20,10 +20,6 @@ use wire::v1::{
     WriteRequest, WriteStart,
 };
 use wire::{Code, Error};
-
-fn ours(status: &tonic::Status) -> Error {
-    Error::of(status).expect("an error of ours")
-}
 
 async fn write(
     client: &mut Client,
@@ -91,22 +87,13 @@ async fn list(
 }
 
 async fn stat(client: &mut Client, path: &str) -> Result<Entry, Error> {
-    let answer = client.stat(StatRequest { path: path.to_owned() }).await;
+    let answer = client.stat(StatRequest { path: path.to_owned(), sha256: false }).await;
     answer.map(tonic::Response::into_inner).map_err(|status| ours(&status))
 }
 
 async fn remove(client: &mut Client, path: &str, recursive: bool) -> Result<bool, Error> {
     let answer = client.remove(RemoveRequest { path: path.to_owned(), recursive }).await;
     answer.map(|reply| reply.into_inner().existed).map_err(|status| ours(&status))
-}
-
-fn names(directory: &Path) -> Vec<String> {
-    let mut names: Vec<_> = std::fs::read_dir(directory)
-        .unwrap()
-        .map(|e| e.unwrap().file_name().into_string().unwrap())
-        .collect();
-    names.sort();
-    names
 }
 
 /// D1, C7, D7

@@ -74,6 +74,17 @@ pub enum Error {
         reason: String,
     },
 
+    /// A change whose answer was lost: it was made once or not at all, and is not tried again.
+    #[error("whether {doing} has changed {path} is unknown: {reason}")]
+    Uncertain {
+        /// The call.
+        doing: &'static str,
+        /// The file or directory.
+        path: String,
+        /// Why it cannot be told.
+        reason: String,
+    },
+
     /// What arrived is not what was sent, or not what was asked for.
     #[error("{what} arrived corrupted: {why}")]
     Corrupted {

@@ -132,6 +132,30 @@ impl Session {
         }
     }
 
+    /// One call that changes `path` in a way that must not happen twice. Its stream is opened twice if
+    /// need be, but from when it has been sent a lost answer leaves it unknown whether it was made.
+    pub(crate) async fn call_once<T, F>(
+        &self,
+        call: Call,
+        path: &str,
+        f: impl FnOnce(Agent) -> F,
+    ) -> Result<T, Error>
+    where
+        F: Future<Output = Result<tonic::Response<T>, Status>>,
+    {
+        let opening = Call { within: CALL_DEADLINE, ..call };
+        let opened =
+            self.call(opening, |agent| std::future::ready(Ok(tonic::Response::new(agent)))).await?;
+        let answer = async { f(opened).await.map_err(|status| self.error(&status)) };
+        self.answer(call, answer).await.map_err(|error| match error {
+            error if error.is_transport() => {
+                let reason = error.to_string();
+                Error::Uncertain { doing: call.doing, path: path.into(), reason }
+            }
+            error => error,
+        })
+    }
+
     async fn once<T, F>(&self, call: Call, f: &impl Fn(Agent) -> F) -> Result<T, Error>
     where
         F: Future<Output = Result<tonic::Response<T>, Status>>,

@@ -19,7 +19,7 @@ pub enum Code {
     SandboxReplaced,
     /// The sandbox was made by a version that does not understand what was asked.
     SandboxTooOld,
-    /// Nobody can tell how the run ended.
+    /// Nobody can tell how the run ended, or whether the change was made.
     OutcomeUnknown,
     /// What arrived is not what was sent.
     Corrupted,
@@ -97,6 +97,10 @@ impl From<client::Error> for Error {
             E::Unknown { .. } => (
                 Code::OutcomeUnknown,
                 "It may have had effects. Ask again with the same run_id, or look at what it did before running it anew.",
+            ),
+            E::Uncertain { .. } => (
+                Code::OutcomeUnknown,
+                "It was made once or not at all. Look at the file before trying again.",
             ),
             E::Corrupted { .. } => (Code::Corrupted, "Try again."),
             E::Protocol { .. } => (
@@ -194,6 +198,11 @@ mod tests {
                 client::Error::Unknown { run: "r".into(), reason: "gone".into() },
                 Code::OutcomeUnknown,
                 "the outcome of run r is unknown: gone. It may have had effects",
+            ),
+            (
+                client::Error::Uncertain { doing: "Move", path: "/x".into(), reason: "cut".into() },
+                Code::OutcomeUnknown,
+                "whether Move has changed /x is unknown: cut. It was made once or not at all. Look",
             ),
             (
                 client::Error::Lost { pod: pod(), reason: "cut".into() },

@@ -45,6 +45,8 @@ codes! {
     FileNotFound = "FILE_NOT_FOUND", NotFound;
     /// The file is a directory, or the directory a file.
     FileKind = "FILE_KIND", FailedPrecondition;
+    /// The name is taken, and replacing what has it was not asked for.
+    AlreadyExists = "ALREADY_EXISTS", AlreadyExists;
     /// The directory is not empty.
     NotEmpty = "NOT_EMPTY", FailedPrecondition;
     /// The user of the sandbox may not do this to the file.

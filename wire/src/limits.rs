@@ -45,6 +45,13 @@ pub const KILL_GRACE: Duration = Duration::from_secs(2);
 pub const DRAIN_GRACE: Duration = Duration::from_millis(200);
 /// How many entries a List sends if its caller sets no limit.
 pub const LIST_LIMIT: u32 = 1000;
+/// The most entries that one List sends, whatever its caller sets: all of them are held in memory.
+pub const LIST_MOST: u32 = 10_000;
+/// The most levels that List and Copy descend: each holds names or an open directory.
+pub const MAX_DEPTH: u32 = 64;
+/// How much of a file is hashed or copied before others get their turn: some ten milliseconds of work
+/// for one of the agent's few file threads.
+pub const FILE_STEP: u64 = 4 << 20;
 /// The keepalive ping's interval, while idle as well: load balancers drop connections that are quiet for minutes.
 pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long a ping's answer may take.

@@ -6,25 +6,20 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use wire::limits::LIST_LIMIT;
+use wire::limits::{LIST_LIMIT, LIST_MOST, MAX_DEPTH};
 use wire::v1::Entry;
 use wire::v1::entry::Kind;
 use wire::{Code, Error};
 
 use super::{blocking, entry, failed};
 
-/// The most that one call lists, whatever its caller sets: all of it is held in memory.
-const MOST: u32 = 10_000;
-/// The most levels that one call descends: each takes room on the small stack of a blocking thread.
-const DEEPEST: u32 = 64;
-
 /// The entries below a directory, each before what is in it.
 pub(crate) async fn list(path: PathBuf, depth: u32, limit: u32) -> Result<Vec<Entry>, Error> {
-    if depth > DEEPEST {
-        let message = format!("depth: at most {DEEPEST} is taken; list a directory further down");
+    if depth > MAX_DEPTH {
+        let message = format!("depth: at most {MAX_DEPTH} is taken; list a directory further down");
         return Err(Error::new(Code::InvalidArgument, message));
     }
-    let limit = if limit == 0 { LIST_LIMIT } else { limit.min(MOST) };
+    let limit = if limit == 0 { LIST_LIMIT } else { limit.min(LIST_MOST) };
     let mut listing = Listing { limit: limit as usize, entries: Vec::new(), truncated: false };
     blocking(move || {
         listing.below(&path, depth.max(1)).map_err(|error| failed(&path, &error))?;

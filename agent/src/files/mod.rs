@@ -1,16 +1,22 @@
 //! The sandbox's files, as its user may see and change them.
 //!
 //! File systems may be slow or far away, so everything that touches one runs on a blocking thread, a
-//! step at a time: no thread waits for a caller.
+//! step at a time: no thread waits for a caller. There are few such threads, so what takes long lets
+//! others go before its next step, and ends with the call of whoever asked for it.
 
+mod change;
+mod copy;
 mod list;
 mod read;
 mod remove;
+mod rename;
+mod stat;
 mod temporary;
 mod write;
 
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
+use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
@@ -23,9 +29,13 @@ use wire::{Code, Error};
 
 use crate::clock;
 
+pub(crate) use change::{make_directory, set_mode};
+pub(crate) use copy::copy;
 pub(crate) use list::list;
 pub(crate) use read::read;
 pub(crate) use remove::remove;
+pub(crate) use rename::rename;
+pub(crate) use stat::stat;
 pub(crate) use write::write;
 
 /// A path as a caller gives it: absolute, or below the workspace.
@@ -37,15 +47,6 @@ pub(crate) fn resolve(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
     Ok(workspace.join(path).components().collect())
 }
 
-/// What is at a path, a symlink itself and not what it points to.
-pub(crate) async fn stat(path: PathBuf) -> Result<Entry, Error> {
-    blocking(move || {
-        let found = fs::symlink_metadata(&path).map_err(|error| failed(&path, &error))?;
-        Ok(entry(&path, &found))
-    })
-    .await
-}
-
 /// Runs a step on a thread that may block.
 async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, Error> + Send + 'static,
@@ -53,6 +54,19 @@ async fn blocking<T: Send + 'static>(
     tokio::task::spawn_blocking(step).await.unwrap_or_else(|error| {
         Err(Error::new(Code::Internal, format!("a file operation broke off: {error}")))
     })
+}
+
+/// Runs an operation a step at a time, until one breaks off with its result.
+async fn in_steps<S: Send + 'static, T: Send + 'static>(
+    mut state: S,
+    step: impl Fn(S) -> Result<ControlFlow<T, S>, Error> + Copy + Send + 'static,
+) -> Result<T, Error> {
+    loop {
+        match blocking(move || step(state)).await? {
+            ControlFlow::Continue(next) => state = next,
+            ControlFlow::Break(result) => return Ok(result),
+        }
+    }
 }
 
 fn entry(path: &Path, found: &Metadata) -> Entry {
@@ -75,6 +89,7 @@ fn entry(path: &Path, found: &Metadata) -> Entry {
         modified_unix_ms: found.modified().map_or(0, clock::unix_millis),
         target: bytes(&target),
         truncated: false,
+        sha256: Bytes::new(),
     }
 }
 
@@ -91,8 +106,12 @@ fn failed(path: &Path, error: &io::Error) -> Error {
         ErrorKind::NotADirectory => {
             (Code::FileKind, format!("{path}: is not a directory, or a part of its path is none"))
         }
+        ErrorKind::AlreadyExists => (
+            Code::AlreadyExists,
+            format!("{path}: exists already; choose another name, or remove it first"),
+        ),
         ErrorKind::DirectoryNotEmpty => {
-            (Code::NotEmpty, format!("{path}: is not empty; set recursive to remove all of it"))
+            (Code::NotEmpty, format!("{path}: is not empty; remove all of it with recursive first"))
         }
         ErrorKind::PermissionDenied => (
             Code::PermissionDenied,
@@ -140,6 +159,7 @@ mod tests {
             (Errno::ENOENT, Code::FileNotFound),
             (Errno::EISDIR, Code::FileKind),
             (Errno::ENOTDIR, Code::FileKind),
+            (Errno::EEXIST, Code::AlreadyExists),
             (Errno::ENOTEMPTY, Code::NotEmpty),
             (Errno::EACCES, Code::PermissionDenied),
             (Errno::EROFS, Code::PermissionDenied),

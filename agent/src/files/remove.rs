@@ -25,7 +25,7 @@ pub(crate) async fn remove(
     .await
 }
 
-fn take(path: &Path, recursive: bool) -> io::Result<()> {
+pub(super) fn take(path: &Path, recursive: bool) -> io::Result<()> {
     match fs::symlink_metadata(path)?.is_dir() {
         true if recursive => fs::remove_dir_all(path),
         true => fs::remove_dir(path),
@@ -34,13 +34,13 @@ fn take(path: &Path, recursive: bool) -> io::Result<()> {
 }
 
 /// Refuses the workspace itself and whatever it lies in, by any of their names.
-fn refuse(workspace: &Path, path: &Path) -> Result<(), Error> {
+pub(super) fn refuse(workspace: &Path, path: &Path) -> Result<(), Error> {
     let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     // A symlink is only itself, even one that points there.
     let link = fs::symlink_metadata(path).is_ok_and(|found| found.is_symlink());
     if workspace.starts_with(path) || (!link && real(workspace).starts_with(real(path))) {
         let message = format!(
-            "{}: is the workspace or holds it, and is not removed; remove what is in it, or delete the sandbox",
+            "{}: is the workspace or holds it, and stays as it is; name what is in it, or delete the sandbox",
             path.display()
         );
         return Err(Error::new(Code::InvalidArgument, message));

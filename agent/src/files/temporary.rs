@@ -3,17 +3,18 @@
 //!
 //! An agent that is killed while it writes one leaves nothing behind. Killed in the moment between its
 //! first name and its last, or where a file has to have a name (NFS, gVisor), it leaves a
-//! `.codesandbox-*`: that is nobody's, and nothing sweeps it up.
+//! `.codesandbox-*`, as it does of a directory that is being copied: that is nobody's, and nothing
+//! sweeps it up.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{self, OpenOptionsExt};
 use std::path::Path;
 
 use nix::fcntl::{AT_FDCWD, AtFlags, OFlag};
 use nix::unistd::linkat;
-use tempfile::{Builder, NamedTempFile};
+use tempfile::{Builder, NamedTempFile, TempDir, TempPath};
 
 /// What begins the name of a temporary file while it has one.
 const PREFIX: &str = ".codesandbox-";
@@ -48,6 +49,15 @@ impl Temporary {
         self.persist_by(link, path)
     }
 
+    /// Takes the name `path`, unless something has it.
+    pub(super) fn persist_new(self, path: &Path) -> io::Result<()> {
+        let named = match self {
+            Self::Unnamed(file) => give_name(file, link, path.parent().unwrap_or(path))?,
+            Self::Named(file) => file,
+        };
+        named.persist_noclobber(path).map(drop).map_err(|error| error.error)
+    }
+
     fn persist_by(
         self,
         link: impl Fn(&File, &Path) -> io::Result<()>,
@@ -60,6 +70,17 @@ impl Temporary {
         };
         named.persist(path).map_err(|error| error.error)
     }
+}
+
+/// A directory beside the one whose place it will take. Dropping it removes it and what is in it.
+pub(super) fn directory(parent: &Path) -> io::Result<TempDir> {
+    Builder::new().prefix(PREFIX).tempdir_in(parent)
+}
+
+/// A symlink beside the one whose place it will take. Dropping it removes it.
+pub(super) fn symlink(parent: &Path, target: &Path) -> io::Result<TempPath> {
+    let link = Builder::new().prefix(PREFIX).make_in(parent, |name| fs::symlink(target, name))?;
+    Ok(link.into_temp_path())
 }
 
 fn named(parent: &Path) -> io::Result<NamedTempFile> {

@@ -10,7 +10,7 @@
 use std::io::{BufRead, BufReader};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,13 @@ pub struct Agent {
     /// Its workspace and its runs, which outlive it.
     pub root: TempDir,
     env: Vec<(&'static str, &'static str)>,
+    /// How large its workspace is, if it has a file system of its own.
+    disk: Option<&'static str>,
 }
+
+/// Gives the agent a workspace that only it sees, in a mount namespace of its own.
+const ON_A_DISK: &str =
+    r#"mount -t tmpfs -o size="$DISK" tmpfs "$CODESANDBOX_WORKDIR" && exec "$0" serve"#;
 
 impl Agent {
     pub fn start() -> Self {
@@ -54,18 +60,32 @@ impl Agent {
 
     /// With variables that an image might set.
     pub fn start_with(env: &[(&'static str, &'static str)]) -> Self {
+        Self::start_on(None, env)
+    }
+
+    /// With a disk of this size, as mount takes it. What is on it is seen through the agent alone.
+    pub fn start_on_disk(size: &'static str) -> Self {
+        Self::start_on(Some(size), &[])
+    }
+
+    fn start_on(disk: Option<&'static str>, env: &[(&'static str, &'static str)]) -> Self {
         let root = tempfile::tempdir().unwrap();
         let socket = format!("codesandbox-test-{}", root.path().file_name().unwrap().display());
         std::fs::create_dir(root.path().join("workspace")).unwrap();
-        let mut agent = Self { child: None, socket, root, env: env.to_vec() };
+        let mut agent = Self { child: None, socket, root, env: env.to_vec(), disk };
         agent.restart();
         agent
     }
 
     /// Starts it again with the same directories.
     pub fn restart(&mut self) {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_agent"))
-            .arg("serve")
+        let agent = env!("CARGO_BIN_EXE_agent");
+        let mut command = Command::new(self.disk.map_or(agent, |_| "unshare"));
+        match self.disk {
+            Some(size) => command.args(["-rm", "sh", "-c", ON_A_DISK, agent]).env("DISK", size),
+            None => command.arg("serve"),
+        };
+        let mut child = command
             .env("CODESANDBOX_SOCKET", &self.socket)
             .env("CODESANDBOX_RUNS_DIR", self.runs())
             .env("CODESANDBOX_WORKDIR", self.workspace())
@@ -137,6 +157,21 @@ impl Drop for Agent {
             self.kill();
         }
     }
+}
+
+/// The agent's error in a status.
+pub fn ours(status: &tonic::Status) -> Error {
+    Error::of(status).expect("an error of ours")
+}
+
+/// What is in a directory, by name.
+pub fn names(directory: &Path) -> Vec<String> {
+    let mut names: Vec<_> = std::fs::read_dir(directory)
+        .unwrap()
+        .map(|e| e.unwrap().file_name().into_string().unwrap())
+        .collect();
+    names.sort();
+    names
 }
 
 /// A command line for the shell.

@@ -19,10 +19,11 @@ use wire::{
     Code,
     limits::CHUNK,
     v1::{
-        self, AttachRequest, CancelReply, CancelRequest, Entry, HelloReply, HelloRequest,
-        ListRequest, OutputReply, OutputRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply,
-        RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, StatRequest,
-        WriteReply, WriteRequest, read_event, write_request::Part,
+        self, AttachRequest, CancelReply, CancelRequest, CopyRequest, Entry, HelloReply,
+        HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest,
+        ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunInfo, RunRequest,
+        RunsReply, RunsRequest, SetModeRequest, StatRequest, WriteReply, WriteRequest, read_event,
+        write_request::Part,
     },
 };
 
@@ -45,6 +46,8 @@ pub struct Script {
     pub events: events::Script,
     /// Said of every Stat.
     pub stat: Result<(), Status>,
+    /// What every Stat says of a path.
+    pub entry: Entry,
     /// The one file there is.
     pub file: Bytes,
     /// What every Read sends in the file's stead.
@@ -75,7 +78,9 @@ struct State {
     asked: Mutex<Vec<Asked>>,
     /// How many runs were really started.
     starts: watch::Sender<usize>,
-    /// Whether Run and Attach are answered at all.
+    /// How many changes of files were made.
+    changes: watch::Sender<usize>,
+    /// Whether Run, Attach and changes of files are answered at all.
     answers: watch::Sender<bool>,
     /// How many of a run's events may go out.
     released: watch::Sender<usize>,
@@ -92,6 +97,7 @@ impl Agent {
             },
             events: Vec::new(),
             stat: Ok(()),
+            entry: Entry::default(),
             file: Bytes::new(),
             read: None,
             refuse_write: None,
@@ -108,6 +114,7 @@ impl Agent {
             forgets: AtomicBool::new(false),
             asked: Mutex::default(),
             starts: watch::Sender::new(0),
+            changes: watch::Sender::new(0),
             answers: watch::Sender::new(true),
             released: watch::Sender::new(usize::MAX),
         }))
@@ -126,7 +133,7 @@ impl Agent {
         self.0.released.send_replace(events);
     }
 
-    /// Leaves Run and Attach without an answer, or answers them.
+    /// Leaves Run, Attach and changes of files without an answer, or answers them.
     pub fn answers(&self, answers: bool) {
         self.0.answers.send_replace(answers);
     }
@@ -151,6 +158,21 @@ impl Agent {
 
     pub async fn started(&self, runs: usize) {
         self.0.starts.subscribe().wait_for(|&starts| starts >= runs).await.unwrap();
+    }
+
+    pub fn changes(&self) -> usize {
+        *self.0.changes.borrow()
+    }
+
+    pub async fn changed(&self, changes: usize) {
+        self.0.changes.subscribe().wait_for(|&made| made >= changes).await.unwrap();
+    }
+
+    /// Makes a change, and answers when it may.
+    async fn change(&self, path: &str) -> Result<Response<Entry>, Status> {
+        self.0.changes.send_modify(|changes| *changes += 1);
+        self.0.answers.subscribe().wait_for(|&answers| answers).await.unwrap();
+        Ok(Response::new(entry(path)))
     }
 
     async fn events(&self, from: u64) -> Response<BoxStream<RunEvent>> {
@@ -309,11 +331,30 @@ impl v1::agent_server::Agent for Agent {
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
-        self.script(|script| script.stat.clone())?;
-        Ok(Response::new(entry(&request.into_inner().path)))
+        let entry = self.script(|script| script.stat.clone().map(|()| script.entry.clone()))?;
+        Ok(Response::new(Entry { path: request.into_inner().path.into(), ..entry }))
     }
 
     async fn remove(&self, _: Request<RemoveRequest>) -> Result<Response<RemoveReply>, Status> {
         Ok(Response::new(RemoveReply { existed: true }))
+    }
+
+    async fn make_directory(
+        &self,
+        request: Request<MakeDirectoryRequest>,
+    ) -> Result<Response<Entry>, Status> {
+        self.change(&request.into_inner().path).await
+    }
+
+    async fn r#move(&self, request: Request<MoveRequest>) -> Result<Response<Entry>, Status> {
+        self.change(&request.into_inner().to).await
+    }
+
+    async fn copy(&self, request: Request<CopyRequest>) -> Result<Response<Entry>, Status> {
+        self.change(&request.into_inner().to).await
+    }
+
+    async fn set_mode(&self, request: Request<SetModeRequest>) -> Result<Response<Entry>, Status> {
+        self.change(&request.into_inner().path).await
     }
 }

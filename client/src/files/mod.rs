@@ -1,5 +1,7 @@
 //! Files of a sandbox, streamed, with a digest both ways.
 
+mod tree;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -7,10 +9,10 @@ use futures::stream;
 use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use wire::{
-    limits::{CHUNK, LIST_LIMIT},
+    limits::CHUNK,
     v1::{
-        Entry, ListRequest, ReadEnd, ReadEvent, ReadRequest, RemoveRequest, StatRequest, WriteEnd,
-        WriteRequest, WriteStart, read_event::Event, write_request::Part,
+        Entry, ReadEnd, ReadEvent, ReadRequest, WriteEnd, WriteRequest, WriteStart,
+        read_event::Event, write_request::Part,
     },
 };
 
@@ -137,52 +139,6 @@ impl Session {
             .await?;
         check_digest(path, &digest, &reply.sha256)?;
         Ok(reply.entry.unwrap_or_default())
-    }
-
-    /// The entries below a directory, to a depth, at most `limit`.
-    pub async fn list(&self, path: &str, depth: u32, limit: u32) -> Result<Vec<Entry>, Error> {
-        let request = ListRequest { path: path.into(), depth, limit };
-        let limit = if limit == 0 { LIST_LIMIT } else { limit } as usize;
-        self.all("List", 0, async {
-            let mut stream = self
-                .call(Call::new("List", Lane::Control), |mut agent| {
-                    let request = request.clone();
-                    async move { agent.list(request).await }
-                })
-                .await?;
-            let mut entries = Vec::new();
-            while let Some(entry) = self.message("List", &mut stream).await? {
-                if entries.len() == limit {
-                    let what = format!("the list of {path}");
-                    return Err(Error::Corrupted { what, why: TOO_LONG });
-                }
-                entries.push(entry);
-            }
-            Ok(entries)
-        })
-        .await
-    }
-
-    /// What a path is; a symlink is not followed.
-    pub async fn stat(&self, path: &str) -> Result<Entry, Error> {
-        let request = StatRequest { path: path.into() };
-        self.call(Call::new("Stat", Lane::Control), |mut agent| {
-            let request = request.clone();
-            async move { agent.stat(request).await }
-        })
-        .await
-    }
-
-    /// Removes a file or directory; says whether there was one.
-    pub async fn remove(&self, path: &str, recursive: bool) -> Result<bool, Error> {
-        let request = RemoveRequest { path: path.into(), recursive };
-        let reply = self
-            .call(Call::new("Remove", Lane::Control), |mut agent| {
-                let request = request.clone();
-                async move { agent.remove(request).await }
-            })
-            .await?;
-        Ok(reply.existed)
     }
 
     /// All of an answer: an agent that says a little now and then is not waited for for ever. Its

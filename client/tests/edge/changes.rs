@@ -1,0 +1,74 @@
+//! Changes of files whose answers get lost.
+
+use client::{Error, Session};
+use wire::v1::{Entry, entry::Kind};
+
+use crate::support::{Answer, Cluster, Fault, agent::entry, soon};
+
+/// What becomes of a change whose answer is cut off, and how often it was made.
+async fn cut<T>(change: impl AsyncFnOnce(&Session) -> T) -> (T, usize) {
+    let cluster = Cluster::start().await;
+    cluster.agent.answers(false);
+    let session = cluster.session();
+    let (end, ()) = soon(async {
+        tokio::join!(change(&session), async {
+            cluster.agent.changed(1).await;
+            cluster.inject(Fault::Cut);
+            cluster.agent.answers(true);
+        })
+    })
+    .await;
+    (end, cluster.agent.changes())
+}
+
+/// What is uncertain, and how often it was made.
+fn uncertain<T: std::fmt::Debug>((end, made): (Result<T, Error>, usize)) -> (String, usize) {
+    match end {
+        Err(Error::Uncertain { doing, path, .. }) => (format!("{doing} {path}"), made),
+        other => panic!("{other:?} is not uncertain"),
+    }
+}
+
+#[tokio::test]
+async fn what_would_be_another_change_the_second_time_is_made_once() {
+    let made = cut(async |session| session.make_directory("/a", false).await).await;
+    assert_eq!(uncertain(made), ("MakeDirectory /a".into(), 1));
+    let made = cut(async |session| session.rename("/a", "/b", false).await).await;
+    assert_eq!(uncertain(made), ("Move /b".into(), 1));
+    let made = cut(async |session| session.copy("/a", "/b", false, false).await).await;
+    assert_eq!(uncertain(made), ("Copy /b".into(), 1));
+}
+
+#[tokio::test]
+async fn what_is_the_same_the_second_time_is_tried_once_more() {
+    let (end, made) = cut(async |session| session.make_directory("/a", true).await).await;
+    assert_eq!((end.unwrap(), made), (entry("/a"), 2));
+    let (end, made) = cut(async |session| session.set_mode("/a", 0o700).await).await;
+    assert_eq!((end.unwrap(), made), (entry("/a"), 2));
+}
+
+/// A stream that does not open carries nothing, so that nothing is unknown.
+#[tokio::test]
+async fn a_change_that_was_never_sent_is_not_uncertain() {
+    let cluster = Cluster::start().await;
+    cluster.answer(Answer::Refuse(500));
+    let end = soon(cluster.session().rename("/a", "/b", true)).await;
+    assert!(matches!(end, Err(Error::Exec { .. })), "{end:?}");
+    assert_eq!((cluster.asked(), cluster.agent.changes()), (2, 0));
+}
+
+/// An agent that does not know of digests leaves them out.
+#[tokio::test]
+async fn a_file_without_the_digest_that_was_asked_for_is_of_an_agent_too_old() {
+    for (kind, sha256, old) in
+        [(Kind::File, "", true), (Kind::File, "digest", false), (Kind::Directory, "", false)]
+    {
+        let cluster = Cluster::start().await;
+        let said = Entry { kind: kind.into(), sha256: sha256.into(), ..entry("/a") };
+        cluster.agent.script(|script| script.entry = said.clone());
+        match soon(cluster.session().digest("/a")).await {
+            Ok(entry) => assert_eq!((entry, old), (said, false)),
+            Err(error) => assert!(old && matches!(error, Error::TooOld { .. }), "{error:?}"),
+        }
+    }
+}
