@@ -80,6 +80,7 @@ impl Agent for Service {
     type AttachStream = Events<RunEvent>;
     type ReadStream = Events<ReadEvent>;
     type ListStream = Events<Entry>;
+    type FindStream = Events<Entry>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let theirs = request.into_inner().protocol;
@@ -154,10 +155,21 @@ impl Agent for Service {
         &self,
         request: Request<ListRequest>,
     ) -> Result<Response<Self::ListStream>, Status> {
-        let request = request.into_inner();
-        let entries =
-            files::list(self.resolve(&request.path)?, request.depth, request.limit).await?;
+        let ListRequest { path, depth, limit, glob, after } = request.into_inner();
+        let path = self.resolve(&path)?;
+        let after = match &after[..] {
+            [] => None,
+            after => Some(files::resolve_bytes(&self.settings.workspace, after)?),
+        };
+        let entries = files::list(files::List { path, depth, limit, glob, after }).await?;
         Ok(Response::new(boxed(stream::iter(entries).map(Ok))))
+    }
+
+    async fn find(
+        &self,
+        request: Request<ListRequest>,
+    ) -> Result<Response<Self::FindStream>, Status> {
+        self.list(request).await
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {

@@ -5,10 +5,9 @@
 mod common;
 
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::Path;
 
 use bytes::Bytes;
-use common::{Agent, Client, names, ours};
+use common::{Agent, Client, below, entries, names, ours};
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -77,13 +76,8 @@ async fn list(
     depth: u32,
     limit: u32,
 ) -> Result<Vec<Entry>, Error> {
-    let request = ListRequest { path: path.to_owned(), depth, limit };
-    let mut entries = client.list(request).await.map_err(|status| ours(&status))?.into_inner();
-    let mut found = Vec::new();
-    while let Some(entry) = entries.message().await.unwrap() {
-        found.push(entry);
-    }
-    Ok(found)
+    let request = ListRequest { path: path.to_owned(), depth, limit, ..ListRequest::default() };
+    entries(client.list(request).await).await
 }
 
 async fn stat(client: &mut Client, path: &str) -> Result<Entry, Error> {
@@ -224,13 +218,7 @@ async fn a_listing_is_sorted_bounded_and_does_not_follow_symlinks() {
     }
     std::fs::write(agent.workspace().join("c"), "123").unwrap();
     symlink("b", agent.workspace().join("link")).unwrap();
-    let short = |entries: &[Entry]| -> Vec<String> {
-        let root = agent.workspace();
-        let names = entries.iter().map(|entry| str::from_utf8(&entry.path).unwrap());
-        names
-            .map(|name| Path::new(name).strip_prefix(&root).unwrap().display().to_string())
-            .collect()
-    };
+    let short = |entries: &[Entry]| below(&agent, entries);
     let all = list(&mut client, "", 0, 0).await.unwrap();
     assert_eq!(short(&all), ["a", "b", "c", "link"]);
     assert!(all.iter().all(|entry| !entry.truncated));

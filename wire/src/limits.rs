@@ -26,8 +26,6 @@ pub const MAX_TITLE: usize = 200;
 pub const OUTPUT: (u64, u64) = (64 << 10, 1 << 20);
 /// The longest line that a pattern is looked for in, in bytes: what is longer counts as several.
 pub const MAX_LINE: usize = 64 << 10;
-/// The longest pattern, in bytes.
-pub const MAX_PATTERN: usize = 1000;
 /// How long an answer about a run's output waits for more at most: below what load balancers take for silence.
 pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
 /// How many contexts may live at once.
@@ -47,6 +45,11 @@ pub const DRAIN_GRACE: Duration = Duration::from_millis(200);
 pub const LIST_LIMIT: u32 = 1000;
 /// The most entries that one List sends, whatever its caller sets: all of them are held in memory.
 pub const LIST_MOST: u32 = 10_000;
+/// How many names of one directory are held at least, if it has so many: fewer, and a directory of a
+/// hundred thousand would be read a hundred thousand times where a glob matches none of them.
+pub const LIST_NAMES: usize = 1000;
+/// The longest glob or pattern, in bytes: more than anybody writes, and compiled in milliseconds.
+pub const MAX_PATTERN: usize = 4096;
 /// The most levels that List and Copy descend: each holds names or an open directory.
 pub const MAX_DEPTH: u32 = 64;
 /// How much of a file is hashed or copied before others get their turn: some ten milliseconds of work

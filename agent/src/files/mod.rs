@@ -6,6 +6,7 @@
 
 mod change;
 mod copy;
+mod glob;
 mod list;
 mod read;
 mod remove;
@@ -14,6 +15,7 @@ mod stat;
 mod temporary;
 mod write;
 
+use std::ffi::OsStr;
 use std::fs::{self, Metadata};
 use std::io::{self, ErrorKind};
 use std::ops::ControlFlow;
@@ -31,7 +33,7 @@ use crate::clock;
 
 pub(crate) use change::{make_directory, set_mode};
 pub(crate) use copy::copy;
-pub(crate) use list::list;
+pub(crate) use list::{Request as List, list};
 pub(crate) use read::read;
 pub(crate) use remove::remove;
 pub(crate) use rename::rename;
@@ -40,11 +42,16 @@ pub(crate) use write::write;
 
 /// A path as a caller gives it: absolute, or below the workspace.
 pub(crate) fn resolve(workspace: &Path, path: &str) -> Result<PathBuf, Error> {
-    if path.contains('\0') {
+    resolve_bytes(workspace, path.as_bytes())
+}
+
+/// The same of a path that need not be UTF-8.
+pub(crate) fn resolve_bytes(workspace: &Path, path: &[u8]) -> Result<PathBuf, Error> {
+    if path.contains(&0) {
         return Err(Error::new(Code::InvalidArgument, "path: cannot hold NUL bytes"));
     }
     // By components, so that neither `.` nor a trailing slash is left.
-    Ok(workspace.join(path).components().collect())
+    Ok(workspace.join(OsStr::from_bytes(path)).components().collect())
 }
 
 /// Runs a step on a thread that may block.

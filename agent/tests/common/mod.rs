@@ -7,8 +7,10 @@
     reason = "every test file is a crate that uses its part of this"
 )]
 
+use std::ffi::OsStr;
 use std::io::{BufRead, BufReader};
 use std::os::linux::net::SocketAddrExt;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -28,8 +30,8 @@ use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    self, AttachRequest, CancelRequest, Display, Exception, Form, Outcome, RunEvent, RunRequest,
-    RunSpec, Started,
+    self, AttachRequest, CancelRequest, Display, Entry, Exception, Form, Outcome, RunEvent,
+    RunRequest, RunSpec, Started,
 };
 use wire::{Code, Error};
 
@@ -162,6 +164,25 @@ impl Drop for Agent {
 /// The agent's error in a status.
 pub fn ours(status: &tonic::Status) -> Error {
     Error::of(status).expect("an error of ours")
+}
+
+/// All entries of a listing.
+pub async fn entries(
+    answer: Result<tonic::Response<Streaming<Entry>>, tonic::Status>,
+) -> Result<Vec<Entry>, Error> {
+    let mut entries = answer.map_err(|status| ours(&status))?.into_inner();
+    let mut found = Vec::new();
+    while let Some(entry) = entries.message().await.unwrap() {
+        found.push(entry);
+    }
+    Ok(found)
+}
+
+/// The paths of entries, from the workspace on.
+pub fn below(agent: &Agent, entries: &[Entry]) -> Vec<String> {
+    let root = agent.workspace();
+    let paths = entries.iter().map(|entry| Path::new(OsStr::from_bytes(&entry.path)));
+    paths.map(|path| path.strip_prefix(&root).unwrap().display().to_string()).collect()
 }
 
 /// What is in a directory, by name.

@@ -27,19 +27,28 @@ fn whole(doing: &'static str) -> Call {
 impl Session {
     /// The entries below a directory, to a depth, at most `limit`.
     pub async fn list(&self, path: &str, depth: u32, limit: u32) -> Result<Vec<Entry>, Error> {
-        let request = ListRequest { path: path.into(), depth, limit };
-        let limit = if limit == 0 { LIST_LIMIT } else { limit } as usize;
+        self.find(ListRequest { path: path.into(), depth, limit, ..ListRequest::default() }).await
+    }
+
+    /// The entries below a directory that match a glob and come after a path, at most so many as the
+    /// request's limit.
+    pub async fn find(&self, request: ListRequest) -> Result<Vec<Entry>, Error> {
+        let limit = if request.limit == 0 { LIST_LIMIT } else { request.limit } as usize;
+        // Every agent knows List. It would leave the others out.
+        let plain = request.glob.is_empty() && request.after.is_empty();
         self.all("List", 0, async {
             let mut stream = self
                 .call(Call::new("List", Lane::Control), |mut agent| {
                     let request = request.clone();
-                    async move { agent.list(request).await }
+                    async move {
+                        if plain { agent.list(request).await } else { agent.find(request).await }
+                    }
                 })
                 .await?;
             let mut entries = Vec::new();
             while let Some(entry) = self.message("List", &mut stream).await? {
                 if entries.len() == limit {
-                    let what = format!("the list of {path}");
+                    let what = format!("the list of {}", request.path);
                     return Err(Error::Corrupted { what, why: TOO_LONG });
                 }
                 entries.push(entry);

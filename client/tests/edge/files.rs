@@ -7,7 +7,7 @@ use client::{Contents, Error, Lane, Session};
 use tokio::time::Instant;
 use wire::{
     Code, limits,
-    v1::{Entry, ReadEnd, ReadEvent, read_event::Event},
+    v1::{Entry, ListRequest, ReadEnd, ReadEvent, read_event::Event},
 };
 
 use crate::support::{
@@ -182,6 +182,27 @@ async fn a_list_longer_than_its_limit_is_corrupted() {
                 "the list of / arrived corrupted: it is longer than what was asked for"
             );
         }
+    }
+}
+
+/// It would list everything from the beginning, and a reader of pages would never come to an end.
+#[tokio::test]
+async fn an_agent_that_knows_no_globs_and_pages_lists_but_is_too_old_for_them() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| {
+        script.old = true;
+        script.entries = vec![entry("/x")];
+    });
+    let session = cluster.session();
+    assert_eq!(soon(session.list("/", 1, 10)).await.unwrap(), [entry("/x")]);
+    let glob = ListRequest { glob: "*".into(), ..ListRequest::default() };
+    let after = ListRequest { after: "/x".into(), ..ListRequest::default() };
+    for request in [glob, after] {
+        let end = soon(session.find(request.clone())).await;
+        assert!(matches!(end, Err(Error::TooOld { .. })), "{end:?}");
+        cluster.agent.script(|script| script.old = false);
+        assert_eq!(soon(session.find(request)).await.unwrap(), [entry("/x")]);
+        cluster.agent.script(|script| script.old = true);
     }
 }
 

@@ -56,6 +56,8 @@ pub struct Script {
     pub refuse_write: Option<wire::Error>,
     /// Said to be the digest of what was written.
     pub written: Option<Bytes>,
+    /// Knows only the calls of the first agents.
+    pub old: bool,
     /// What every List sends, whatever its limit.
     pub entries: Vec<Entry>,
     /// What Runs says, whatever its limit.
@@ -102,6 +104,7 @@ impl Agent {
             read: None,
             refuse_write: None,
             written: None,
+            old: false,
             entries: Vec::new(),
             infos: Vec::new(),
             output: OutputReply::default(),
@@ -241,6 +244,7 @@ impl v1::agent_server::Agent for Agent {
     type AttachStream = BoxStream<RunEvent>;
     type ReadStream = BoxStream<ReadEvent>;
     type ListStream = BoxStream<Entry>;
+    type FindStream = BoxStream<Entry>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(self.script(|script| script.hello.clone())))
@@ -328,6 +332,16 @@ impl v1::agent_server::Agent for Agent {
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         Ok(self.stream(self.script(|script| script.entries.clone())))
+    }
+
+    async fn find(
+        &self,
+        request: Request<ListRequest>,
+    ) -> Result<Response<Self::FindStream>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        self.list(request).await
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
