@@ -57,7 +57,13 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
-    let service = Service { settings, reaper: reaper.clone(), runs: Arc::clone(&runs), contexts };
+    let service = Service {
+        settings,
+        reaper: reaper.clone(),
+        runs: Arc::clone(&runs),
+        contexts,
+        turn: Arc::default(),
+    };
     let service = AgentServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)
         .max_encoding_message_size(MAX_MESSAGE);

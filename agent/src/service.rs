@@ -17,7 +17,7 @@ use wire::v1::{
 use wire::{Code, Error};
 
 use crate::context::Contexts;
-use crate::files;
+use crate::files::{self, How, Turn};
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::run::{Run, command, spec};
@@ -32,6 +32,7 @@ pub(crate) struct Service {
     pub(crate) reaper: Reaper,
     pub(crate) runs: Arc<Registry>,
     pub(crate) contexts: Arc<Contexts>,
+    pub(crate) turn: Turn,
 }
 
 impl Service {
@@ -58,6 +59,15 @@ impl Service {
             }
         }
         Ok(run)
+    }
+
+    async fn written(
+        &self,
+        how: How,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteReply>, Status> {
+        let (workspace, parts) = (&self.settings.workspace, request.into_inner());
+        Ok(Response::new(files::write(workspace, how, &self.turn, parts).await?))
     }
 
     fn resolve(&self, path: &str) -> Result<PathBuf, Error> {
@@ -148,7 +158,14 @@ impl Agent for Service {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteReply>, Status> {
-        Ok(Response::new(files::write(&self.settings.workspace, request.into_inner()).await?))
+        self.written(How::Replace, request).await
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteReply>, Status> {
+        self.written(How::Append, request).await
     }
 
     async fn list(

@@ -7,7 +7,7 @@ mod common;
 use std::os::unix::fs::{PermissionsExt, symlink};
 
 use bytes::Bytes;
-use common::{Agent, Client, below, entries, names, ours};
+use common::{Agent, Client, at, below, entries, names, ours, write};
 use sha2::{Digest, Sha256};
 use tokio_stream::StreamExt;
 use tokio_stream::wrappers::ReceiverStream;
@@ -15,29 +15,10 @@ use wire::v1::entry::Kind;
 use wire::v1::read_event::Event;
 use wire::v1::write_request::Part;
 use wire::v1::{
-    Entry, ListRequest, ReadRequest, RemoveRequest, StatRequest, WriteEnd, WriteReply,
-    WriteRequest, WriteStart,
+    Entry, ListRequest, ReadRequest, RemoveRequest, StatRequest, WriteReply, WriteRequest,
+    WriteStart,
 };
 use wire::{Code, Error};
-
-async fn write(
-    client: &mut Client,
-    start: WriteStart,
-    data: &[u8],
-    sha256: &[u8],
-) -> Result<WriteReply, Error> {
-    let end = WriteEnd { sha256: Bytes::copy_from_slice(sha256) };
-    let data =
-        data.chunks(wire::limits::CHUNK).map(|chunk| Part::Data(Bytes::copy_from_slice(chunk)));
-    let parts: Vec<Part> =
-        [Part::Start(start)].into_iter().chain(data).chain([Part::End(end)]).collect();
-    let parts = tokio_stream::iter(parts.into_iter().map(|part| WriteRequest { part: Some(part) }));
-    client.write(parts).await.map(tonic::Response::into_inner).map_err(|status| ours(&status))
-}
-
-fn at(path: &str) -> WriteStart {
-    WriteStart { path: path.to_owned(), ..WriteStart::default() }
-}
 
 async fn read(
     client: &mut Client,

@@ -10,7 +10,7 @@ use std::os::unix::fs::{MetadataExt, PermissionsExt, symlink};
 use std::path::Path;
 use std::sync::Arc;
 
-use common::{Agent, Client, DEADLINE, names, ours};
+use common::{Agent, Client, DEADLINE, answer, names};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 use nix::sys::stat::Mode;
@@ -24,12 +24,6 @@ use wire::{Code, Error};
 /// tests.md D3.
 fn agent() -> Agent {
     Agent::start_with(&[("PATH", "")])
-}
-
-async fn answer<T>(
-    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
-) -> Result<T, Error> {
-    call.await.map(tonic::Response::into_inner).map_err(|status| ours(&status))
 }
 
 async fn digest(client: &mut Client, path: &str) -> Result<Entry, Error> {

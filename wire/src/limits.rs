@@ -52,6 +52,8 @@ pub const LIST_NAMES: usize = 1000;
 pub const MAX_PATTERN: usize = 4096;
 /// The most levels that List and Copy descend: each holds names or an open directory.
 pub const MAX_DEPTH: u32 = 64;
+/// The most that is appended at once, in bytes: it is held in memory, for it goes in one write.
+pub const MAX_APPEND: usize = 8 << 20;
 /// How much of a file is hashed or copied before others get their turn: some ten milliseconds of work
 /// for one of the agent's few file threads.
 pub const FILE_STEP: u64 = 4 << 20;

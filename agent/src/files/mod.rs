@@ -4,6 +4,7 @@
 //! step at a time: no thread waits for a caller. There are few such threads, so what takes long lets
 //! others go before its next step, and ends with the call of whoever asked for it.
 
+mod append;
 mod change;
 mod copy;
 mod glob;
@@ -22,9 +23,11 @@ use std::ops::ControlFlow;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use nix::errno::Errno;
+use tokio::sync::Mutex;
 use wire::v1::Entry;
 use wire::v1::entry::Kind;
 use wire::{Code, Error};
@@ -38,7 +41,11 @@ pub(crate) use read::read;
 pub(crate) use remove::remove;
 pub(crate) use rename::rename;
 pub(crate) use stat::stat;
-pub(crate) use write::write;
+pub(crate) use write::{How, write};
+
+/// Held while a file's contents change. An edit that has read a file before another change of it and
+/// writes it afterwards would undo that.
+pub(crate) type Turn = Arc<Mutex<()>>;
 
 /// A path as a caller gives it: absolute, or below the workspace.
 pub(crate) fn resolve(workspace: &Path, path: &str) -> Result<PathBuf, Error> {

@@ -1,6 +1,6 @@
 //! Writing a file: all of it at once, or nothing.
 //!
-//! The bytes go into a temporary file beside the target, which takes its place when the last has
+//! To replace one, the bytes go into a temporary file beside the target, which takes its place when the last has
 //! arrived. Whatever breaks before leaves the target as it was.
 
 use std::fs::{self, Permissions};
@@ -11,27 +11,44 @@ use std::path::{Path, PathBuf};
 use bytes::Bytes;
 use futures::{Stream, StreamExt};
 use sha2::{Digest, Sha256};
+use wire::limits::MAX_APPEND;
 use wire::v1::write_request::Part;
 use wire::v1::{WriteReply, WriteRequest, WriteStart};
 use wire::{Code, Error};
 
+use super::append::append;
 use super::temporary::Temporary;
-use super::{blocking, entry, failed, resolve};
+use super::{Turn, blocking, entry, failed, resolve};
 
 /// The mode of a file that had none and for which none is asked.
 const DEFAULT_MODE: u32 = 0o644;
 
+/// What becomes of what a file has.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum How {
+    Replace,
+    Append,
+}
+
 /// A file that is being written.
 struct Writing {
     path: PathBuf,
-    temporary: Temporary,
+    arrived: Arrived,
     mode: u32,
     hash: Sha256,
+}
+
+/// Where the bytes are until all have arrived.
+enum Arrived {
+    Beside(Temporary),
+    InMemory(Vec<u8>),
 }
 
 /// Writes the file that a stream describes.
 pub(crate) async fn write<E>(
     workspace: &Path,
+    how: How,
+    turn: &Turn,
     parts: impl Stream<Item = Result<WriteRequest, E>>,
 ) -> Result<WriteReply, Error> {
     tokio::pin!(parts);
@@ -44,11 +61,18 @@ pub(crate) async fn write<E>(
         ));
     };
     let path = resolve(workspace, &start.path)?;
-    let mut writing = blocking(move || Writing::begin(path, &start)).await?;
+    let mut writing = blocking(move || Writing::begin(path, &start, how)).await?;
     loop {
         match next().await {
-            Some(Part::Data(data)) => writing = blocking(move || writing.append(&data)).await?,
-            Some(Part::End(end)) => return blocking(move || writing.finish(&end.sha256)).await,
+            Some(Part::Data(data)) => writing = blocking(move || writing.take(&data)).await?,
+            Some(Part::End(end)) => {
+                let turn = turn.clone().lock_owned().await;
+                return blocking(move || {
+                    let _turn = turn;
+                    writing.finish(&end.sha256)
+                })
+                .await;
+            }
             Some(Part::Start(_)) | None => {
                 let path = writing.path.display();
                 let message = format!(
@@ -61,7 +85,7 @@ pub(crate) async fn write<E>(
 }
 
 impl Writing {
-    fn begin(path: PathBuf, start: &WriteStart) -> Result<Self, Error> {
+    fn begin(path: PathBuf, start: &WriteStart, how: How) -> Result<Self, Error> {
         // A symlink stays one: what it points to is replaced.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let had = match fs::metadata(&path) {
@@ -86,18 +110,35 @@ impl Writing {
                 format!("{parent}: no such directory; make it first or set create_parents");
             return Err(Error::new(Code::FileNotFound, message));
         }
-        let temporary = Temporary::beside(&parent).map_err(|error| failed(&path, &error))?;
+        let arrived = match how {
+            How::Replace => {
+                Arrived::Beside(Temporary::beside(&parent).map_err(|error| failed(&path, &error))?)
+            }
+            How::Append => Arrived::InMemory(Vec::new()),
+        };
         let mode = if start.mode == 0 { had.unwrap_or(DEFAULT_MODE) } else { start.mode & 0o7777 };
-        Ok(Self { path, temporary, mode, hash: Sha256::new() })
+        Ok(Self { path, arrived, mode, hash: Sha256::new() })
     }
 
-    fn append(mut self, data: &Bytes) -> Result<Self, Error> {
-        self.temporary.file().write_all(data).map_err(|error| failed(&self.path, &error))?;
+    fn take(mut self, data: &Bytes) -> Result<Self, Error> {
+        match &mut self.arrived {
+            Arrived::Beside(temporary) => {
+                temporary.file().write_all(data).map_err(|error| failed(&self.path, &error))?;
+            }
+            Arrived::InMemory(all) if all.len() + data.len() > MAX_APPEND => {
+                let path = self.path.display();
+                let message = format!(
+                    "{path}: more than {MAX_APPEND} bytes are not appended at once, nothing was; append them in several calls"
+                );
+                return Err(Error::new(Code::InvalidArgument, message));
+            }
+            Arrived::InMemory(all) => all.extend_from_slice(data),
+        }
         self.hash.update(data);
         Ok(self)
     }
 
-    fn finish(mut self, expected: &Bytes) -> Result<WriteReply, Error> {
+    fn finish(self, expected: &Bytes) -> Result<WriteReply, Error> {
         let sha256 = Bytes::copy_from_slice(&self.hash.finalize());
         let path = self.path;
         if !expected.is_empty() && *expected != sha256 {
@@ -107,10 +148,14 @@ impl Writing {
             );
             return Err(Error::new(Code::Corrupted, message));
         }
-        let file = self.temporary.file();
-        file.set_permissions(Permissions::from_mode(self.mode))
-            .map_err(|error| failed(&path, &error))?;
-        let file = self.temporary.persist(&path).map_err(|error| failed(&path, &error))?;
+        let file = match self.arrived {
+            Arrived::Beside(mut temporary) => temporary
+                .file()
+                .set_permissions(Permissions::from_mode(self.mode))
+                .and_then(|()| temporary.persist(&path))
+                .map_err(|error| failed(&path, &error))?,
+            Arrived::InMemory(all) => append(&path, &all, self.mode)?,
+        };
         let found = file.metadata().map_err(|error| failed(&path, &error))?;
         Ok(WriteReply { entry: Some(entry(&path, &found)), sha256 })
     }

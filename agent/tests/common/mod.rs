@@ -16,12 +16,14 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use hyper_util::rt::TokioIo;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
+use tokio_stream::Stream;
 use tonic::Streaming;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tower::service_fn;
@@ -29,9 +31,10 @@ use wire::v1::agent_client::AgentClient;
 use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
 use wire::v1::run_spec::What;
+use wire::v1::write_request::Part;
 use wire::v1::{
     self, AttachRequest, CancelRequest, Display, Entry, Exception, Form, Outcome, RunEvent,
-    RunRequest, RunSpec, Started,
+    RunRequest, RunSpec, Started, WriteEnd, WriteReply, WriteRequest, WriteStart,
 };
 use wire::{Code, Error};
 
@@ -164,6 +167,41 @@ impl Drop for Agent {
 /// The agent's error in a status.
 pub fn ours(status: &tonic::Status) -> Error {
     Error::of(status).expect("an error of ours")
+}
+
+/// The start of a write to this path.
+pub fn at(path: &str) -> WriteStart {
+    WriteStart { path: path.to_owned(), ..WriteStart::default() }
+}
+
+/// The messages of a whole write.
+pub fn parts(
+    start: WriteStart,
+    data: &[u8],
+    sha256: &[u8],
+) -> impl Stream<Item = WriteRequest> + use<> {
+    let end = WriteEnd { sha256: Bytes::copy_from_slice(sha256) };
+    let data =
+        data.chunks(wire::limits::CHUNK).map(|chunk| Part::Data(Bytes::copy_from_slice(chunk)));
+    let parts: Vec<Part> =
+        [Part::Start(start)].into_iter().chain(data).chain([Part::End(end)]).collect();
+    tokio_stream::iter(parts.into_iter().map(|part| WriteRequest { part: Some(part) }))
+}
+
+pub async fn write(
+    client: &mut Client,
+    start: WriteStart,
+    data: &[u8],
+    sha256: &[u8],
+) -> Result<WriteReply, Error> {
+    answer(client.write(parts(start, data, sha256))).await
+}
+
+/// The answer of a call, or the agent's error.
+pub async fn answer<T>(
+    call: impl Future<Output = Result<tonic::Response<T>, tonic::Status>>,
+) -> Result<T, Error> {
+    call.await.map(tonic::Response::into_inner).map_err(|status| ours(&status))
 }
 
 /// All entries of a listing.

@@ -141,6 +141,36 @@ impl Session {
         Ok(reply.entry.unwrap_or_default())
     }
 
+    /// Appends to a file, all of it or nothing; one that is not there is made.
+    pub async fn append(
+        &self,
+        path: &str,
+        data: Bytes,
+        create_parents: bool,
+    ) -> Result<Entry, Error> {
+        let digest = Bytes::from(Sha256::digest(&data).to_vec());
+        let start = WriteStart { path: path.into(), mode: 0, create_parents };
+        let end = WriteEnd { sha256: digest.clone() };
+        let call = Call {
+            doing: "Append",
+            lane: lane(data.len()),
+            within: CALL_DEADLINE + transfer(data.len()),
+        };
+        let parts = parts(start, data, end);
+        let reply =
+            self.call_once(call, path, |mut agent| async move {
+                agent.append(stream::iter(parts)).await
+            })
+            .await?;
+        // Not corrupted: that may be tried again.
+        check_digest(path, &digest, &reply.sha256).map_err(|error| Error::Uncertain {
+            doing: "Append",
+            path: path.into(),
+            reason: error.to_string(),
+        })?;
+        Ok(reply.entry.unwrap_or_default())
+    }
+
     /// All of an answer: an agent that says a little now and then is not waited for for ever. Its
     /// stream may be opened twice before it begins.
     async fn all<T>(

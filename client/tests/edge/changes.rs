@@ -39,6 +39,25 @@ async fn what_would_be_another_change_the_second_time_is_made_once() {
     assert_eq!(uncertain(made), ("Copy /b".into(), 1));
 }
 
+/// Appended twice it would be another file.
+#[tokio::test]
+async fn an_append_whose_answer_is_lost_is_made_once() {
+    let made = cut(async |session| session.append("/a", "line\n".into(), false).await).await;
+    assert_eq!(uncertain(made), ("Append /a".into(), 1));
+
+    let cluster = Cluster::start().await;
+    let session = cluster.session();
+    for _ in 0..2 {
+        let end = soon(session.append("/a", "line\n".into(), false)).await;
+        assert_eq!(end.unwrap(), entry("/a"));
+    }
+    assert_eq!(cluster.agent.script(|script| script.file.clone()), "line\nline\n");
+    // Had it arrived as something else, trying again would not mend it.
+    cluster.agent.script(|script| script.written = Some("lie".into()));
+    let end = soon(session.append("/a", "line\n".into(), false)).await;
+    assert_eq!(uncertain((end, cluster.agent.changes())), ("Append /a".into(), 3));
+}
+
 #[tokio::test]
 async fn what_is_the_same_the_second_time_is_tried_once_more() {
     let (end, made) = cut(async |session| session.make_directory("/a", true).await).await;

@@ -238,6 +238,23 @@ pub fn read_events(path: &str, data: &Bytes) -> Vec<ReadEvent> {
     events.into_iter().map(read_event).collect()
 }
 
+/// Takes in all of a write, as it was sent.
+async fn take(mut parts: Streaming<WriteRequest>) -> Result<(String, Vec<u8>), Status> {
+    let (mut path, mut data, mut digest) = (String::new(), Vec::new(), Bytes::new());
+    while let Some(part) = parts.message().await? {
+        match part.part {
+            Some(Part::Start(start)) => path = start.path,
+            Some(Part::Data(bytes)) => data.extend_from_slice(&bytes),
+            Some(Part::End(end)) => digest = end.sha256,
+            None => {}
+        }
+    }
+    if Sha256::digest(&data)[..] != digest[..] {
+        return Err(wire::Error::new(Code::Corrupted, path).into());
+    }
+    Ok((path, data))
+}
+
 #[tonic::async_trait]
 impl v1::agent_server::Agent for Agent {
     type RunStream = BoxStream<RunEvent>;
@@ -308,20 +325,8 @@ impl v1::agent_server::Agent for Agent {
         if let Some(error) = self.script(|script| script.refuse_write.clone()) {
             return Err(error.into());
         }
-        let mut parts = request.into_inner();
-        let (mut path, mut data, mut digest) = (String::new(), Vec::new(), Bytes::new());
-        while let Some(part) = parts.message().await? {
-            match part.part {
-                Some(Part::Start(start)) => path = start.path,
-                Some(Part::Data(bytes)) => data.extend_from_slice(&bytes),
-                Some(Part::End(end)) => digest = end.sha256,
-                None => {}
-            }
-        }
+        let (path, data) = take(request.into_inner()).await?;
         let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-        if sha256 != digest {
-            return Err(wire::Error::new(Code::Corrupted, path).into());
-        }
         let told = self.script(|script| {
             script.file = data.into();
             script.written.clone()
@@ -332,6 +337,20 @@ impl v1::agent_server::Agent for Agent {
 
     async fn list(&self, _: Request<ListRequest>) -> Result<Response<Self::ListStream>, Status> {
         Ok(self.stream(self.script(|script| script.entries.clone())))
+    }
+
+    async fn append(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<WriteReply>, Status> {
+        let (path, data) = take(request.into_inner()).await?;
+        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+        let told = self.script(|script| {
+            script.file = [&script.file[..], &data].concat().into();
+            script.written.clone()
+        });
+        let entry = self.change(&path).await?.into_inner();
+        Ok(Response::new(WriteReply { entry: Some(entry), sha256: told.unwrap_or(sha256) }))
     }
 
     async fn find(
