@@ -9,10 +9,10 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::agent_server::Agent;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    AttachRequest, CancelReply, CancelRequest, CopyRequest, Entry, HelloReply, HelloRequest,
-    ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, ReadEvent,
-    ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, RunsReply, RunsRequest,
-    SetModeRequest, StatRequest, WriteReply, WriteRequest,
+    AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest, Entry,
+    HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
+    OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest,
+    RunsReply, RunsRequest, SetModeRequest, StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -166,6 +166,12 @@ impl Agent for Service {
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteReply>, Status> {
         self.written(How::Append, request).await
+    }
+
+    async fn edit(&self, request: Request<EditRequest>) -> Result<Response<EditReply>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        Ok(Response::new(files::edit(path, request, &self.turn).await?))
     }
 
     async fn list(

@@ -47,6 +47,10 @@ codes! {
     FileKind = "FILE_KIND", FailedPrecondition;
     /// The name is taken, and replacing what has it was not asked for.
     AlreadyExists = "ALREADY_EXISTS", AlreadyExists;
+    /// The file is not what the caller says it was, or changed while it was edited.
+    Conflict = "CONFLICT", Aborted;
+    /// A text that is to be replaced does not occur, or more than once.
+    EditMismatch = "EDIT_MISMATCH", FailedPrecondition;
     /// The directory is not empty.
     NotEmpty = "NOT_EMPTY", FailedPrecondition;
     /// The user of the sandbox may not do this to the file.

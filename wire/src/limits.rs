@@ -54,6 +54,15 @@ pub const MAX_PATTERN: usize = 4096;
 pub const MAX_DEPTH: u32 = 64;
 /// The most that is appended at once, in bytes: it is held in memory, for it goes in one write.
 pub const MAX_APPEND: usize = 8 << 20;
+/// The largest file that is edited, before and after, in bytes: it is held in memory twice. Source code
+/// is far smaller.
+pub const MAX_EDIT_FILE: usize = 16 << 20;
+/// The most replacements in one Edit: each goes through the whole file.
+pub const MAX_EDITS: usize = 100;
+/// How far the occurrences of a text that should occur once are counted.
+pub const EDIT_OCCURRENCES: usize = 1000;
+/// How many of their lines are told: more help nobody to tell them apart.
+pub const EDIT_LINES: usize = 10;
 /// How much of a file is hashed or copied before others get their turn: some ten milliseconds of work
 /// for one of the agent's few file threads.
 pub const FILE_STEP: u64 = 4 << 20;

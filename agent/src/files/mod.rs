@@ -7,6 +7,7 @@
 mod append;
 mod change;
 mod copy;
+mod edit;
 mod glob;
 mod list;
 mod read;
@@ -36,6 +37,7 @@ use crate::clock;
 
 pub(crate) use change::{make_directory, set_mode};
 pub(crate) use copy::copy;
+pub(crate) use edit::edit;
 pub(crate) use list::{Request as List, list};
 pub(crate) use read::read;
 pub(crate) use remove::remove;

@@ -1,5 +1,6 @@
 //! Files of a sandbox, streamed, with a digest both ways.
 
+mod edit;
 mod tree;
 
 use std::time::Duration;

@@ -1,7 +1,11 @@
 //! Changes of files whose answers get lost.
 
+use bytes::Bytes;
 use client::{Error, Session};
-use wire::v1::{Entry, entry::Kind};
+use wire::{
+    Code,
+    v1::{Entry, entry::Kind},
+};
 
 use crate::support::{Answer, Cluster, Fault, agent::entry, soon};
 
@@ -56,6 +60,38 @@ async fn an_append_whose_answer_is_lost_is_made_once() {
     cluster.agent.script(|script| script.written = Some("lie".into()));
     let end = soon(session.append("/a", "line\n".into(), false)).await;
     assert_eq!(uncertain((end, cluster.agent.changes())), ("Append /a".into(), 3));
+}
+
+/// Without a digest to tell, the text that was put in might be found again and replaced once more.
+#[tokio::test]
+async fn an_edit_whose_answer_is_lost_is_made_once() {
+    let made = cut(async |session| session.edit("/a", vec![], Bytes::new()).await).await;
+    assert_eq!(uncertain(made), ("Edit /a".into(), 1));
+}
+
+#[tokio::test]
+async fn an_edit_of_a_known_file_is_tried_once_more_and_a_conflict_then_says_nothing() {
+    let known = || Bytes::from("digest");
+    let (end, made) = cut(async |session| session.edit("/a", vec![], known()).await).await;
+    assert_eq!((end.unwrap().entry, made), (Some(entry("/a")), 2));
+
+    let conflict = || wire::Error::new(Code::Conflict, "/a: is not what it was");
+    let cluster = Cluster::start().await;
+    cluster.agent.answers(false);
+    cluster.agent.script(|script| script.refuse_edit = [None, Some(conflict())].into());
+    let session = cluster.session();
+    let (end, ()) = soon(async {
+        tokio::join!(session.edit("/a", vec![], known()), async {
+            cluster.agent.changed(1).await;
+            cluster.inject(Fault::Cut);
+        })
+    })
+    .await;
+    assert_eq!(uncertain((end, cluster.agent.changes())), ("Edit /a".into(), 1));
+    // The first answer is one to go by.
+    cluster.agent.script(|script| script.refuse_edit = [Some(conflict())].into());
+    let end = soon(session.edit("/a", vec![], known())).await;
+    assert!(matches!(&end, Err(Error::Agent(error)) if *error == conflict()), "{end:?}");
 }
 
 #[tokio::test]

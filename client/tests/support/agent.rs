@@ -1,7 +1,7 @@
 //! An agent that does as it is told: honest by default, a liar where a test makes it one.
 
 use std::{
-    collections::HashSet,
+    collections::{HashSet, VecDeque},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -19,11 +19,11 @@ use wire::{
     Code,
     limits::CHUNK,
     v1::{
-        self, AttachRequest, CancelReply, CancelRequest, CopyRequest, Entry, HelloReply,
-        HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest,
-        ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunInfo, RunRequest,
-        RunsReply, RunsRequest, SetModeRequest, StatRequest, WriteReply, WriteRequest, read_event,
-        write_request::Part,
+        self, AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest,
+        Entry, HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
+        OutputReply, OutputRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest,
+        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SetModeRequest, StatRequest,
+        WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -54,6 +54,8 @@ pub struct Script {
     pub read: Option<Vec<ReadEvent>>,
     /// Said of a Write before its data have come.
     pub refuse_write: Option<wire::Error>,
+    /// Said of one Edit after the other, where it is something.
+    pub refuse_edit: VecDeque<Option<wire::Error>>,
     /// Said to be the digest of what was written.
     pub written: Option<Bytes>,
     /// Knows only the calls of the first agents.
@@ -103,6 +105,7 @@ impl Agent {
             file: Bytes::new(),
             read: None,
             refuse_write: None,
+            refuse_edit: VecDeque::new(),
             written: None,
             old: false,
             entries: Vec::new(),
@@ -351,6 +354,14 @@ impl v1::agent_server::Agent for Agent {
         });
         let entry = self.change(&path).await?.into_inner();
         Ok(Response::new(WriteReply { entry: Some(entry), sha256: told.unwrap_or(sha256) }))
+    }
+
+    async fn edit(&self, request: Request<EditRequest>) -> Result<Response<EditReply>, Status> {
+        if let Some(error) = self.script(|script| script.refuse_edit.pop_front()).flatten() {
+            return Err(error.into());
+        }
+        let entry = self.change(&request.into_inner().path).await?.into_inner();
+        Ok(Response::new(EditReply { entry: Some(entry), ..EditReply::default() }))
     }
 
     async fn find(
