@@ -26,8 +26,9 @@ use crate::settings::Settings;
 
 /// How many threads may be in file operations at once.
 const BLOCKING_THREADS: usize = 8;
-/// The stack of each: they do little more than system calls.
-const BLOCKING_STACK: usize = 256 << 10;
+/// The stack of each: most of what they do is system calls, but patterns are compiled by recursion. What is
+/// not used costs nothing.
+const BLOCKING_STACK: usize = 2 << 20;
 
 /// Serves until SIGTERM.
 pub(crate) fn serve(settings: Settings) -> io::Result<()> {

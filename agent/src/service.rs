@@ -12,7 +12,8 @@ use wire::v1::{
     AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest, Entry,
     HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
     OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest,
-    RunsReply, RunsRequest, SetModeRequest, StatRequest, WriteReply, WriteRequest,
+    RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest, WriteReply,
+    WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -91,6 +92,7 @@ impl Agent for Service {
     type ReadStream = Events<ReadEvent>;
     type ListStream = Events<Entry>;
     type FindStream = Events<Entry>;
+    type SearchStream = Events<SearchEvent>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let theirs = request.into_inner().protocol;
@@ -193,6 +195,15 @@ impl Agent for Service {
         request: Request<ListRequest>,
     ) -> Result<Response<Self::FindStream>, Status> {
         self.list(request).await
+    }
+
+    async fn search(
+        &self,
+        request: Request<SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        let request = request.into_inner();
+        let path = self.resolve(&request.path)?;
+        Ok(Response::new(boxed(files::search(path, request).await?)))
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {

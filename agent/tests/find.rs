@@ -59,9 +59,12 @@ async fn a_glob_is_matched_below_the_listed_directory_and_directories_need_not_m
         let found = find(&mut client, request.clone()).await.unwrap();
         assert_eq!(below(&agent, &found), expected, "{request:?}");
     }
-    let request = ListRequest { glob: "{a".into(), ..ListRequest::default() };
-    let error = find(&mut client, request).await.unwrap_err();
-    assert_eq!((error.code, &error.message[..6]), (Code::InvalidArgument, "glob: "));
+    let nested = format!("{}a{}", "{".repeat(2000), "}".repeat(2000));
+    for glob in ["{a".to_owned(), nested] {
+        let request = ListRequest { glob, ..ListRequest::default() };
+        let error = find(&mut client, request).await.unwrap_err();
+        assert_eq!((error.code, &error.message[..6]), (Code::InvalidArgument, "glob: "));
+    }
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ mod session;
 
 pub use connect::{client, infer};
 pub use error::Error;
-pub use files::{Contents, Piece};
+pub use files::{Contents, Found, Piece};
 pub use run::Run;
 pub use sandboxes::Sandboxes;
 pub use session::{Lane, Session};

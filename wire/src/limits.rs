@@ -66,6 +66,32 @@ pub const EDIT_LINES: usize = 10;
 /// How much of a file is hashed or copied before others get their turn: some ten milliseconds of work
 /// for one of the agent's few file threads.
 pub const FILE_STEP: u64 = 4 << 20;
+/// How deep the groups of a pattern may be nested: each takes room on the small stack of a file thread.
+pub const PATTERN_NESTING: u32 = 50;
+/// What a compiled pattern may take, in bytes, and its cache as well.
+pub const PATTERN_MEMORY: usize = 10 << 20;
+/// How many matches a Search sends if its caller sets no bound.
+pub const SEARCH_MATCHES: u32 = 1000;
+/// The most matches that one Search sends.
+pub const SEARCH_MOST_MATCHES: u32 = 10_000;
+/// How many bytes a Search sends if its caller sets no bound.
+pub const SEARCH_BYTES: u32 = 256 << 10;
+/// The most bytes that one Search sends: those of one file are held in memory.
+pub const SEARCH_MOST_BYTES: u32 = 4 << 20;
+/// What a line counts for in these bytes besides its path and text: about what it takes in memory.
+pub const SEARCH_LINE_COST: usize = 64;
+/// How much of a line is sent, in bytes. Longer ones are not made for people to read.
+pub const SEARCH_LINE: usize = 1000;
+/// The longest line that is searched, in bytes: it is held in memory.
+pub const SEARCH_LINE_MEMORY: usize = 8 << 20;
+/// The most lines of context on each side of a match.
+pub const SEARCH_CONTEXT: u32 = 20;
+/// The largest file that is searched, in bytes: it is one step, and holds one of few file threads.
+pub const SEARCH_FILE: u64 = 256 << 20;
+/// How many files and directories are looked at before others get their turn.
+pub const SEARCH_STEP: u32 = 100;
+/// How long a Search goes on: less than clients wait for the next line.
+pub const SEARCH_TIME: Duration = Duration::from_secs(15);
 /// The keepalive ping's interval, while idle as well: load balancers drop connections that are quiet for minutes.
 pub const KEEPALIVE: Duration = Duration::from_secs(20);
 /// How long a ping's answer may take.

@@ -13,6 +13,7 @@ mod list;
 mod read;
 mod remove;
 mod rename;
+mod search;
 mod stat;
 mod temporary;
 mod write;
@@ -42,6 +43,7 @@ pub(crate) use list::{Request as List, list};
 pub(crate) use read::read;
 pub(crate) use remove::remove;
 pub(crate) use rename::rename;
+pub(crate) use search::search;
 pub(crate) use stat::stat;
 pub(crate) use write::{How, write};
 

@@ -1,7 +1,10 @@
 //! Files of a sandbox, streamed, with a digest both ways.
 
 mod edit;
+mod search;
 mod tree;
+
+pub use search::Found;
 
 use std::time::Duration;
 

@@ -10,4 +10,5 @@ mod changes;
 mod files;
 mod runs;
 mod sandboxes;
+mod searches;
 mod transport;

@@ -22,8 +22,8 @@ use wire::{
         self, AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest,
         Entry, HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
         OutputReply, OutputRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest,
-        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SetModeRequest, StatRequest,
-        WriteReply, WriteRequest, read_event, write_request::Part,
+        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
+        SetModeRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -66,7 +66,9 @@ pub struct Script {
     pub infos: Vec<RunInfo>,
     /// What Output says.
     pub output: OutputReply,
-    /// Streams of files and entries do not end.
+    /// What every Search sends, whatever its bounds.
+    pub search: Vec<SearchEvent>,
+    /// Streams of files, entries and lines do not end.
     pub silent: bool,
     /// How long each message of those streams takes.
     pub pace: Duration,
@@ -111,6 +113,7 @@ impl Agent {
             entries: Vec::new(),
             infos: Vec::new(),
             output: OutputReply::default(),
+            search: Vec::new(),
             silent: false,
             pace: Duration::ZERO,
         };
@@ -265,6 +268,7 @@ impl v1::agent_server::Agent for Agent {
     type ReadStream = BoxStream<ReadEvent>;
     type ListStream = BoxStream<Entry>;
     type FindStream = BoxStream<Entry>;
+    type SearchStream = BoxStream<SearchEvent>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(self.script(|script| script.hello.clone())))
@@ -372,6 +376,13 @@ impl v1::agent_server::Agent for Agent {
             return Err(Status::unimplemented(""));
         }
         self.list(request).await
+    }
+
+    async fn search(
+        &self,
+        _: Request<SearchRequest>,
+    ) -> Result<Response<Self::SearchStream>, Status> {
+        Ok(self.stream(self.script(|script| script.search.clone())))
     }
 
     async fn stat(&self, request: Request<StatRequest>) -> Result<Response<Entry>, Status> {
