@@ -25,7 +25,7 @@ def expected(name, protocol):
     return {
         "protocol": protocol,
         "tools": [
-            "file_list", "file_read", "file_write",
+            "file_edit", "file_list", "file_read", "file_search", "file_write",
             "run_cancel", "run_code", "run_command", "run_list", "run_output",
             "sandbox_create", "sandbox_delete", "sandbox_get", "sandbox_list",
         ],

@@ -17,7 +17,7 @@ async def every_tool(client, name):
         assert tools == {
             "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_delete",
             "run_code", "run_command", "run_output", "run_list", "run_cancel",
-            "file_read", "file_write", "file_list",
+            "file_read", "file_write", "file_list", "file_edit", "file_search",
         }  # fmt: skip
 
         again = await client.call_tool("sandbox_create", {"name": name, "ttl": "30m"})
@@ -46,6 +46,19 @@ async def every_tool(client, name):
         assert [(e["path"], e["kind"], e["size"]) for e in entries.structured_content["entries"]][1:] == [
             ("/workspace/a b/ü.txt", "file", 7)
         ]
+
+        here = {"sandbox_id": id, "path": "a b/ü.txt"}
+        added = await client.call_tool("file_write", here | {"content": "wörld\n", "append": True})
+        assert added.structured_content == {"path": "/workspace/a b/ü.txt", "bytes": 7}
+        edited = await client.call_tool("file_edit", here | {"edits": [{"old": "wörld", "new": "all"}]})
+        digest = hashlib.sha256("héllo\nall\n".encode()).hexdigest()
+        assert edited.structured_content == {"path": "/workspace/a b/ü.txt", "replacements": 1, "bytes": 11, "sha256": digest}
+        edited = await client.call_tool("file_edit", here | {"edits": [{"old": "l", "new": "L"}]})
+        assert edited.is_error and text(edited).startswith("EDIT_MISMATCH: /workspace/a b/ü.txt: edit 1 of 1: its old text occurs 4 times, at lines 1, 1, 2, 2;")
+        searched = await client.call_tool("file_search", {"sandbox_id": id, "pattern": "L+$", "ignore_case": True, "glob": "*.txt"})
+        assert [block.text for block in searched.content] == ["/workspace/a b/ü.txt:2:all", "[1 matches in 1 files searched]"]
+        entries = await client.call_tool("file_list", {"sandbox_id": id, "depth": 2, "glob": "*.txt", "after": "a b"})
+        assert [e["path"] for e in entries.structured_content["entries"]] == ["/workspace/a b/ü.txt"]
 
         deleted = await client.call_tool("sandbox_delete", {"sandbox_id": id})
         assert deleted.structured_content == {"sandbox_id": id, "deleted": True}

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, time::Duration};
 
 use rmcp::schemars::JsonSchema;
 use serde::{Deserialize, Deserializer};
-use wire::v1::{OutputRequest, Stream};
+use wire::v1::{OutputRequest, Stream, edit_request::Replacement};
 
 /// The longest a call waits before it answers that the run goes on, in seconds: clients give up at 60.
 pub(crate) const MAX_WAIT: u64 = 45;
@@ -59,7 +59,7 @@ pub(crate) struct SandboxList {}
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxId {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
 }
@@ -71,7 +71,7 @@ macro_rules! run_arguments {
         #[derive(Debug, Deserialize, JsonSchema)]
         #[serde(deny_unknown_fields)]
         pub(crate) struct $name {
-            /// Its id, from sandbox_create.
+            /// From sandbox_create.
             #[schemars(extend("x-mcp-header" = "Sandbox"))]
             pub(crate) sandbox_id: String,
             $($(#[$attribute])* pub(crate) $field: $type,)*
@@ -166,24 +166,24 @@ impl Language {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunOutput {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// The run, from run_code, run_command or run_list.
+    /// From run_code, run_command or run_list.
     pub(crate) run_id: String,
-    /// "both" (default) in the order in which they were written, "stdout" or "stderr".
+    /// "both" (default) in the order of writing, "stdout" or "stderr".
     #[serde(default)]
     pub(crate) stream: OutputStream,
     /// Where to begin, in bytes. Omit for the end of the output, or with a pattern, for all of it.
     pub(crate) offset: Option<u64>,
-    /// Return only lines in which this regular expression matches.
+    /// Return only lines that match this regular expression.
     #[serde(default)]
     pub(crate) pattern: String,
     /// Seconds to wait for the run's end, or from an offset, for more output.
     #[serde(default)]
     #[schemars(range(max = 45))]
     pub(crate) wait_seconds: u64,
-    /// Characters to return at most.
+    /// Characters at most.
     #[serde(default = "default_output")]
     #[schemars(range(min = 200, max = 100_000))]
     pub(crate) max_output_chars: usize,
@@ -223,10 +223,10 @@ impl RunOutput {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunList {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// How many runs to return at most.
+    /// How many at most.
     #[serde(default = "default_runs")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) limit: u32,
@@ -235,17 +235,17 @@ pub(crate) struct RunList {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct RunId {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// The run, from run_code, run_command or run_list.
+    /// From run_code, run_command or run_list.
     pub(crate) run_id: String,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileRead {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Path of the file; relative ones begin at /workspace.
@@ -262,7 +262,7 @@ pub(crate) struct FileRead {
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileWrite {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Path of the file; relative ones begin at /workspace. Its directories are made.
@@ -271,12 +271,82 @@ pub(crate) struct FileWrite {
     pub(crate) content: Option<String>,
     /// The whole new content as base64, for binary files.
     pub(crate) content_base64: Option<String>,
+    /// Add the content to the end of the file instead.
+    #[serde(default)]
+    pub(crate) append: bool,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileEdit {
+    /// From sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// Path of the file; relative ones begin at /workspace.
+    pub(crate) path: String,
+    /// Made in this order, each in what the one before it left.
+    pub(crate) edits: Vec<Edit>,
+    /// Edit only if the file has this sha256.
+    #[serde(default)]
+    pub(crate) if_sha256: String,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(inline)]
+pub(crate) struct Edit {
+    /// Text to replace, exactly as in the file; it has to occur once.
+    #[serde(deserialize_with = "lenient_text")]
+    #[schemars(with = "String")]
+    pub(crate) old: String,
+    /// Text to put there.
+    #[serde(deserialize_with = "lenient_text")]
+    #[schemars(with = "String")]
+    pub(crate) new: String,
+    /// Replace every occurrence.
+    #[serde(default)]
+    pub(crate) all: bool,
+}
+
+impl From<Edit> for Replacement {
+    fn from(Edit { old, new, all }: Edit) -> Self {
+        Self { old: old.into(), new: new.into(), all }
+    }
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct FileSearch {
+    /// From sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// Regular expression, matched line by line.
+    #[serde(deserialize_with = "lenient_text")]
+    #[schemars(with = "String")]
+    pub(crate) pattern: String,
+    /// File or directory to search. Default /workspace.
+    #[serde(default = "default_directory")]
+    pub(crate) path: String,
+    /// Only files that match, such as "*.py" or "src/**".
+    #[serde(default)]
+    pub(crate) glob: String,
+    /// Whether A matches a.
+    #[serde(default)]
+    pub(crate) ignore_case: bool,
+    /// Lines to show around each match.
+    #[serde(default)]
+    #[schemars(range(max = 20))]
+    pub(crate) context: u32,
+    /// How many matches to return at most.
+    #[serde(default = "default_matches")]
+    #[schemars(range(min = 1, max = 1000))]
+    pub(crate) max_matches: u32,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct FileList {
-    /// Its id, from sandbox_create.
+    /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
     /// Directory to list. Default /workspace.
@@ -290,6 +360,12 @@ pub(crate) struct FileList {
     #[serde(default = "default_entries")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) limit: u32,
+    /// Only what matches, such as "*.py" or "src/**".
+    #[serde(default)]
+    pub(crate) glob: String,
+    /// Begin after this path: the last of a truncated answer.
+    #[serde(default)]
+    pub(crate) after: String,
 }
 
 fn default_wait() -> u64 {
@@ -312,6 +388,9 @@ fn default_depth() -> u32 {
 }
 fn default_entries() -> u32 {
     200
+}
+fn default_matches() -> u32 {
+    100
 }
 
 /// Text, or a number or truth value as its text: some clients turn `"1"` into `1` on the way.

@@ -2,10 +2,13 @@
 
 mod args;
 mod connections;
+mod contents;
 mod descriptors;
 mod displays;
 mod excerpt;
+mod found;
 mod guard;
+mod hex;
 mod http;
 mod linger;
 mod metrics;

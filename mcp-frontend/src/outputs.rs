@@ -4,9 +4,9 @@ use api::{CodeSandbox, Egress, condition};
 use kube::ResourceExt;
 use rmcp::schemars::JsonSchema;
 use serde::Serialize;
-use wire::v1::{Entry, RunInfo, entry::Kind, outcome::How};
+use wire::v1::{EditReply, Entry, RunInfo, entry::Kind, outcome::How};
 
-use crate::outcome;
+use crate::{hex, outcome};
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
@@ -84,6 +84,15 @@ pub(crate) struct Written {
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Edited {
+    pub(crate) path: String,
+    pub(crate) replacements: u64,
+    /// The file's new size.
+    pub(crate) bytes: u64,
+    pub(crate) sha256: String,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Files {
     pub(crate) entries: Vec<File>,
     /// Whether there are more entries than these.
@@ -142,6 +151,18 @@ impl From<RunInfo> for Run {
             started_unix_ms: info.started_unix_ms,
             stdout_bytes: info.stdout_bytes,
             stderr_bytes: info.stderr_bytes,
+        }
+    }
+}
+
+impl From<EditReply> for Edited {
+    fn from(reply: EditReply) -> Self {
+        let entry = reply.entry.unwrap_or_default();
+        Self {
+            path: String::from_utf8_lossy(&entry.path).into_owned(),
+            replacements: reply.replacements,
+            bytes: entry.size,
+            sha256: hex::text(&reply.sha256),
         }
     }
 }

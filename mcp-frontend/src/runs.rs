@@ -9,19 +9,16 @@ use wire::v1::OutputReply;
 
 use crate::{
     args::{OutputStream, RunId, RunList, RunOutput},
+    contents::whole_characters,
     outcome, outputs,
     server::Server,
-    tools::{Context, ToolResult, whole_characters},
+    tools::{Context, ToolResult, waits},
 };
 
 #[tool_router(router = run_tool_router, vis = "pub(crate)")]
 impl Server {
-    /// Read what a run has written, while it goes on or after: the end of it, from an offset, or the lines that match a pattern. Says how the run ended, and can wait for that.
-    #[tool(annotations(
-        title = "Read a run's output",
-        read_only_hint = true,
-        open_world_hint = false
-    ))]
+    /// Read what a run has written, while it goes on or after: the end of it, from an offset, or the lines that match a pattern. Says how it ended, and can wait for that.
+    #[tool(annotations(title = "Read output", read_only_hint = true, open_world_hint = false))]
     async fn run_output(
         &self,
         Parameters(args): Parameters<RunOutput>,
@@ -30,7 +27,7 @@ impl Server {
         let principal = self.principal(&context)?;
         let request = args.request();
         let output = self.service.output(&principal, &args.sandbox_id, &request);
-        let output = self.unless_closing(&args.sandbox_id, output).await;
+        let output = self.unless_closing(output, || waits(&args.sandbox_id)).await;
         self.told(output.map(|reply| page(&args, &reply)))
     }
 
@@ -46,7 +43,7 @@ impl Server {
     ) -> ToolResult {
         let principal = self.principal(&context)?;
         let runs = self.service.runs(&principal, &args.sandbox_id, args.limit.clamp(1, 1000));
-        let runs = self.unless_closing(&args.sandbox_id, runs).await;
+        let runs = self.unless_closing(runs, || waits(&args.sandbox_id)).await;
         self.answer(runs.map(|(runs, truncated)| outputs::Runs {
             runs: runs.into_iter().map(outputs::Run::from).collect(),
             truncated,
@@ -65,7 +62,7 @@ impl Server {
     ) -> ToolResult {
         let principal = self.principal(&context)?;
         let cancelled = self.service.cancel(&principal, &args.sandbox_id, &args.run_id);
-        let cancelled = self.unless_closing(&args.sandbox_id, cancelled).await;
+        let cancelled = self.unless_closing(cancelled, || waits(&args.sandbox_id)).await;
         self.answer(
             cancelled.map(|was_running| outputs::Cancelled { run_id: args.run_id, was_running }),
         )

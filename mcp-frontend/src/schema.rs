@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use rmcp::model::{JsonObject, Tool};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// A tool with tidy schemas.
 pub(crate) fn tidy(mut tool: Tool) -> Tool {
@@ -43,16 +43,25 @@ fn wordless(mut schema: JsonObject) -> JsonObject {
     schema
 }
 
+/// What an argument is anyway if it is left out.
+fn says_nothing(default: &Value) -> bool {
+    [Value::Null, false.into(), "".into(), json!({})].contains(default)
+}
+
 /// Optional means absent, never null (`["string", "null"]` is a warning in strict clients), and
 /// `uint32` is no format JSON Schema knows.
 fn tidy_value(value: &mut Value) {
     match value {
         Value::Array(items) => items.iter_mut().for_each(tidy_value),
         Value::Object(object) => {
+            // Unsigned, as every number here.
+            if object.get("minimum") == Some(&Value::from(0)) {
+                object.remove("minimum");
+            }
             if object.get("format").and_then(Value::as_str).is_some_and(|f| f.starts_with("uint")) {
                 object.remove("format");
             }
-            if object.get("default") == Some(&Value::Null) {
+            if object.get("default").is_some_and(says_nothing) {
                 object.remove("default");
             }
             if let Some(Value::Array(types)) = object.get_mut("type") {

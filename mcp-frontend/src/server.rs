@@ -35,7 +35,8 @@ It lives until its ttl ends or sandbox_delete; files in /workspace live as long 
 run_code runs Python, or bash, in an interpreter that keeps its state between calls; run_command runs a program or a shell line. \
 Both answer with a line of facts (exit_code, run_id), then the result, stdout and stderr. A non-zero exit code is an answer, not a fault of the tool. \
 If a run takes longer than wait_seconds the answer says status=running: run_output with that run_id waits on, as does the same call with it; a run_id never runs twice. \
-Long output is cut in the middle and the cut is marked: run_output reads the rest, by place or by pattern.
+Long output is cut in the middle and the cut is marked: run_output reads the rest, by place or by pattern. \
+To change a file use file_edit, to find text in files file_search.
 
 By default a sandbox reaches no network at all, DNS included; create it with network=internet if it needs public addresses. \
 Errors begin with a stable code and say what to do next. After SANDBOX_NOT_FOUND create a new sandbox.";
@@ -229,7 +230,7 @@ mod tests {
                 with_id += 1;
             }
         }
-        assert_eq!(with_id, 10);
+        assert_eq!(with_id, 12);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.
@@ -241,6 +242,8 @@ mod tests {
             assert!(description.len() <= 600, "{}: {}", tool.name, description.len());
         }
         let all = serde_json::to_string(&TOOLS.list_all()).unwrap();
-        assert!(all.len() <= 14_000, "{} bytes are more than 3.5 k tokens", all.len());
+        // 12 000 until agents could edit, search and come back to runs: each spares them more than it
+        // costs, such as writing whole files anew and reading all of them.
+        assert!(all.len() <= 16_000, "{} bytes are more than 4 k tokens", all.len());
     }
 }

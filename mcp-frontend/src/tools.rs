@@ -6,23 +6,28 @@ use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rmcp::{
     ErrorData, RoleServer,
     handler::server::wrapper::Parameters,
-    model::{CallToolResult, ContentBlock, ResourceContents},
+    model::{CallToolResult, ContentBlock},
     service::RequestContext,
     tool, tool_router,
 };
 use serde::Serialize;
 use service::{Code, Create, Error};
 use tokio::time::Instant;
-use wire::v1::{Command, RunSpec, run_spec::What};
+use wire::v1::{
+    Command, ListRequest, RunSpec, SearchRequest, edit_request::Replacement, run_spec::What,
+};
 
 use crate::{
     args::{
-        FileList, FileRead, FileWrite, MAX_WAIT, NetworkAccess, RunCode, RunCommand, SandboxCreate,
-        SandboxId, SandboxList,
+        FileEdit, FileList, FileRead, FileSearch, FileWrite, MAX_WAIT, NetworkAccess, RunCode,
+        RunCommand, SandboxCreate, SandboxId, SandboxList,
     },
-    outputs, run,
+    contents, found, hex, outputs, run,
     server::Server,
 };
+
+/// How much of what a search finds is told, in bytes: about as much as of a file.
+const SEARCH_BYTES: u32 = 64 << 10;
 
 pub(crate) type Context = RequestContext<RoleServer>;
 pub(crate) type ToolResult = Result<CallToolResult, ErrorData>;
@@ -169,21 +174,21 @@ impl Server {
         let limit = args.limit.clamp(1, 1 << 20);
         let principal = self.principal(&context)?;
         let read = self.service.read(&principal, &args.sandbox_id, &args.path, args.offset, limit);
-        let read = self.unless_closing(&args.sandbox_id, read).await;
-        self.told(read.map(|contents| file(&args, contents)))
+        let read = self.unless_closing(read, || waits(&args.sandbox_id)).await;
+        self.told(read.map(|contents| contents::told(&args, contents)))
     }
 
-    /// Write a file: all of it or nothing. An existing file is replaced.
+    /// Write a file: all of it or nothing. An existing file is replaced, or with append added to.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Written>(),
-        annotations(title = "Write file", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+        annotations(title = "Write file", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
     )]
     async fn file_write(
         &self,
-        Parameters(args): Parameters<FileWrite>,
+        Parameters(mut args): Parameters<FileWrite>,
         context: Context,
     ) -> ToolResult {
-        let data = match (args.content, args.content_base64) {
+        let data = match (args.content.take(), args.content_base64.take()) {
             (Some(text), None) => text.into_bytes(),
             (None, Some(text)) => match BASE64.decode(text.as_bytes()) {
                 Ok(data) => data,
@@ -195,12 +200,62 @@ impl Server {
         };
         let bytes = data.len() as u64;
         let principal = self.principal(&context)?;
-        let written = self.service.write(&principal, &args.sandbox_id, &args.path, data);
-        let written = self.unless_closing(&args.sandbox_id, written).await;
+        let FileWrite { sandbox_id: id, path, .. } = &args;
+        let written = if args.append {
+            let written = self.service.append(&principal, id, path, data);
+            self.unless_closing(written, || unknown(id, path)).await
+        } else {
+            let written = self.service.write(&principal, id, path, data);
+            self.unless_closing(written, || waits(id)).await
+        };
         self.answer(written.map(|entry| outputs::Written {
             path: String::from_utf8_lossy(&entry.path).into_owned(),
             bytes,
         }))
+    }
+
+    /// Change parts of a text file: each old text becomes the new one. All edits are made or none; an old text that does not occur exactly once is an error that says where it does.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Edited>(),
+        annotations(title = "Edit file", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
+    )]
+    async fn file_edit(
+        &self,
+        Parameters(args): Parameters<FileEdit>,
+        context: Context,
+    ) -> ToolResult {
+        let Some(if_sha256) = hex::bytes(&args.if_sha256) else {
+            return self.invalid("if_sha256 is no sha256 in hexadecimal digits; give one, or none");
+        };
+        let edits = args.edits.into_iter().map(Replacement::from).collect();
+        let principal = self.principal(&context)?;
+        let edited = self.service.edit(&principal, &args.sandbox_id, &args.path, edits, if_sha256);
+        let unknown = || unknown(&args.sandbox_id, &args.path);
+        let edited = self.unless_closing(edited, unknown).await;
+        self.answer(edited.map(outputs::Edited::from))
+    }
+
+    /// Search files for a regular expression, as ripgrep does: lines as path:number:text, without binary, hidden and ignored files.
+    #[tool(annotations(title = "Search files", read_only_hint = true, open_world_hint = false))]
+    async fn file_search(
+        &self,
+        Parameters(args): Parameters<FileSearch>,
+        context: Context,
+    ) -> ToolResult {
+        let request = SearchRequest {
+            pattern: args.pattern,
+            path: args.path,
+            glob: args.glob,
+            ignore_case: args.ignore_case,
+            context: args.context.min(20),
+            max_matches: args.max_matches.clamp(1, 1000),
+            max_bytes: SEARCH_BYTES,
+            ..SearchRequest::default()
+        };
+        let principal = self.principal(&context)?;
+        let found = self.service.search(&principal, &args.sandbox_id, request);
+        let found = self.unless_closing(found, || waits(&args.sandbox_id)).await;
+        self.told(found.map(|found| found::told(&found, args.context > 0)))
     }
 
     /// List the files below a directory, with sizes and times.
@@ -213,10 +268,16 @@ impl Server {
         Parameters(args): Parameters<FileList>,
         context: Context,
     ) -> ToolResult {
-        let (depth, limit) = (args.depth.clamp(1, 16), args.limit.clamp(1, 1000));
+        let request = ListRequest {
+            path: args.path,
+            depth: args.depth.clamp(1, 16),
+            limit: args.limit.clamp(1, 1000),
+            glob: args.glob,
+            after: args.after.into(),
+        };
         let principal = self.principal(&context)?;
-        let files = self.service.files(&principal, &args.sandbox_id, &args.path, depth, limit);
-        let files = self.unless_closing(&args.sandbox_id, files).await;
+        let files = self.service.files(&principal, &args.sandbox_id, request);
+        let files = self.unless_closing(files, || waits(&args.sandbox_id)).await;
         self.answer(files.map(|entries| outputs::Files {
             truncated: entries.iter().any(|entry| entry.truncated),
             entries: entries.iter().map(outputs::File::from).collect(),
@@ -246,20 +307,17 @@ impl Server {
         }))
     }
 
-    /// A verb's result, unless the process closes first. For verbs that may be tried again whatever
-    /// became of them: a connection that ends without a word would not say so.
+    /// A verb's result, or another if the process closes first: a connection that ends without a word
+    /// would not say what became of it.
     pub(crate) async fn unless_closing<T>(
         &self,
-        sandbox: &str,
         verb: impl Future<Output = Result<T, Error>>,
+        closing: impl FnOnce() -> Error,
     ) -> Result<T, Error> {
         tokio::select! {
             biased;
             result = verb => result,
-            () = self.shutdown.closing.cancelled() => Err(Error {
-                code: Code::Unavailable,
-                message: format!("this replica stops, and sandbox {sandbox} has not answered yet. Try again."),
-            }),
+            () = self.shutdown.closing.cancelled() => Err(closing()),
         }
     }
 
@@ -268,96 +326,26 @@ impl Server {
     }
 }
 
+/// Of a verb that may be tried again whatever became of it.
+pub(crate) fn waits(sandbox: &str) -> Error {
+    Error {
+        code: Code::Unavailable,
+        message: format!(
+            "this replica stops, and sandbox {sandbox} has not answered yet. Try again."
+        ),
+    }
+}
+
+/// Of a change that would be another one the second time.
+fn unknown(sandbox: &str, path: &str) -> Error {
+    Error {
+        code: Code::OutcomeUnknown,
+        message: format!(
+            "this replica stops, and sandbox {sandbox} has not answered yet: {path} was changed once or not at all. Look at it before trying again."
+        ),
+    }
+}
+
 fn failure(text: &str) -> CallToolResult {
     CallToolResult::error(vec![ContentBlock::text(text)])
-}
-
-/// A file's bytes in the form its reader can use.
-fn file(args: &FileRead, contents: client::Contents) -> CallToolResult {
-    let client::Contents { entry, mut data } = contents;
-    let whole = args.offset == 0 && data.len() as u64 == entry.size;
-    if whole && let Some(mime) = image(&data) {
-        return CallToolResult::success(vec![ContentBlock::image(BASE64.encode(&data), mime)]);
-    }
-    if !whole {
-        data.truncate(whole_characters(&data));
-    }
-    // What the agent says of a file need not be true, or even fit.
-    let end = args.offset.saturating_add(data.len() as u64);
-    let mut content = vec![match String::from_utf8(data) {
-        Ok(text) => ContentBlock::text(text),
-        Err(error) => {
-            let blob = BASE64.encode(error.as_bytes());
-            let uri = format!(
-                "sandbox://{}/files/{}",
-                args.sandbox_id,
-                args.path.trim_start_matches('/')
-            );
-            ContentBlock::resource(
-                ResourceContents::blob(blob, uri).with_mime_type("application/octet-stream"),
-            )
-        }
-    }];
-    if !whole {
-        let part = format!("bytes {}..{end} of {} in {}", args.offset, entry.size, args.path);
-        let more = if end < entry.size {
-            format!("; call again with offset={end} for more")
-        } else {
-            String::new()
-        };
-        content.push(ContentBlock::text(format!("[{part}{more}]")));
-    }
-    CallToolResult::success(content)
-}
-
-/// How much of a part of a file is whole characters, if it is a text that was cut within one.
-pub(crate) fn whole_characters(data: &[u8]) -> usize {
-    match str::from_utf8(data) {
-        Err(error) if error.error_len().is_none() && error.valid_up_to() > 0 => error.valid_up_to(),
-        _ => data.len(),
-    }
-}
-
-/// The picture formats clients show, by their first bytes.
-fn image(data: &[u8]) -> Option<&'static str> {
-    [
-        (&b"\x89PNG\r\n\x1a\n"[..], "image/png"),
-        (b"\xff\xd8\xff", "image/jpeg"),
-        (b"GIF8", "image/gif"),
-    ]
-    .into_iter()
-    .find_map(|(magic, mime)| data.starts_with(magic).then_some(mime))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// The texts of what reading six bytes of a file says.
-    fn read(offset: u64, size: u64, data: &[u8]) -> Vec<Option<String>> {
-        let args = FileRead { sandbox_id: "a".into(), path: "/x".into(), offset, limit: 6 };
-        let entry = wire::v1::Entry { size, ..wire::v1::Entry::default() };
-        let result = file(&args, client::Contents { entry, data: data.into() });
-        result.content.iter().map(|block| Some(block.as_text()?.text.clone())).collect()
-    }
-
-    fn texts<const N: usize>(texts: [&str; N]) -> Vec<Option<String>> {
-        texts.map(|text| Some(text.to_owned())).into()
-    }
-
-    #[test]
-    fn a_part_of_a_text_is_text_wherever_it_is_cut() {
-        assert_eq!(read(0, 3, b"abc"), texts(["abc"]));
-        let cut = &"abcdeé".as_bytes()[..6];
-        let more = "[bytes 0..5 of 7 in /x; call again with offset=5 for more]";
-        assert_eq!(read(0, 7, cut), texts(["abcde", more]));
-        assert_eq!(read(5, 7, "é".as_bytes()), texts(["é", "[bytes 5..7 of 7 in /x]"]));
-        assert_eq!(read(0, 9, b"a\xff\xffdef")[0], None);
-    }
-
-    #[test]
-    fn what_an_agent_says_of_a_file_need_not_fit() {
-        let note = format!("[bytes {0}..{0} of 1 in /x]", u64::MAX);
-        assert_eq!(read(u64::MAX, 1, b"lie"), texts(["lie", &note]));
-    }
 }

@@ -6,7 +6,7 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
 
-use crate::{displays::Displays, excerpt::Excerpt, outcome};
+use crate::{displays::Displays, excerpt::Excerpt, hex, outcome};
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -195,18 +195,11 @@ impl Transcript {
             let omitted = bytes.saturating_sub(excerpt.total - excerpt.omitted());
             fields.insert(
                 name.into(),
-                json!({"bytes": bytes, "sha256": hex(&sha256), "omitted": omitted}),
+                json!({"bytes": bytes, "sha256": hex::text(&sha256), "omitted": omitted}),
             );
         }
         meta
     }
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 #[cfg(test)]

@@ -6,7 +6,10 @@ use api::{CodeSandbox, condition};
 use client::{Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
-use wire::v1::{Entry, OutputReply, OutputRequest, RunInfo, RunSpec};
+use wire::v1::{
+    EditReply, Entry, ListRequest, OutputReply, OutputRequest, RunInfo, RunSpec, SearchRequest,
+    edit_request::Replacement,
+};
 
 use crate::{Code, Create, Error, Principal};
 
@@ -175,16 +178,47 @@ impl Service {
         Ok(self.session(principal, sandbox).await?.write(path, data.into(), 0, true).await?)
     }
 
+    /// Appends to a file, all of it or nothing; the file and its directories are made.
+    pub async fn append(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        path: &str,
+        data: Vec<u8>,
+    ) -> Result<Entry, Error> {
+        Ok(self.session(principal, sandbox).await?.append(path, data.into(), true).await?)
+    }
+
+    /// Replaces texts in a file, all of them or none; with a digest only if the file has it.
+    pub async fn edit(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        path: &str,
+        edits: Vec<Replacement>,
+        if_sha256: Vec<u8>,
+    ) -> Result<EditReply, Error> {
+        Ok(self.session(principal, sandbox).await?.edit(path, edits, if_sha256.into()).await?)
+    }
+
     /// The entries below a directory.
     pub async fn files(
         &self,
         principal: &Principal,
         sandbox: &str,
-        path: &str,
-        depth: u32,
-        limit: u32,
+        request: ListRequest,
     ) -> Result<Vec<Entry>, Error> {
-        Ok(self.session(principal, sandbox).await?.list(path, depth, limit).await?)
+        Ok(self.session(principal, sandbox).await?.find(request).await?)
+    }
+
+    /// The lines of files that match a pattern.
+    pub async fn search(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        request: SearchRequest,
+    ) -> Result<client::Found, Error> {
+        Ok(self.session(principal, sandbox).await?.search(request).await?)
     }
 
     /// The session with a sandbox's agent, once the sandbox is ready.

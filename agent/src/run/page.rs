@@ -5,9 +5,11 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use prost::Message;
-use regex::bytes::Regex;
+use regex::bytes::{Regex, RegexBuilder};
 use tokio::time::timeout;
-use wire::limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_PATTERN, OUTPUT};
+use wire::limits::{
+    MAX_LINE, MAX_OUTPUT_WAIT, MAX_PATTERN, OUTPUT, PATTERN_MEMORY, PATTERN_NESTING,
+};
 use wire::v1::run_event::Event;
 use wire::v1::{OutputReply, OutputRequest, RunEvent, Stream};
 use wire::{Code, Error};
@@ -194,5 +196,10 @@ fn pattern(pattern: &str) -> Result<Option<Regex>, Error> {
             pattern.len()
         )));
     }
-    Regex::new(pattern).map(Some).map_err(|error| refuse(format!("{error}")))
+    let regex = RegexBuilder::new(pattern)
+        .nest_limit(PATTERN_NESTING)
+        .size_limit(PATTERN_MEMORY)
+        .dfa_size_limit(PATTERN_MEMORY)
+        .build();
+    regex.map(Some).map_err(|error| refuse(format!("{error}")))
 }
