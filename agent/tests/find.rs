@@ -21,7 +21,9 @@ async fn find(client: &mut Client, request: ListRequest) -> Result<Vec<Entry>, E
 async fn pages(client: &mut Client, request: ListRequest) -> (Vec<Entry>, usize) {
     let (mut all, mut pages, mut after) = (Vec::<Entry>::new(), 0, Bytes::new());
     loop {
-        let page = find(client, ListRequest { after, ..request.clone() }).await.unwrap();
+        let page = find(client, ListRequest { after: after.clone(), ..request.clone() }).await;
+        let page = page.unwrap();
+        assert!(page.iter().all(|entry| entry.path != after), "the page before comes again");
         pages += 1;
         let more = page.last().is_some_and(|last| last.truncated);
         all.extend(page.into_iter().map(|entry| Entry { truncated: false, ..entry }));

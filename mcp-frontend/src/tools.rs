@@ -224,7 +224,8 @@ impl Server {
         Parameters(args): Parameters<FileEdit>,
         context: Context,
     ) -> ToolResult {
-        let Some(if_sha256) = hex::bytes(&args.if_sha256) else {
+        let if_sha256 = hex::bytes(&args.if_sha256);
+        let Some(if_sha256) = if_sha256.filter(|digest| matches!(digest.len(), 0 | 32)) else {
             return self.invalid("if_sha256 is no sha256 in hexadecimal digits; give one, or none");
         };
         let edits = args.edits.into_iter().map(Replacement::from).collect();

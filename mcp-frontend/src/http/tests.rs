@@ -268,6 +268,25 @@ async fn a_call_that_waits_for_its_sandbox_is_answered_when_the_process_closes()
 }
 
 #[tokio::test]
+async fn what_is_no_digest_is_told_before_any_sandbox_is_asked() {
+    let routes = routes(Shutdown::default());
+    for digest in ["x", "00"] {
+        let edits = json!([{"old": "a", "new": "b"}]);
+        let arguments =
+            json!({"sandbox_id": "a", "path": "x", "edits": edits, "if_sha256": digest});
+        let mut request = call("file_edit", &arguments, &json!({}));
+        request.headers_mut().insert("Mcp-Param-Sandbox", "a".parse().unwrap());
+        let (_, _, body) = whole_of(routes.clone().oneshot(request).await.unwrap()).await;
+        let result = &serde_json::from_str::<Value>(&body).unwrap()["result"];
+        assert_eq!(
+            result["content"][0]["text"],
+            "INVALID_ARGUMENT: if_sha256 is no sha256 in hexadecimal digits; give one, or none",
+            "{body}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn a_body_for_which_there_is_no_room_is_refused() {
     let room = Arc::new(Semaphore::new(MAX_BODY));
     let routes = routes_with(Shutdown::default(), room.clone());
