@@ -4,11 +4,13 @@
 
 use api::{CodeSandbox, CodeSandboxSpec, condition, reason};
 use e2e::{
-    Cluster, NAMESPACE, PATIENCE, Sandbox, kubectl, kubectl_with, local::Operator, reason, spec,
+    Cluster, NAMESPACE, PATIENCE, Sandbox, kubectl, kubectl_with, local::Operator, reason, run,
+    spec,
 };
 use kube::runtime::wait::{await_condition, conditions::is_deleted};
 use serde_json::json;
 use tokio::time::timeout;
+use wire::v1::{self, RunSpec, outcome::How, run_spec::What};
 
 const GVISOR: Option<&str> = Some("gvisor");
 const NOEXEC: Option<&str> = Some("runc-noexec");
@@ -57,6 +59,34 @@ async fn a_sandbox_under_gvisor_runs_code() -> anyhow::Result<()> {
         sandbox.delete().await?;
     }
     Ok(())
+}
+
+/// Signals to a process group, and pipes that nobody inherits, are gVisor's own there.
+#[tokio::test]
+async fn contexts_keep_their_state_over_an_interrupt_under_gvisor() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("contexts-on-gvisor", under(GVISOR, "codesandbox")).await?;
+    let session = sandbox.session();
+    let cell = async |language: &str, source: &str, timeout_ms| {
+        let source = source.to_owned().into();
+        let code = v1::Code { language: language.into(), source, ..v1::Code::default() };
+        run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms }).await
+    };
+    for (language, set, hang, get) in [
+        ("python", "kept = 1", "import time; time.sleep(1000)", "print(kept)"),
+        ("bash", "kept=1", "sleep 1000; echo 'goes on'", "echo $kept"),
+    ] {
+        let set = cell(language, set, 0).await?;
+        assert_eq!(set.outcome.how, Some(How::Exited(0)), "{set:?}");
+        let late = cell(language, hang, 500).await?;
+        assert_eq!(
+            (late.outcome.how, late.text()),
+            (Some(How::TimedOut(v1::Empty {})), String::new())
+        );
+        assert!(!late.outcome.context_lost, "{late:?}");
+        assert_eq!(cell(language, get, 0).await?.text(), "1\n");
+    }
+    sandbox.delete().await
 }
 
 #[tokio::test]
