@@ -117,12 +117,15 @@ impl Error {
             Self::Lost { .. } | Self::Deadline { .. } => true,
             // A pod that is gone and a missing right do not mend themselves. Everything else, a
             // container between two starts included, may.
-            Self::Exec { source, .. } => {
-                let denied = matches!(&**source, kube::Error::Api(status) if status.code == 403);
-                !denied && !self.is_gone()
-            }
+            Self::Exec { .. } => !self.is_denied() && !self.is_gone(),
             _ => false,
         }
+    }
+
+    /// Whether the API server says that we may not exec into the pod.
+    pub(crate) fn is_denied(&self) -> bool {
+        let Self::Exec { source, .. } = self else { return false };
+        matches!(&**source, kube::Error::Api(status) if status.code == 403)
     }
 
     /// Whether the pod does not exist any more, by the word of the API server. The kubelet's 404,

@@ -11,6 +11,8 @@ use crate::{Error, Session, session::check_digest};
 /// How long a lost stream is opened again before the outcome is called unknown: an API
 /// server or a kubelet needs some ten seconds to come back.
 const RECONNECT_FOR: Duration = Duration::from_mins(1);
+/// How long a right that we had is asked for again: an API server that has just started knows no roles yet.
+const DENIED_FOR: Duration = Duration::from_secs(5);
 /// The pause between two tries, doubled from the first to the second bound.
 const RECONNECT_PAUSE: (Duration, Duration) = (Duration::from_millis(20), Duration::from_secs(2));
 
@@ -25,6 +27,8 @@ pub struct Run {
     taken: bool,
     /// Since when, and after which pause, the stream is opened again in vain.
     failing: Option<(Instant, Duration)>,
+    /// Since when we may not.
+    denied: Option<Instant>,
     totals: Option<[Sha256; 2]>,
     ended: bool,
 }
@@ -39,6 +43,7 @@ impl Run {
             stream: None,
             taken: false,
             failing: None,
+            denied: None,
             totals,
             ended: false,
         }
@@ -62,7 +67,7 @@ impl Run {
         while !self.ended {
             match self.step().await {
                 Ok(event) => {
-                    self.failing = None;
+                    (self.failing, self.denied) = (None, None);
                     self.next = event.number + 1;
                     self.account(&event)?;
                     return Ok(Some(event));
@@ -103,7 +108,10 @@ impl Run {
         self.stream = None;
         let sent = self.taken || self.failing.is_some();
         let unknown = |reason: String| Error::Unknown { run: self.request.run_id.clone(), reason };
-        if !error.is_transport() {
+        let denied = self.taken && error.is_denied();
+        self.denied = if denied { self.denied.or_else(|| Some(Instant::now())) } else { None };
+        let patient = self.denied.is_some_and(|since| since.elapsed() < DENIED_FOR);
+        if !error.is_transport() && !patient {
             return Err(match error {
                 // The pod went away under a run that may have started on it.
                 Error::Exec { .. } | Error::Replaced { .. } if sent => unknown(error.to_string()),
