@@ -136,6 +136,17 @@ async def live_on(names=NAMES):
             assert text(await client.call_tool("run_command", arguments)).startswith("status=running ")
 
 
+async def reachable():
+    """Waits until the Service leads to the front end: its node hears of ready pods a moment after `helm --wait` does."""
+    health = door()["url"].removesuffix("/mcp") + "/healthz"
+    async with asyncio.timeout(30), httpx2.AsyncClient() as http:
+        while True:
+            with contextlib.suppress(httpx2.TransportError):
+                if (await http.get(health)).status_code == 200:
+                    return
+            await asyncio.sleep(0.05)
+
+
 async def make(names):
     where = door()
     async with connect(url=where["url"], token=where["token"]) as client:
@@ -158,6 +169,7 @@ async def off_the_loop(call, *arguments):
 async def upgrade_roll_back_and_reinstall():
     uninstall()
     hack("upgrade", "install")
+    await reachable()
     await make(NAMES)
     first, old = pods(), agents()
     assert len(first) == len(NAMES)
@@ -192,6 +204,7 @@ async def upgrade_roll_back_and_reinstall():
     assert pods() == both
 
     hack("install")
+    await reachable()
     await live_on()
     assert pods() == both
     where = door()
