@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use wire::{
-    limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUNS, OUTPUT},
+    limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUN_ID, MAX_RUNS, MAX_TITLE, OUTPUT},
     v1::{OutputReply, OutputRequest, RunInfo, RunsRequest, Stream},
 };
 
@@ -21,7 +21,8 @@ impl Session {
             })
             .await?;
         let most = if limit == 0 { MAX_RUNS } else { limit as usize };
-        if reply.runs.len() > most {
+        let fits = |run: &RunInfo| run.run_id.len() <= MAX_RUN_ID && run.title.len() <= MAX_TITLE;
+        if reply.runs.len() > most || !reply.runs.iter().all(fits) {
             return Err(corrupted("the list of runs", "it is longer than what was asked for"));
         }
         Ok((reply.runs, reply.truncated))

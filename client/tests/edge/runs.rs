@@ -422,11 +422,24 @@ async fn a_part_of_the_output_that_does_not_fit_is_corrupted() {
 }
 
 #[tokio::test]
-async fn more_runs_than_were_asked_for_are_corrupted() {
+async fn a_list_of_runs_that_does_not_fit_is_corrupted() {
     let cluster = Cluster::start().await;
     cluster.agent.script(|script| script.infos = vec![RunInfo::default(); 3]);
     let session = cluster.session();
     assert_eq!(soon(session.runs(3)).await.unwrap(), (vec![RunInfo::default(); 3], false));
     let long = soon(session.runs(2)).await;
     assert!(matches!(long, Err(Error::Corrupted { .. })), "{long:?}");
+    // They are handed on to whoever asked, as lines of a list.
+    let title = |length| RunInfo { title: "x".repeat(length), ..RunInfo::default() };
+    let id = |length| RunInfo { run_id: "x".repeat(length), ..RunInfo::default() };
+    for (info, fits) in [
+        (title(limits::MAX_TITLE), true),
+        (title(limits::MAX_TITLE + 1), false),
+        (id(limits::MAX_RUN_ID), true),
+        (id(limits::MAX_RUN_ID + 1), false),
+    ] {
+        cluster.agent.script(|script| script.infos = vec![info]);
+        let told = soon(session.runs(2)).await;
+        assert_eq!(told.is_ok(), fits, "{told:?}");
+    }
 }
