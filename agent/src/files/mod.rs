@@ -66,7 +66,7 @@ pub(crate) fn resolve_bytes(workspace: &Path, path: &[u8]) -> Result<PathBuf, Er
 }
 
 /// Runs a step on a thread that may block.
-async fn blocking<T: Send + 'static>(
+pub(crate) async fn blocking<T: Send + 'static>(
     step: impl FnOnce() -> Result<T, Error> + Send + 'static,
 ) -> Result<T, Error> {
     tokio::task::spawn_blocking(step).await.unwrap_or_else(|error| {

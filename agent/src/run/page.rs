@@ -16,6 +16,7 @@ use wire::{Code, Error};
 
 use super::Run;
 use super::log::Reader;
+use crate::files;
 
 /// The bytes of one stream of a log, or of both, from a place on.
 struct Source {
@@ -47,10 +48,7 @@ impl Run {
         self.wait_behind(stream, behind, wait).await?;
         let run = Arc::clone(self);
         // A log may be long, and nobody else should wait while it is read.
-        let page = tokio::task::spawn_blocking(move || run.read(&request, pattern.as_ref())).await;
-        page.unwrap_or_else(|error| {
-            Err(Error::new(Code::Internal, format!("reading the output broke off: {error}")))
-        })
+        files::blocking(move || run.read(&request, pattern.as_ref())).await
     }
 
     async fn wait_behind(&self, stream: Stream, offset: u64, wait: Duration) -> Result<(), Error> {
