@@ -32,6 +32,7 @@ use crate::{
     network,
     observe::{self, Observed},
     plan::{self, Action as Step, Plan},
+    policies::Policies,
     probe::Verdict,
     status, watch,
 };
@@ -46,7 +47,7 @@ pub(crate) struct Context {
     pub(crate) caller: Caller,
     pub(crate) config: Arc<Config>,
     /// The namespace's network policies, as its watch shows them.
-    pub(crate) policies: Store<NetworkPolicy>,
+    pub(crate) policies: Policies,
     pub(crate) memory: Memory,
     /// What is known of the runtimes, which the namespaces share.
     pub(crate) runtimes: Arc<Runtimes>,

@@ -23,6 +23,7 @@ mod network;
 mod observe;
 mod plan;
 mod pod;
+mod policies;
 mod probe;
 mod run;
 mod selector;

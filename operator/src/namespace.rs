@@ -24,6 +24,7 @@ use crate::{
     health::{HEARTBEAT, Health},
     injection::Runtimes,
     memory::Memory,
+    policies::Policies,
 };
 
 /// How often to look whether the CustomResourceDefinition has come.
@@ -48,17 +49,17 @@ pub(crate) async fn work(
     let context = Arc::new(Context {
         caller: caller.clone(),
         config,
-        policies: policies.clone(),
+        policies: Policies::new(policies),
         memory: Memory::default(),
         runtimes,
         publisher,
     });
-    let (sandboxes, running) = controller::controller(context, writer, stop);
+    let (sandboxes, running) = controller::controller(context.clone(), writer, stop);
     caller.metrics.shows(sandboxes.clone(), class);
     let watching = async {
         health.waits(&namespace, "waiting for the first lists");
         // These fail only when the loop has ended.
-        if sandboxes.wait_until_ready().await.is_ok() && policies.wait_until_ready().await.is_ok() {
+        if sandboxes.wait_until_ready().await.is_ok() && context.policies.shown().await.is_ok() {
             info!(%namespace, sandboxes = sandboxes.len(), "ready");
             health.works(&namespace);
         }

@@ -5,13 +5,14 @@ use std::sync::Arc;
 use api::{CodeSandbox, condition, names, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
-use kube::{Api, ResourceExt, runtime::reflector::Store};
+use kube::{Api, ResourceExt};
 
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
     config::Config,
     injection::Injection,
     network, plan, pod,
+    policies::Policies,
 };
 
 /// What was seen of the objects a sandbox depends on, and what the API server answered when one was written.
@@ -67,7 +68,7 @@ impl Observed {
 /// All else comes from a watch or is known, so that one that waits for another's probe costs no request.
 pub(crate) async fn observe(
     caller: &Caller,
-    policies: &Store<NetworkPolicy>,
+    policies: &Policies,
     sandbox: &CodeSandbox,
     config: &Config,
     injection: Injection,
@@ -84,17 +85,15 @@ pub(crate) async fn observe(
     } else {
         None
     };
-    let unknown = || Error::PoliciesUnknown { namespace: caller.namespace.clone() };
-    match tokio::time::timeout(DEADLINE, policies.wait_until_ready()).await {
-        Ok(Ok(())) => {}
-        _ => return Err(unknown()),
+    if !policies.shown_within(DEADLINE).await {
+        return Err(Error::PoliciesUnknown { namespace: caller.namespace.clone() });
     }
     let sandbox_name = sandbox.name_any();
     // The pod's own labels where there is one: somebody may have added some, and a policy may select by those.
     let labels = pod.as_ref().and_then(|pod| pod.metadata.labels.clone());
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
-        policies.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
+        policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
     Ok(Observed { pod, injection, probe, policies, refusal: None })
 }
 

@@ -45,7 +45,7 @@ fn context_with(
     let context = Context {
         caller: Caller { client, namespace: "demo".into(), metrics },
         config: Arc::new(config()),
-        policies: store,
+        policies: Policies::new(store),
         memory: Memory::default(),
         runtimes: Arc::new(Runtimes::new(injection)),
         publisher,
@@ -387,7 +387,7 @@ async fn who_waits_is_told_at_once_of_what_another_namespace_found_out() {
     });
     let (policies, writer) = reflector::store();
     let mut context = Arc::into_inner(context).unwrap();
-    context.policies = policies;
+    context.policies = Policies::new(policies);
     let context = Arc::new(context);
     let other = elsewhere(&context);
     let stop = CancellationToken::new();
@@ -638,7 +638,7 @@ async fn policies_that_are_not_known_are_not_taken_to_be_absent() {
     let (context, log) = context(vec![], well);
     let (unready, _writer) = reflector::store();
     let mut context = Arc::into_inner(context).unwrap();
-    context.policies = unready;
+    context.policies = Policies::new(unready);
     let error = run(&Arc::new(context), fresh()).await.unwrap_err();
     assert!(matches!(error, Error::PoliciesUnknown { .. }), "{error}");
     assert!(log.requests().is_empty());
