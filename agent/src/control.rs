@@ -12,10 +12,9 @@ use serde::{Deserialize, Serialize};
 
 /// The argument that makes this program a supervisor.
 pub(crate) const SUPERVISE: &str = "supervise";
-/// Where a context's interpreter reads its requests.
+/// Where a context's interpreter reads its requests. It writes what happened to the next descriptor, and
+/// from the one after that it gets the ends of copies, if its language can be copied.
 pub(crate) const REQUESTS: i32 = 3;
-/// Where it writes what happened.
-pub(crate) const EVENTS: i32 = 4;
 
 /// The process to start.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
@@ -26,8 +25,8 @@ pub(crate) struct Spec {
     pub(crate) cwd: PathBuf,
     /// How many bytes of stdin follow; none means end of file at once.
     pub(crate) stdin: usize,
-    /// Whether [`REQUESTS`] and [`EVENTS`] are there to be handed on.
-    pub(crate) private: bool,
+    /// How many descriptors from [`REQUESTS`] on are there to be handed on.
+    pub(crate) private: i32,
 }
 
 impl Spec {
@@ -58,6 +57,10 @@ pub(crate) enum Order {
     Kill,
     /// SIGINT to the leader's process group, as from a terminal.
     Interrupt,
+    /// Leave orphans to the agent: one of them is a copy's supervisor.
+    LetGo,
+    /// Adopt orphans again.
+    Adopt,
 }
 
 impl Order {
@@ -65,11 +68,15 @@ impl Order {
         match self {
             Self::Kill => b'K',
             Self::Interrupt => b'I',
+            Self::LetGo => b'L',
+            Self::Adopt => b'A',
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Self> {
-        [Self::Kill, Self::Interrupt].into_iter().find(|order| order.byte() == byte)
+        [Self::Kill, Self::Interrupt, Self::LetGo, Self::Adopt]
+            .into_iter()
+            .find(|order| order.byte() == byte)
     }
 }
 
@@ -77,9 +84,13 @@ impl Order {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) enum Report {
     Started,
+    /// A copy's supervisor, by its pid, has taken over.
+    TakenOver(i32),
     Failed(Failure),
     /// An interrupt has been delivered: none is on its way to a later run.
     Interrupted,
+    /// Orphans are the agent's from now on.
+    LetsGo,
     Exited(Exit),
 }
 

@@ -4,6 +4,7 @@
 //! `agent supervise` is the small parent that `serve` gives to every run. `agent install` and
 //! `agent version` are how it gets into a pod, and how that is tried out.
 
+mod adoption;
 mod clock;
 mod connect;
 mod context;
@@ -44,9 +45,11 @@ pub fn main() -> ExitCode {
             connect::connect(&socket)
                 .map_err(|error| format!("could not bridge to {socket}: {error}"))
         }
-        Some("supervise") => {
-            supervise::supervise().map_err(|error| format!("could not supervise: {error}"))
+        Some(control::SUPERVISE) => match arguments.next() {
+            None => supervise::supervise(),
+            Some(leader) => supervise::take_over(&leader),
         }
+        .map_err(|error| format!("could not supervise: {error}")),
         Some("install") => match arguments.next() {
             Some(directory) => {
                 install::install(Path::new(&directory)).map_err(|error| error.to_string())

@@ -40,6 +40,11 @@ pub(crate) fn descendants_but(root: i32, spared: impl Fn(i32) -> bool) -> Vec<i3
     found
 }
 
+/// The parent of a process; `None` if there is no such process.
+pub(crate) fn parent(pid: i32) -> Option<i32> {
+    state_and_parent(&fs::read(format!("/proc/{pid}/stat")).ok()?).map(|(_, parent)| parent)
+}
+
 /// The third and fourth fields of a stat line. The second is a name in parentheses that may itself
 /// hold spaces and parentheses, so the search begins behind the last one.
 fn state_and_parent(stat: &[u8]) -> Option<(u8, i32)> {

@@ -21,7 +21,7 @@ use crate::settings;
 
 /// How long a supervisor may take to say that it has started something. What it starts can stop it
 /// before it does, and the machine may be busy.
-const SILENCE: Duration = Duration::from_secs(5);
+pub(crate) const SILENCE: Duration = Duration::from_secs(5);
 /// The longest line a supervisor has reason to send.
 const MAX_REPORT: usize = 4096;
 
@@ -32,14 +32,65 @@ pub(crate) struct Control {
     unread: Vec<u8>,
     reaper: Reaper,
     /// The supervisor's pid.
-    pid: i32,
+    pub(crate) pid: i32,
 }
 
-/// The agent's ends of a context's private pipes.
+/// The agent's ends of what an interpreter is driven through.
 #[derive(Debug)]
 pub(crate) struct Private {
     pub(crate) requests: pipe::Sender,
     pub(crate) events: pipe::Receiver,
+    /// Where the ends of copies are sent, if it can be copied.
+    pub(crate) forks: Option<StdUnixStream>,
+}
+
+impl Private {
+    /// Both ends of all of it; theirs in the order of their descriptors.
+    pub(crate) fn new(forks: bool) -> io::Result<(Self, Vec<OwnedFd>)> {
+        let (their_requests, our_requests) = io::pipe()?;
+        let (our_events, their_events) = io::pipe()?;
+        let mut theirs = vec![their_requests.into(), their_events.into()];
+        let mut private = Self {
+            requests: pipe::Sender::from_owned_fd(our_requests.into())?,
+            events: pipe::Receiver::from_owned_fd(our_events.into())?,
+            forks: None,
+        };
+        if forks {
+            let (our_forks, their_forks) = StdUnixStream::pair()?;
+            our_forks.set_nonblocking(true)?;
+            private.forks = Some(our_forks);
+            theirs.push(their_forks.into());
+        }
+        Ok((private, theirs))
+    }
+}
+
+/// Both ends of what every process has: the socket to its supervisor, and its output.
+pub(crate) struct Ends {
+    pub(crate) control: UnixStream,
+    /// The same socket, for who orders it from elsewhere.
+    pub(crate) orders: StdUnixStream,
+    pub(crate) output: Output,
+    pub(crate) their_control: OwnedFd,
+    pub(crate) their_stdout: OwnedFd,
+    pub(crate) their_stderr: OwnedFd,
+}
+
+impl Ends {
+    pub(crate) fn new() -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
+        let (stdout, their_stdout) = io::pipe()?;
+        let (stderr, their_stderr) = io::pipe()?;
+        ours.set_nonblocking(true)?;
+        Ok(Self {
+            orders: ours.try_clone()?,
+            control: UnixStream::from_std(ours)?,
+            output: Output::new(stdout.into(), stderr.into())?,
+            their_control: theirs.into(),
+            their_stdout: their_stdout.into(),
+            their_stderr: their_stderr.into(),
+        })
+    }
 }
 
 /// Starts a process under a supervisor and waits until it has started, or could not. Of which nothing is
@@ -52,26 +103,18 @@ pub(crate) async fn start(
     launch(reaper, spec, stdin, Vec::new()).await
 }
 
-/// The same for an interpreter, with the pipes it is driven through.
+/// The same for an interpreter, with what it is driven through.
 pub(crate) async fn start_private(
     reaper: &Reaper,
-    spec: &Spec,
+    mut spec: Spec,
+    forks: bool,
 ) -> Result<(Control, Output, Private), Error> {
-    let pipes = || -> io::Result<_> {
-        let (their_requests, our_requests) = io::pipe()?;
-        let (our_events, their_events) = io::pipe()?;
-        let private = Private {
-            requests: pipe::Sender::from_owned_fd(our_requests.into())?,
-            events: pipe::Receiver::from_owned_fd(our_events.into())?,
-        };
-        let theirs = vec![
-            FdMapping { parent_fd: their_requests.into(), child_fd: control::REQUESTS },
-            FdMapping { parent_fd: their_events.into(), child_fd: control::EVENTS },
-        ];
-        Ok((private, theirs))
-    };
-    let (private, theirs) = pipes().map_err(|error| fault(&error))?;
-    let (control, output) = launch(reaper, spec, &[], theirs).await?;
+    let (private, theirs) = Private::new(forks).map_err(|error| fault(&error))?;
+    let theirs = theirs.into_iter().zip(control::REQUESTS..);
+    let theirs: Vec<_> =
+        theirs.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
+    spec.private = i32::try_from(theirs.len()).unwrap_or_default();
+    let (control, output) = launch(reaper, &spec, &[], theirs).await?;
     Ok((control, output, private))
 }
 
@@ -95,26 +138,20 @@ async fn launch(
 }
 
 fn supervisor(reaper: &Reaper, private: Vec<FdMapping>) -> io::Result<(Control, Output)> {
-    let (ours, theirs) = StdUnixStream::pair()?;
-    let (stdout, their_stdout) = io::pipe()?;
-    let (stderr, their_stderr) = io::pipe()?;
+    let ends = Ends::new()?;
     // The link and not the path: it stays right whatever happens to the file system.
     let mut command = Command::new("/proc/self/exe");
     command
         .arg(control::SUPERVISE)
-        .stdin(Stdio::from(OwnedFd::from(theirs)))
-        .stdout(their_stdout)
-        .stderr(their_stderr);
+        .stdin(Stdio::from(ends.their_control))
+        .stdout(ends.their_stdout)
+        .stderr(ends.their_stderr);
     settings::hide_ours(&mut command);
     if !private.is_empty() {
         command.fd_mappings(private).map_err(io::Error::other)?;
     }
-    ours.set_nonblocking(true)?;
-    let orders = ours.try_clone()?;
-    let socket = UnixStream::from_std(ours)?;
-    let output = Output::new(stdout.into(), stderr.into())?;
-    let pid = reaper.spawn(&mut command, orders)?;
-    Ok((Control { socket, unread: Vec::new(), reaper: reaper.clone(), pid }, output))
+    let pid = reaper.spawn(&mut command, ends.orders)?;
+    Ok((Control::new(ends.control, reaper, pid), ends.output))
 }
 
 impl Drop for Control {
@@ -125,6 +162,11 @@ impl Drop for Control {
 }
 
 impl Control {
+    /// Of a supervisor that the reaper knows by this pid.
+    pub(crate) fn new(socket: UnixStream, reaper: &Reaper, pid: i32) -> Self {
+        Self { socket, unread: Vec::new(), reaper: reaper.clone(), pid }
+    }
+
     /// The next report; `None` when nothing of the run is left. Safe to cancel.
     pub(crate) async fn report(&mut self) -> Option<Report> {
         loop {
@@ -159,7 +201,7 @@ impl Control {
     }
 }
 
-fn fault(error: &io::Error) -> Error {
+pub(crate) fn fault(error: &io::Error) -> Error {
     match error.raw_os_error().map(Errno::from_raw) {
         Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Error::new(
             Code::TooMany,

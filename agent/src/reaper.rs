@@ -53,6 +53,20 @@ impl Reaper {
         Ok(pid)
     }
 
+    /// Takes in a copy's supervisor, which is our child since it became an orphan. Says whether it is one:
+    /// its pid is what a process of the user's tells us.
+    pub(crate) fn adopt(&self, pid: i32, control: UnixStream) -> bool {
+        // While this is held nothing is reaped, and a number stays its process's own.
+        let mut supervisors = self.lock();
+        let ours = proc::parent(pid) == Some(Pid::this().as_raw());
+        if !ours || supervisors.contains_key(&pid) {
+            return false;
+        }
+        supervisors.insert(pid, control);
+        self.alive.send_replace(supervisors.len());
+        true
+    }
+
     /// Kills a supervisor that does not obey: user code can stop it. What was below it is killed when
     /// it is reaped.
     pub(crate) fn kill(&self, supervisor: i32) {

@@ -9,11 +9,13 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::agent_server::Agent;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest, Entry,
-    HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
-    OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest,
-    RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest, WriteReply,
-    WriteRequest,
+    AttachRequest, CancelReply, CancelRequest, ContextsReply, ContextsRequest, CopyRequest,
+    CreateContextReply, CreateContextRequest, DeleteContextReply, DeleteContextRequest, EditReply,
+    EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest,
+    InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
+    OutputReply, OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
+    RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest,
+    WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -145,6 +147,45 @@ impl Agent for Service {
         let request = request.into_inner();
         let run = self.runs.find(&request.run_id)?;
         Ok(Response::new(run.page(request).await?))
+    }
+
+    async fn create_context(
+        &self,
+        request: Request<CreateContextRequest>,
+    ) -> Result<Response<CreateContextReply>, Status> {
+        Ok(Response::new(self.contexts.create(request.into_inner()).await?))
+    }
+
+    async fn contexts(
+        &self,
+        _: Request<ContextsRequest>,
+    ) -> Result<Response<ContextsReply>, Status> {
+        Ok(Response::new(ContextsReply { contexts: self.contexts.list() }))
+    }
+
+    async fn delete_context(
+        &self,
+        request: Request<DeleteContextRequest>,
+    ) -> Result<Response<DeleteContextReply>, Status> {
+        let existed = self.contexts.delete(&request.into_inner().name).await;
+        Ok(Response::new(DeleteContextReply { existed }))
+    }
+
+    async fn interrupt_context(
+        &self,
+        request: Request<InterruptContextRequest>,
+    ) -> Result<Response<InterruptContextReply>, Status> {
+        let run_id = self.contexts.interrupt(&request.into_inner().name)?.unwrap_or_default();
+        Ok(Response::new(InterruptContextReply { run_id }))
+    }
+
+    async fn fork_context(
+        &self,
+        request: Request<ForkContextRequest>,
+    ) -> Result<Response<ForkContextReply>, Status> {
+        let ForkContextRequest { name, copies } = request.into_inner();
+        let copies = self.contexts.fork(&name, &copies).await?;
+        Ok(Response::new(ForkContextReply { copies }))
     }
 
     async fn read(

@@ -27,7 +27,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{self, Pid};
 use wire::limits::KILL_GRACE;
 
-use crate::control::{EVENTS, Exit, Failure, Order, REQUESTS, Report, Spec, Stage, Status};
+use crate::control::{Exit, Failure, Order, REQUESTS, Report, Spec, Stage, Status};
 use crate::{clock, proc};
 
 /// Where a program is looked for when the environment has no PATH.
@@ -41,18 +41,33 @@ pub(crate) fn supervise() -> io::Result<()> {
     unistd::setsid()?;
     prctl::set_child_subreaper(true)?;
 
-    let leader = match start(&spec) {
+    match start(&spec) {
         Ok((leader, input)) => {
             report(&control, &Report::Started)?;
             feed(input, stdin)?;
-            leader
+            follow(&control, leader)
         }
-        Err(failure) => return report(&control, &Report::Failed(failure)),
-    };
+        Err(failure) => report(&control, &Report::Failed(failure)),
+    }
+}
+
+/// Supervises the copy of an interpreter: its parent has become this program, and so we have a child
+/// that we did not start. It does nothing of the user's before the agent has heard of us.
+pub(crate) fn take_over(leader: &str) -> io::Result<()> {
+    let control = UnixStream::from(io::stdin().as_fd().try_clone_to_owned()?);
+    let leader = Pid::from_raw(leader.parse().map_err(io::Error::other)?);
+    prctl::set_dumpable(false)?;
+    prctl::set_child_subreaper(true)?;
+    report(&control, &Report::TakenOver(Pid::this().as_raw()))?;
+    follow(&control, leader)
+}
+
+/// Stays with a process until nothing of it is left.
+fn follow(control: &UnixStream, leader: Pid) -> io::Result<()> {
     let leader = Arc::new(Mutex::new(Some(leader)));
     let orders = (control.try_clone()?, Arc::clone(&leader));
     thread::Builder::new().spawn(move || obey(orders.0, &orders.1))?;
-    reap(&control, &leader)
+    reap(control, &leader)
 }
 
 /// Starts the process and lets go of everything that is its own.
@@ -70,9 +85,8 @@ fn start(spec: &Spec) -> Result<(Pid, Option<ChildStdin>), Failure> {
     if let Ok(null) = File::open("/dev/null") {
         let _ = unistd::dup2_stdin(&null);
     }
-    if spec.private {
-        let _ = unistd::close(REQUESTS);
-        let _ = unistd::close(EVENTS);
+    for descriptor in REQUESTS..REQUESTS + spec.private {
+        let _ = unistd::close(descriptor);
     }
     let pid = i32::try_from(child.id()).unwrap_or_default();
     Ok((Pid::from_raw(pid), child.stdin.take()))
@@ -161,6 +175,13 @@ fn obey(mut control: UnixStream, leader: &Mutex<Option<Pid>>) {
                     let _ = signal::killpg(leader, Signal::SIGINT);
                 }
                 let _ = report(&control, &Report::Interrupted);
+            }
+            Some(Order::LetGo) => {
+                let let_go = prctl::set_child_subreaper(false).map_err(io::Error::from);
+                let _ = let_go.and_then(|()| report(&control, &Report::LetsGo));
+            }
+            Some(Order::Adopt) => {
+                let _ = prctl::set_child_subreaper(true);
             }
             None => {}
         }

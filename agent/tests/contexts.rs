@@ -9,8 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use common::{
-    Agent, Client, cancel, limited, lives, python, python_in, refused, run, see, shell, start,
-    until,
+    Agent, cancel, known, limited, lives, python, python_in, refused, run, see, shell, start, until,
 };
 use sha2::{Digest, Sha256};
 use wire::Code;
@@ -436,18 +435,4 @@ async fn an_interrupt_in_the_midst_of_a_display_keeps_state() {
         assert!(!seen.outcome().context_lost, "{number}: {:?}", seen.outcome());
     }
     assert_eq!(run(&mut client, "c", python("Slow()")).await.result(), Some("slow"));
-}
-
-/// Waits until a run is known to the agent.
-async fn known(client: &mut Client, id: &str) {
-    let deadline = std::time::Instant::now() + common::DEADLINE;
-    loop {
-        let request = wire::v1::AttachRequest { run_id: id.to_owned(), from: 0 };
-        // One that waits gives no answer yet, one that is not known gives an error.
-        let mut client = client.clone();
-        match tokio::time::timeout(Duration::from_millis(50), client.attach(request)).await {
-            Ok(Err(_)) => assert!(std::time::Instant::now() < deadline),
-            Ok(Ok(_)) | Err(_) => return,
-        }
-    }
 }

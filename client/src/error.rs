@@ -79,7 +79,7 @@ pub enum Error {
     Uncertain {
         /// The call.
         doing: &'static str,
-        /// The file or directory.
+        /// The file, directory or context.
         path: String,
         /// Why it cannot be told.
         reason: String,

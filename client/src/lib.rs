@@ -8,6 +8,7 @@
 //! lost stream into a result.
 
 mod connect;
+mod contexts;
 mod error;
 mod exec;
 mod files;

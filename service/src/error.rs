@@ -100,7 +100,7 @@ impl From<client::Error> for Error {
             ),
             E::Uncertain { .. } => (
                 Code::OutcomeUnknown,
-                "It was made once or not at all. Look at the file before trying again.",
+                "It was made once or not at all. Look at what is there before trying again.",
             ),
             E::Corrupted { .. } => (Code::Corrupted, "Try again."),
             E::Protocol { .. } => (

@@ -7,8 +7,8 @@ use client::{Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
 use wire::v1::{
-    EditReply, Entry, ListRequest, OutputReply, OutputRequest, RunInfo, RunSpec, SearchRequest,
-    edit_request::Replacement,
+    ContextInfo, CreateContextRequest, EditReply, Entry, ListRequest, OutputReply, OutputRequest,
+    RunInfo, RunSpec, SearchRequest, edit_request::Replacement,
 };
 
 use crate::{Code, Create, Error, Principal};
@@ -153,6 +153,56 @@ impl Service {
         request: &OutputRequest,
     ) -> Result<OutputReply, Error> {
         Ok(self.session(principal, sandbox).await?.output(request).await?)
+    }
+
+    /// Makes a context of this name, or one of its own where none is given; says whether it was there.
+    pub async fn create_context(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        request: &CreateContextRequest,
+    ) -> Result<(ContextInfo, bool), Error> {
+        Ok(self.session(principal, sandbox).await?.create_context(request).await?)
+    }
+
+    /// The contexts of a sandbox, by name.
+    pub async fn contexts(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+    ) -> Result<Vec<ContextInfo>, Error> {
+        Ok(self.session(principal, sandbox).await?.contexts().await?)
+    }
+
+    /// Ends a context; says whether there was one.
+    pub async fn delete_context(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        context: &str,
+    ) -> Result<bool, Error> {
+        Ok(self.session(principal, sandbox).await?.delete_context(context).await?)
+    }
+
+    /// Cancels the run that a context is at, and gives its id.
+    pub async fn interrupt_context(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        context: &str,
+    ) -> Result<Option<String>, Error> {
+        Ok(self.session(principal, sandbox).await?.interrupt_context(context).await?)
+    }
+
+    /// Makes copies of a context by these names.
+    pub async fn fork_context(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        context: &str,
+        copies: &[String],
+    ) -> Result<Vec<ContextInfo>, Error> {
+        Ok(self.session(principal, sandbox).await?.fork_context(context, copies).await?)
     }
 
     /// Reads at most `length` bytes of a file from `offset` on.

@@ -35,6 +35,8 @@ codes! {
     RunNotFound = "RUN_NOT_FOUND", NotFound;
     /// Too many runs or contexts at once.
     TooMany = "TOO_MANY", ResourceExhausted;
+    /// No context has this name.
+    ContextNotFound = "CONTEXT_NOT_FOUND", NotFound;
     /// Another run holds the context.
     ContextBusy = "CONTEXT_BUSY", FailedPrecondition;
     /// The image has no interpreter for the language.

@@ -28,8 +28,10 @@ pub const OUTPUT: (u64, u64) = (64 << 10, 1 << 20);
 pub const MAX_LINE: usize = 64 << 10;
 /// How long an answer about a run's output waits for more at most: below what load balancers take for silence.
 pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
-/// How many contexts may live at once.
-pub const MAX_CONTEXTS: usize = 16;
+/// How many contexts may live at once. Each is two processes, so the sandbox's own limits may come first.
+pub const MAX_CONTEXTS: usize = 100;
+/// How many copies of a context one call makes.
+pub const MAX_FORKS: usize = 32;
 /// The largest part in which output and files travel: large enough to be cheap, small
 /// enough not to hold up other calls on the same stream.
 pub const CHUNK: usize = 64 << 10;

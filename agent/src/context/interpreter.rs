@@ -1,10 +1,13 @@
 //! A live interpreter: cells go in one at a time, and each is followed to its end.
 
+use std::collections::BTreeMap;
+use std::os::unix::net::UnixStream as StdUnixStream;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 use wire::limits::{DRAIN_GRACE, KILL_GRACE};
 use wire::{Code, Error};
 
@@ -15,22 +18,31 @@ use crate::output::Output;
 use crate::process::{self, Control, Private};
 use crate::reaper::Reaper;
 use crate::run::{Cause, End, Run, command};
-use crate::settings::Settings;
 
 /// How long an interpreter may take to come up.
 const STARTUP: Duration = Duration::from_secs(30);
 /// How much is told of what one that did not come up has written.
 const MAX_LAST_WORDS: usize = 1000;
 
+/// Where an interpreter starts, and with which variables beside those it inherits.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct Place {
+    pub(super) cwd: PathBuf,
+    pub(super) env: BTreeMap<String, String>,
+}
+
 /// An interpreter and all ends of it.
 #[derive(Debug)]
 pub(super) struct Interpreter {
-    control: Control,
-    output: Output,
-    requests: pipe::Sender,
-    events: Events,
-    /// How many cells it has been given.
-    cells: u64,
+    pub(super) language: &'static Language,
+    pub(super) control: Control,
+    pub(super) output: Output,
+    pub(super) requests: pipe::Sender,
+    pub(super) events: Events,
+    /// Where copies of it get their ends, if it can be copied.
+    pub(super) forks: Option<StdUnixStream>,
+    /// How many cells it has been given, or what it is a copy of.
+    pub(super) cells: u64,
 }
 
 /// What is known about the cell that runs.
@@ -56,32 +68,38 @@ struct Death {
 impl Interpreter {
     /// Starts an interpreter and sends it its driver.
     pub(super) async fn start(
-        language: &Language,
+        language: &'static Language,
+        place: &Place,
         reaper: &Reaper,
-        settings: &Settings,
     ) -> Result<Self, Error> {
-        let spec = Spec {
-            argv: language.argv(),
-            env: language.env(),
-            cwd: settings.workspace.clone(),
-            stdin: 0,
-            private: true,
-        };
-        let started = process::start_private(reaper, &spec).await;
+        let mut env = language.env();
+        env.extend(place.env.clone());
+        let spec = Spec { argv: language.argv(), env, cwd: place.cwd.clone(), ..Spec::default() };
+        let started = process::start_private(reaper, spec, language.forks).await;
         let (control, output, private) = started.map_err(|error| match error.code {
             Code::CommandNotFound => language.missing(&error.message),
             _ => error,
         })?;
-        let Private { mut requests, events } = private;
+        let mut own = Self::of(language, control, output, private);
         // An interpreter that dies of it is seen below.
-        let _ = requests.write_all(&language.driver()).await;
-        let mut own = Self { control, output, requests, events: Events::new(events), cells: 0 };
-        own.ready(language).await?;
+        let _ = own.requests.write_all(&language.driver()).await;
+        own.ready().await?;
         Ok(own)
     }
 
+    pub(super) fn of(
+        language: &'static Language,
+        control: Control,
+        output: Output,
+        private: Private,
+    ) -> Self {
+        let Private { requests, events, forks } = private;
+        let events = Events::new(events);
+        Self { language, control, output, requests, events, forks, cells: 0 }
+    }
+
     /// Waits until the driver runs. What it writes until then belongs to no run.
-    async fn ready(&mut self, language: &Language) -> Result<(), Error> {
+    pub(super) async fn ready(&mut self) -> Result<(), Error> {
         let deadline = Instant::now() + STARTUP;
         let mut said = Vec::new();
         loop {
@@ -91,13 +109,13 @@ impl Interpreter {
                     Ok(Some(_)) => {}
                     Ok(None) | Err(_) => {
                         self.output.drain(|_, data| keep_end(&mut said, &data));
-                        return Err(language.broken(&said));
+                        return Err(self.language.broken(&said));
                     }
                 },
                 stream = self.output.ready() => if let Some(data) = self.output.take(stream) {
                     keep_end(&mut said, &data);
                 },
-                () = sleep_until(deadline) => return Err(language.broken(&said)),
+                () = sleep_until(deadline) => return Err(self.language.broken(&said)),
             }
         }
         self.output.totals();
@@ -111,7 +129,6 @@ impl Interpreter {
         source: &[u8],
         limit: Duration,
     ) -> Option<Self> {
-        run.started(self.cells == 0);
         self.cells += 1;
         let cell = self.follow(run, source, limit).await;
         self.output.drain(|stream, data| run.output(stream, data));
@@ -124,7 +141,7 @@ impl Interpreter {
         let exit = exit.map(|status| Exit { status, cpu_ms: 0, max_rss_bytes: 0 });
         run.finish(End { cause: cell.cause, exit, totals: self.output.totals(), context_lost });
         if context_lost {
-            tokio::spawn(command::outlive(self.control, self.output));
+            self.leave();
             return None;
         }
         Some(self)
@@ -146,13 +163,22 @@ impl Interpreter {
         }
     }
 
-    /// What is left of an interpreter that has ended by itself.
-    pub(super) fn remains(self) -> (Control, Output) {
-        (self.control, self.output)
+    /// Stays with what an interpreter that has ended leaves behind.
+    pub(super) fn leave(mut self) {
+        tokio::spawn(async move { command::outlive(&mut self.control, &mut self.output).await });
+    }
+
+    /// Ends it, with all that it has started.
+    pub(super) async fn kill(mut self) {
+        self.control.order(Order::Kill);
+        let gone = command::outlive(&mut self.control, &mut self.output);
+        if timeout(KILL_GRACE * 2, gone).await.is_err() {
+            self.control.force();
+        }
     }
 
     async fn follow(&mut self, run: &Run, source: &[u8], limit: Duration) -> Cell {
-        let Self { control, output, requests, events, cells } = self;
+        let Self { control, output, requests, events, cells, .. } = self;
         let request = protocol::request(*cells, source);
         let write = requests.write_all(&request);
         tokio::pin!(write);

@@ -18,6 +18,8 @@ pub(crate) struct Language {
     env: &'static [(&'static str, &'static str)],
     /// What an image has to have.
     needs: &'static str,
+    /// Whether an interpreter of it can be copied while it runs.
+    pub(super) forks: bool,
 }
 
 /// Drivers come through the pipe, since no file need be writable: a line with their length in bytes, and themselves.
@@ -39,10 +41,12 @@ static LANGUAGES: [Language; 2] = [
             include_str!("python/ipython.py"),
             include_str!("python/charts.py"),
             include_str!("python/figures.py"),
+            include_str!("python/copies.py"),
             include_str!("python/main.py"),
         ],
         env: &[("MPLBACKEND", "Agg")],
         needs: "Python 3.7 or newer",
+        forks: true,
     },
     Language {
         name: "bash",
@@ -58,6 +62,7 @@ static LANGUAGES: [Language; 2] = [
         driver: &[include_str!("bash/driver.sh")],
         env: &[],
         needs: "bash 4.1 or newer",
+        forks: false,
     },
 ];
 
@@ -95,6 +100,17 @@ impl Language {
             "{name} cannot run in this image ({why}); use an image with {needs}, or run commands instead"
         );
         Error::new(Code::LanguageUnavailable, message)
+    }
+
+    /// The refusal where an interpreter of it cannot be copied.
+    pub(super) fn unforkable(&self) -> Error {
+        let forking = LANGUAGES.iter().filter(|language| language.forks);
+        let forking = forking.map(|language| language.name).collect::<Vec<_>>().join(", ");
+        let message = format!(
+            "contexts of {} cannot be forked, those of these can: {forking}; make a new context instead",
+            self.name
+        );
+        Error::new(Code::InvalidArgument, message)
     }
 
     /// The refusal where the interpreter does not come up, with the end of what it has said.

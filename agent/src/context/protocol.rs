@@ -42,6 +42,11 @@ pub(super) fn request(number: u64, source: &[u8]) -> Vec<u8> {
     [format!("{number} {}\n", source.len()).as_bytes(), source].concat()
 }
 
+/// The bytes that ask for a copy; `new`: only if it is what an interpreter would be that starts now.
+pub(super) fn copy(number: u64, new: bool) -> Vec<u8> {
+    format!("{number} {}\n", if new { "spawn" } else { "fork" }).into_bytes()
+}
+
 /// The reader of what an interpreter says.
 #[derive(Debug)]
 pub(super) struct Events {

@@ -27,7 +27,7 @@ pub(crate) async fn run(
         env: command.env,
         cwd: settings.workspace.join(command.cwd),
         stdin: command.stdin.len(),
-        private: false,
+        private: 0,
     };
     let started = process::start(&reaper, &spec, &command.stdin).await;
     let (mut control, mut output) = match started {
@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let (cause, exit) = follow(&run, &mut control, &mut output, limit).await;
     run.finish(End { cause, exit, totals: output.totals(), context_lost: false });
     drop(run);
-    outlive(control, output).await;
+    outlive(&mut control, &mut output).await;
 }
 
 /// Records output until the process and its pipes have ended.
@@ -117,7 +117,7 @@ pub(crate) async fn take(run: &Run, output: &mut Output, stream: Stream) {
 
 /// Stays with the children that outlive a run: they are the user's, and would die of a closed pipe,
 /// or with their supervisor. What they write now belongs to no run.
-pub(crate) async fn outlive(mut control: Control, mut output: Output) {
+pub(crate) async fn outlive(control: &mut Control, output: &mut Output) {
     loop {
         tokio::select! {
             () = control.gone() => return,

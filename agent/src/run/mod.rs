@@ -102,6 +102,10 @@ impl Run {
         }
     }
 
+    pub(crate) fn id(&self) -> &str {
+        &self.identity.id
+    }
+
     /// Takes the right to bring the run to its end; only the first who asks gets it.
     pub(crate) fn claim(&self) -> bool {
         !self.claimed.swap(true, Ordering::Relaxed)

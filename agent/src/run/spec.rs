@@ -1,5 +1,6 @@
 //! What a caller may ask for: every rule about a run's spec, before anything is done.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use prost::Message;
@@ -84,20 +85,34 @@ fn command(spec: Command) -> Result<Command, Error> {
     if spec.stdin.len() > MAX_SOURCE {
         return Err(too_long("stdin", spec.stdin.len()));
     }
-    if let Some(name) = spec.env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
+    if argv.iter().any(|text| text.contains('\0')) {
+        return Err(refuse("argv cannot hold NUL bytes; pass such data by stdin or a file"));
+    }
+    place(&spec.cwd, &spec.env)?;
+    Ok(Command { argv, shell: String::new(), ..spec })
+}
+
+/// Checks where something is to start, and with which variables.
+pub(crate) fn place(cwd: &str, env: &BTreeMap<String, String>) -> Result<(), Error> {
+    if let Some(name) = env.keys().find(|name| name.is_empty() || name.contains(['=', '\0'])) {
         return Err(refuse(format!("env: {name:?} cannot name a variable")));
     }
-    if let Some(name) = spec.env.keys().find(|name| name.starts_with("CODESANDBOX_")) {
+    if let Some(name) = env.keys().find(|name| name.starts_with("CODESANDBOX_")) {
         return Err(refuse(format!(
             "env: {name}: names that begin with CODESANDBOX_ are the agent's; choose another"
         )));
     }
-    if argv.iter().chain(spec.env.values()).chain([&spec.cwd]).any(|text| text.contains('\0')) {
-        return Err(refuse(
-            "argv, env and cwd cannot hold NUL bytes; pass such data by stdin or a file",
-        ));
+    if cwd.contains('\0') || env.values().any(|value| value.contains('\0')) {
+        return Err(refuse("env and cwd cannot hold NUL bytes; pass such data by stdin or a file"));
     }
-    Ok(Command { argv, shell: String::new(), ..spec })
+    Ok(())
+}
+
+/// A context's name, checked: the language's own if none is given.
+pub(crate) fn context(given: &str, language: &Language) -> Result<String, Error> {
+    let context = if given.is_empty() { language.name } else { given };
+    name("context", context, MAX_CONTEXT)?;
+    Ok(context.to_owned())
 }
 
 fn code(spec: Source) -> Result<Source, Error> {
@@ -108,8 +123,7 @@ fn code(spec: Source) -> Result<Source, Error> {
     if str::from_utf8(&spec.source).is_err() {
         return Err(refuse("source is not UTF-8; encode it so"));
     }
-    let context = if spec.context.is_empty() { language.name.to_owned() } else { spec.context };
-    name("context", &context, MAX_CONTEXT)?;
+    let context = context(&spec.context, language)?;
     Ok(Source { context, ..spec })
 }
 
@@ -134,7 +148,6 @@ fn refuse(message: impl Into<String>) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeMap;
 
     fn spec(command: Command) -> RunSpec {
         RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }

@@ -33,8 +33,9 @@ use wire::v1::run_event::Event;
 use wire::v1::run_spec::What;
 use wire::v1::write_request::Part;
 use wire::v1::{
-    self, AttachRequest, CancelRequest, Display, Entry, Exception, Form, Outcome, RunEvent,
-    RunRequest, RunSpec, Started, WriteEnd, WriteReply, WriteRequest, WriteStart,
+    self, AttachRequest, CancelRequest, ContextInfo, CreateContextRequest, DeleteContextRequest,
+    Display, Entry, Exception, Form, Outcome, RunEvent, RunRequest, RunSpec, Started, WriteEnd,
+    WriteReply, WriteRequest, WriteStart,
 };
 use wire::{Code, Error};
 
@@ -391,6 +392,43 @@ pub async fn see(mut events: Streaming<RunEvent>) -> Seen {
         seen.events.push(event);
     }
     seen
+}
+
+/// Waits until a run is known to the agent.
+pub async fn known(client: &mut Client, id: &str) {
+    let deadline = Instant::now() + DEADLINE;
+    loop {
+        let request = AttachRequest { run_id: id.to_owned(), from: 0 };
+        // One that waits gives no answer yet, one that is not known gives an error.
+        let mut client = client.clone();
+        match timeout(Duration::from_millis(50), client.attach(request)).await {
+            Ok(Err(_)) => assert!(Instant::now() < deadline),
+            Ok(Ok(_)) | Err(_) => return,
+        }
+    }
+}
+
+/// Waits until something is so.
+pub async fn eventually(mut so: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + DEADLINE;
+    while !so().await {
+        assert!(Instant::now() < deadline);
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+/// Makes a context with nothing of its own.
+pub async fn create(client: &mut Client, name: &str, language: &str) -> Result<ContextInfo, Error> {
+    let (name, language) = (name.to_owned(), language.to_owned());
+    let request = CreateContextRequest { name, language, ..CreateContextRequest::default() };
+    let reply = client.create_context(request).await.map_err(|status| ours(&status))?;
+    Ok(reply.into_inner().context.unwrap())
+}
+
+/// Deletes a context, and says whether there was one.
+pub async fn delete(client: &mut Client, name: &str) -> bool {
+    let request = DeleteContextRequest { name: name.to_owned() };
+    client.delete_context(request).await.unwrap().into_inner().existed
 }
 
 /// Whether a process of this number lives.

@@ -10,7 +10,7 @@ use wire::{
 use crate::support::{Answer, Cluster, Fault, agent::entry, soon};
 
 /// What becomes of a change whose answer is cut off, and how often it was made.
-async fn cut<T>(change: impl AsyncFnOnce(&Session) -> T) -> (T, usize) {
+pub(crate) async fn cut<T>(change: impl AsyncFnOnce(&Session) -> T) -> (T, usize) {
     let cluster = Cluster::start().await;
     cluster.agent.answers(false);
     let session = cluster.session();
@@ -26,7 +26,9 @@ async fn cut<T>(change: impl AsyncFnOnce(&Session) -> T) -> (T, usize) {
 }
 
 /// What is uncertain, and how often it was made.
-fn uncertain<T: std::fmt::Debug>((end, made): (Result<T, Error>, usize)) -> (String, usize) {
+pub(crate) fn uncertain<T: std::fmt::Debug>(
+    (end, made): (Result<T, Error>, usize),
+) -> (String, usize) {
     match end {
         Err(Error::Uncertain { doing, path, .. }) => (format!("{doing} {path}"), made),
         other => panic!("{other:?} is not uncertain"),

@@ -7,6 +7,7 @@
 mod support;
 
 mod changes;
+mod contexts;
 mod files;
 mod runs;
 mod sandboxes;

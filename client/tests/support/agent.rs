@@ -19,11 +19,14 @@ use wire::{
     Code,
     limits::CHUNK,
     v1::{
-        self, AttachRequest, CancelReply, CancelRequest, CopyRequest, EditReply, EditRequest,
-        Entry, HelloReply, HelloRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
-        OutputReply, OutputRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest,
-        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
-        SetModeRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
+        self, AttachRequest, CancelReply, CancelRequest, ContextInfo, ContextsReply,
+        ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
+        DeleteContextRequest, EditReply, EditRequest, Entry, ForkContextReply, ForkContextRequest,
+        HelloReply, HelloRequest, InterruptContextReply, InterruptContextRequest, ListRequest,
+        MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, ReadEnd, ReadEvent,
+        ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply,
+        RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest, WriteReply,
+        WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -62,6 +65,8 @@ pub struct Script {
     pub old: bool,
     /// What every List sends, whatever its limit.
     pub entries: Vec<Entry>,
+    /// What every call about contexts says of them.
+    pub contexts: Vec<ContextInfo>,
     /// What Runs says, whatever its limit.
     pub infos: Vec<RunInfo>,
     /// What Output says.
@@ -111,6 +116,7 @@ impl Agent {
             written: None,
             old: false,
             entries: Vec::new(),
+            contexts: Vec::new(),
             infos: Vec::new(),
             output: OutputReply::default(),
             search: Vec::new(),
@@ -305,6 +311,47 @@ impl v1::agent_server::Agent for Agent {
     async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
         let runs = self.script(|script| script.infos.clone());
         Ok(Response::new(RunsReply { runs, truncated: false }))
+    }
+
+    async fn create_context(
+        &self,
+        _: Request<CreateContextRequest>,
+    ) -> Result<Response<CreateContextReply>, Status> {
+        let context = self.script(|script| script.contexts.first().cloned());
+        Ok(Response::new(CreateContextReply { context, existed: true }))
+    }
+
+    async fn contexts(
+        &self,
+        _: Request<ContextsRequest>,
+    ) -> Result<Response<ContextsReply>, Status> {
+        let contexts = self.script(|script| script.contexts.clone());
+        Ok(Response::new(ContextsReply { contexts }))
+    }
+
+    async fn delete_context(
+        &self,
+        _: Request<DeleteContextRequest>,
+    ) -> Result<Response<DeleteContextReply>, Status> {
+        let existed = self.script(|script| !script.contexts.is_empty());
+        Ok(Response::new(DeleteContextReply { existed }))
+    }
+
+    async fn interrupt_context(
+        &self,
+        _: Request<InterruptContextRequest>,
+    ) -> Result<Response<InterruptContextReply>, Status> {
+        self.change("").await?;
+        let run_id = self.script(|script| script.contexts.first().cloned()).unwrap_or_default();
+        Ok(Response::new(InterruptContextReply { run_id: run_id.running }))
+    }
+
+    async fn fork_context(
+        &self,
+        _: Request<ForkContextRequest>,
+    ) -> Result<Response<ForkContextReply>, Status> {
+        let copies = self.script(|script| script.contexts.clone());
+        Ok(Response::new(ForkContextReply { copies }))
     }
 
     async fn output(&self, _: Request<OutputRequest>) -> Result<Response<OutputReply>, Status> {

@@ -8,6 +8,8 @@ import sys
 import types
 import warnings
 
+OUTDATED = 2  # what has been installed since would not be found
+
 requests = requests  # noqa: F821 (the agent's bootstrap has opened it)
 
 
@@ -53,14 +55,34 @@ def run(source, name):
     return error is None
 
 
+def copy(number, new):
+    """Makes a copy, which goes on where we do; a new one only if it starts as others would."""
+    if new and found_at_start() != found:
+        close(receive())
+        send({"type": "done", "number": number, "status": OUTDATED})
+        return
+    try:
+        if fork():
+            send({"type": "ready"})
+        else:
+            send({"type": "done", "number": number, "status": 0})
+    except Exception as error:
+        show_exception(error)
+        send({"type": "done", "number": number, "status": 1})
+
+
 def serve():
-    """Runs cells until the agent closes the pipe."""
+    """Runs cells, and makes copies, until the agent closes the pipe."""
     while True:
         line = requests.readline()
         if not line:
             return
-        number, length = (int(word) for word in line.split())
-        source = requests.read(length).decode("utf-8-sig")
+        number, request = line.split()
+        number = int(number)
+        if request in (b"fork", b"spawn"):
+            copy(number, request == b"spawn")
+            continue
+        source = requests.read(int(request)).decode("utf-8-sig")
         name = "<cell {}>".format(number)
         # Where tracebacks find the lines of a cell.
         lines = source.splitlines(keepends=True)
@@ -77,7 +99,7 @@ sys.modules["__main__"] = main
 sys.argv = [""]
 # Only now, with everything of ours imported: the workspace may hold a json.py.
 sys.path.insert(0, "")
-for descriptor in (requests.fileno(), EVENTS):
+for descriptor in (requests.fileno(), EVENTS, FORKS):
     os.set_inheritable(descriptor, False)
 for standard in (sys.stdout, sys.stderr):
     standard.reconfigure(
@@ -86,5 +108,6 @@ for standard in (sys.stdout, sys.stderr):
 signal.signal(signal.SIGINT, interrupt)
 # plt.show() has nothing to do here: figures are shown when the cell ends.
 warnings.filterwarnings("ignore", message=".*non-interactive.*cannot be shown")
+found = found_at_start()
 send({"type": "ready"})
 serve()
