@@ -16,9 +16,9 @@ pytestmark = pytest.mark.anyio
 
 
 @contextlib.asynccontextmanager
-async def child(mode):
+async def child(mode, *more):
     """A client of a front end that it starts itself."""
-    command, *args = stdio()
+    command, *args = [*stdio(), *more]
     env = {"KUBECONFIG": os.environ["KUBECONFIG"]}
     async with Client(stdio_client(StdioServerParameters(command=command, args=args, env=env)), mode=mode) as client:
         yield client
@@ -28,6 +28,37 @@ async def child(mode):
 async def test_every_tool_over_stdio(mode):
     async with child(mode) as client:
         await every_tool(client, f"mcp-stdio-{mode}")
+
+
+@pytest.mark.parametrize("mode", MODES)
+async def test_contexts_are_a_toolset(mode):
+    """Made with a directory of its own, copied with its state, interrupted, listed, deleted."""
+    async with child(mode) as client:
+        assert not [tool.name for tool in (await client.list_tools()).tools if tool.name.startswith("context_")]
+    async with child(mode, "--toolsets=contexts") as client, sandbox(client, f"mcp-contexts-{mode}") as id:
+
+        async def call(tool, **arguments):
+            return (await client.call_tool(tool, {"sandbox_id": id, **arguments})).structured_content
+
+        async def value(context, code):
+            ran = await client.call_tool("run_code", {"sandbox_id": id, "context_id": context, "code": code})
+            return text(ran).split("\n--- result\n")[-1]
+
+        made = await call("context_create", context_id="a", cwd="/tmp", env={"GREETING": "hello"})
+        assert (made["context_id"], made["language"], made["cwd"], made["executions"]) == ("a", "python", "/tmp", 0)
+        assert await value("a", "import os; x = 1; os.getcwd(), os.environ['GREETING']") == "('/tmp', 'hello')"
+        forked = await call("context_fork", context_id="a", copies=["b", "c"])
+        assert [(copy["context_id"], copy["forked_from"]) for copy in forked["contexts"]] == [("b", "a"), ("c", "a")]
+        assert [await value(context, "x += 1; x, os.getcwd()") for context in "bca"] == ["(2, '/tmp')"] * 3
+        assert await call("context_interrupt", context_id="b") == {"context_id": "b"}
+        assert await call("context_delete", context_id="b") == {"context_id": "b", "existed": True}
+        assert await call("context_delete", context_id="b") == {"context_id": "b", "existed": False}
+        named = (await call("context_list"))["contexts"]
+        assert [(context["context_id"], context["executions"]) for context in named] == [("a", 2), ("c", 1)]
+        gone = await client.call_tool("context_interrupt", {"sandbox_id": id, "context_id": "b"})
+        assert gone.is_error and text(gone).startswith("CONTEXT_NOT_FOUND: context b does not exist")
+        own = await call("context_create", language="bash")
+        assert own["context_id"].startswith("c-") and own["cwd"] == "/workspace"
 
 
 @pytest.mark.parametrize("mode", MODES)

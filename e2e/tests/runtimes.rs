@@ -89,6 +89,36 @@ async fn contexts_keep_their_state_over_an_interrupt_under_gvisor() -> anyhow::R
     sandbox.delete().await
 }
 
+/// Orphans become the agent's there, too, and a program is executed by its descriptor.
+#[tokio::test]
+async fn contexts_are_copied_under_runc_and_gvisor() -> anyhow::Result<()> {
+    // A copy's supervisor is told whom it looks after.
+    let source = "import os\nown = open(f'/proc/{os.getppid()}/cmdline').read()\nprint(own.split('\\0')[:3] == ['agent', 'supervise', str(os.getpid())], x)\nx += 1";
+    let cluster = Cluster::connect().await?;
+    for (name, runtime) in [("copies-on-runc", None), ("copies-on-gvisor", GVISOR)] {
+        let sandbox = cluster.ready(name, under(runtime, "codesandbox")).await?;
+        let session = sandbox.session();
+        let cell = async |context: &str, source: &str| {
+            let (language, context) = ("python".into(), context.into());
+            let code = v1::Code { language, context, source: source.to_owned().into() };
+            run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }).await
+        };
+        cell("origin", "x = 1").await?;
+        assert_eq!(cell("origin", source).await?.text(), "True 1\n", "{name}");
+        let copies = ["one".to_owned(), "two".to_owned()];
+        let made = session.fork_context("origin", &copies).await?;
+        assert_eq!(made.iter().map(|copy| &copy.name).collect::<Vec<_>>(), ["one", "two"]);
+        for context in ["one", "two", "origin"] {
+            assert_eq!(cell(context, source).await?.text(), "True 2\n", "{name}: {context}");
+        }
+        assert!(session.delete_context("origin").await?);
+        let names = session.contexts().await?.into_iter().map(|context| context.name);
+        assert_eq!(names.collect::<Vec<_>>(), ["one", "two"]);
+        sandbox.delete().await?;
+    }
+    Ok(())
+}
+
 #[tokio::test]
 async fn both_ways_of_injection_work_under_runc_and_gvisor() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;

@@ -26,7 +26,6 @@ use tower_http::cors::{AllowHeaders, CorsLayer};
 use crate::{
     connections::{self, Limits, Routes},
     guard,
-    metrics::Metrics,
     server::Server,
     shutdown::{self, Shutdown},
 };
@@ -53,20 +52,16 @@ struct Bodies {
 pub(crate) async fn serve(
     address: SocketAddr,
     limits: Limits,
-    service: Arc<Service>,
+    server: Server,
     guard: guard::Guard,
 ) -> anyhow::Result<()> {
     let listener = TcpListener::bind(address)
         .await
         .with_context(|| format!("could not listen on {address}"))?;
     tracing::info!(%address, "listening");
-    let metrics = Arc::new(Metrics::default());
-    let shutdown = Shutdown::default();
+    let (metrics, shutdown) = (server.metrics.clone(), server.shutdown.clone());
     let bodies = Bodies { within: BODY, room: Arc::new(Semaphore::new(MAX_BODIES)) };
-    let routes = Routes {
-        routes: router(service, guard, metrics.clone(), shutdown.clone(), bodies),
-        full: full(),
-    };
+    let routes = Routes { routes: router(server, guard, bodies), full: full() };
     connections::serve(
         listener,
         routes,
@@ -80,13 +75,8 @@ pub(crate) async fn serve(
 }
 
 /// All routes. Health and metrics ask for no token; they tell nothing of callers or code.
-fn router(
-    service: Arc<Service>,
-    guard: guard::Guard,
-    metrics: Arc<Metrics>,
-    shutdown: Shutdown,
-    bodies: Bodies,
-) -> Router {
+fn router(server: Server, guard: guard::Guard, bodies: Bodies) -> Router {
+    let Server { service, metrics, shutdown, .. } = server.clone();
     let config = StreamableHttpServerConfig::default()
         // Any replica answers any call.
         .with_legacy_session_mode(false)
@@ -96,7 +86,6 @@ fn router(
         .disable_allowed_hosts()
         .with_allowed_origins(guard.origins.clone())
         .enforce_origin_validation();
-    let server = Server::new(service.clone(), metrics.clone(), shutdown.clone());
     let mcp = StreamableHttpService::new(
         move || Ok(server.clone()),
         Arc::new(NeverSessionManager::default()),

@@ -3,6 +3,7 @@
 mod args;
 mod connections;
 mod contents;
+mod contexts;
 mod descriptors;
 mod displays;
 mod excerpt;
@@ -24,6 +25,7 @@ mod stdio;
 #[cfg(test)]
 mod testing;
 mod tools;
+mod toolsets;
 mod transcript;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
@@ -35,7 +37,7 @@ use kube::config::ExecInteractiveMode;
 use service::{Principal, Service};
 use tracing_subscriber::EnvFilter;
 
-use crate::{server::Server, shutdown::Shutdown};
+use crate::{server::Server, shutdown::Shutdown, toolsets::Toolset};
 
 /// The one principal there is until there are identities to tell apart. The same by HTTP and by stdio,
 /// so that either finds the other's sandboxes.
@@ -72,6 +74,9 @@ struct Args {
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 1024,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     max_connections: usize,
+    /// Tools to offer beside those that everybody needs: each costs every model that sees it.
+    #[arg(long, env = "TOOLSETS", value_delimiter = ',', value_enum)]
+    toolsets: Vec<Toolset>,
     /// Log lines as JSON.
     #[arg(long, env = "LOG_JSON")]
     log_json: bool,
@@ -83,8 +88,7 @@ async fn main() -> anyhow::Result<()> {
     telemetry(args.log_json);
     if args.stdio {
         let kube = client::client(&unattended(kube::Config::infer().await?))?;
-        let server = Server::new(args.service(kube), Arc::default(), Shutdown::default());
-        let server = server.of(Principal::new(PRINCIPAL));
+        let server = args.server(kube).of(Principal::new(PRINCIPAL));
         return stdio::serve(server, rmcp::transport::io::stdio_pipes()).await;
     }
     let token = match &args.token_file {
@@ -102,15 +106,18 @@ async fn main() -> anyhow::Result<()> {
         ),
     };
     descriptors::prepare(args.max_connections);
-    let service = args.service(client::infer().await?);
+    let server = args.server(client::infer().await?);
     let guard = guard::Guard { token, hosts: args.allowed_host, origins: args.allowed_origin };
-    http::serve(args.listen, connections::Limits::new(args.max_connections), service, guard).await
+    http::serve(args.listen, connections::Limits::new(args.max_connections), server, guard).await
 }
 
 impl Args {
-    fn service(&self, kube: kube::Client) -> Arc<Service> {
+    fn server(&self, kube: kube::Client) -> Server {
         let sandboxes = Sandboxes::new(kube, &self.namespace);
-        Arc::new(Service::new(sandboxes, service::Config { class: self.class.clone() }))
+        let config = service::Config { class: self.class.clone() };
+        let service = Arc::new(Service::new(sandboxes, config));
+        let tools = toolsets::tools(&self.toolsets);
+        Server::new(service, Arc::default(), Shutdown::default()).with(tools)
     }
 }
 

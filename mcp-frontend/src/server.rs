@@ -1,13 +1,10 @@
 //! The MCP server: what it says of itself, and how its tools are called and counted.
 
-use std::{
-    sync::{Arc, LazyLock},
-    time::Instant,
-};
+use std::{sync::Arc, time::Instant};
 
 use rmcp::{
     ErrorData, RoleServer, ServerHandler,
-    handler::server::{router::tool::ToolRouter, tool::ToolCallContext},
+    handler::server::tool::ToolCallContext,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, ContentBlock, Implementation,
         ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion,
@@ -19,8 +16,8 @@ use service::{Principal, Service};
 
 use crate::{
     metrics::{Metrics, Outcome},
-    schema,
     shutdown::Shutdown,
+    toolsets::{self, Tools},
 };
 
 /// How rmcp begins its words about arguments.
@@ -41,28 +38,25 @@ To change a file use file_edit, to find text in files file_search.
 By default a sandbox reaches no network at all, DNS included; create it with network=internet if it needs public addresses. \
 Errors begin with a stable code and say what to do next. After SANDBOX_NOT_FOUND create a new sandbox.";
 
-/// All tools, made once: the macro's own way makes them anew at every call.
-static TOOLS: LazyLock<ToolRouter<Server>> = LazyLock::new(|| {
-    let mut tools = Server::tool_router() + Server::run_tool_router();
-    for route in tools.map.values_mut() {
-        route.attr = schema::tidy(route.attr.clone());
-    }
-    tools
-});
-
 /// The MCP server of this front end.
 #[derive(Clone)]
 pub(crate) struct Server {
     pub(crate) service: Arc<Service>,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) shutdown: Shutdown,
+    tools: Arc<Tools>,
     /// Who calls where requests do not say: whoever started us on stdio.
     caller: Option<Principal>,
 }
 
 impl Server {
     pub(crate) fn new(service: Arc<Service>, metrics: Arc<Metrics>, shutdown: Shutdown) -> Self {
-        Self { service, metrics, shutdown, caller: None }
+        Self { service, metrics, shutdown, tools: toolsets::tools(&[]), caller: None }
+    }
+
+    /// The server with other tools.
+    pub(crate) fn with(self, tools: Arc<Tools>) -> Self {
+        Self { tools, ..self }
     }
 
     /// The server of one caller.
@@ -133,7 +127,7 @@ impl ServerHandler for Server {
         _: Option<PaginatedRequestParams>,
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
-        let tools = ListToolsResult::with_all_items(TOOLS.list_all());
+        let tools = ListToolsResult::with_all_items(self.tools.list_all());
         let caches = context
             .protocol_version()
             .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
@@ -145,7 +139,7 @@ impl ServerHandler for Server {
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
-        TOOLS.get(name).cloned()
+        self.tools.get(name).cloned()
     }
 
     async fn call_tool(
@@ -156,7 +150,7 @@ impl ServerHandler for Server {
         let began = Instant::now();
         let _in_flight = self.metrics.begin();
         // The label is our own name for the tool: a caller's word would be an unbounded one.
-        let tool = TOOLS.map.keys().find(|name| **name == request.name);
+        let tool = self.tools.map.keys().find(|name| **name == request.name);
         let tool = match tool {
             Some(std::borrow::Cow::Borrowed(name)) => {
                 tell_begun(name, &context).await;
@@ -165,7 +159,7 @@ impl ServerHandler for Server {
             _ => "unknown",
         };
         let cancelled = context.ct.clone();
-        let result = TOOLS.call(ToolCallContext::new(self, request, context)).await;
+        let result = self.tools.call(ToolCallContext::new(self, request, context)).await;
         let result = result.and_then(|response| self.coded(response, tool));
         let outcome = match &result {
             _ if cancelled.is_cancelled() => Outcome::Cancelled,
@@ -186,7 +180,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing;
+    use crate::{testing, toolsets::Toolset};
 
     #[tokio::test]
     async fn only_an_error_about_arguments_is_put_in_our_words() {
@@ -216,32 +210,40 @@ mod tests {
     /// What clients are told of every tool; a change here is a change of the product.
     #[test]
     fn the_tools_as_clients_see_them() {
-        insta::assert_json_snapshot!(TOOLS.list_all());
+        insta::assert_json_snapshot!(toolsets::tools(&[]).list_all());
+    }
+
+    #[test]
+    fn the_tools_about_contexts_as_clients_see_them() {
+        let plain = toolsets::tools(&[]);
+        let mut all = toolsets::tools(&[Toolset::Contexts]).list_all();
+        all.retain(|tool| plain.get(&tool.name).is_none());
+        insta::assert_json_snapshot!(all);
     }
 
     /// So that a gateway can route, meter and authorise by sandbox without reading bodies.
     #[test]
     fn every_sandbox_id_is_in_a_header_too() {
         let mut with_id = 0;
-        for tool in TOOLS.list_all() {
+        for tool in toolsets::tools(&[Toolset::Contexts]).list_all() {
             let id = tool.input_schema.get("properties").and_then(|all| all.get("sandbox_id"));
             if let Some(id) = id {
                 assert_eq!(id["x-mcp-header"], "Sandbox", "{}", tool.name);
                 with_id += 1;
             }
         }
-        assert_eq!(with_id, 12);
+        assert_eq!(with_id, 17);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.
     #[test]
     fn the_catalogue_keeps_its_budget() {
         assert!(INSTRUCTIONS.len() <= 2000, "{}", INSTRUCTIONS.len());
-        for tool in TOOLS.list_all() {
+        for tool in toolsets::tools(&[Toolset::Contexts]).list_all() {
             let description = tool.description.unwrap_or_default();
             assert!(description.len() <= 600, "{}: {}", tool.name, description.len());
         }
-        let all = serde_json::to_string(&TOOLS.list_all()).unwrap();
+        let all = serde_json::to_string(&toolsets::tools(&[]).list_all()).unwrap();
         // 12 000 until agents could edit, search and come back to runs: each spares them more than it
         // costs, such as writing whole files anew and reading all of them.
         assert!(all.len() <= 16_000, "{} bytes are more than 4 k tokens", all.len());

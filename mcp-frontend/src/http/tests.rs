@@ -23,7 +23,7 @@ fn routes_with(shutdown: Shutdown, room: Arc<Semaphore>) -> Router {
         origins: vec!["https://app.example.com".into()],
     };
     let bodies = Bodies { within: Duration::from_millis(200), room };
-    router(testing::service(), guard, Arc::default(), shutdown, bodies)
+    router(Server::new(testing::service(), Arc::default(), shutdown), guard, bodies)
 }
 
 async fn answer(request: http::request::Builder) -> Response {
