@@ -108,3 +108,22 @@ impl Reaper {
         self.supervisors.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A user's process can say any number; only one that an orphan of ours has is taken.
+    #[test]
+    fn only_a_child_of_ours_is_adopted_and_once() {
+        let reaper = Reaper { supervisors: Arc::default(), alive: watch::Sender::new(0) };
+        let control = || UnixStream::pair().unwrap().0;
+        let mut child = Command::new("sleep").arg("60").spawn().unwrap();
+        let pid = i32::try_from(child.id()).unwrap();
+        let said = [1, Pid::this().as_raw(), pid, pid].map(|pid| reaper.adopt(pid, control()));
+        assert_eq!(said, [false, false, true, false]);
+        assert_eq!(*reaper.alive.borrow(), 1);
+        child.kill().unwrap();
+        child.wait().unwrap();
+    }
+}

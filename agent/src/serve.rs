@@ -39,7 +39,8 @@ pub(crate) fn serve(settings: Settings) -> io::Result<()> {
         .enable_all()
         .max_blocking_threads(BLOCKING_THREADS)
         .thread_stack_size(BLOCKING_STACK)
-        .thread_keep_alive(Duration::from_secs(2))
+        // For ever: where a sandbox can start no more threads, those that are there go on.
+        .thread_keep_alive(Duration::MAX)
         .build()?;
     let result = runtime.block_on(run(Arc::new(settings)));
     // Not dropped: that would wait for blocking threads, on a disk that hangs for example.
@@ -55,6 +56,8 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
     let runs = Registry::open(&settings.runs)
         .map_err(|error| io::Error::other(format!("{}: {error}", settings.runs.display())))?;
     let contexts = Contexts::new(reaper.clone(), Arc::clone(&settings));
+    // One at least is there from the beginning.
+    tokio::task::spawn_blocking(|| {}).await.map_err(io::Error::other)?;
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 

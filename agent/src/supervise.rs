@@ -41,14 +41,23 @@ pub(crate) fn supervise() -> io::Result<()> {
     unistd::setsid()?;
     prctl::set_child_subreaper(true)?;
 
-    match start(&spec) {
-        Ok((leader, input)) => {
-            report(&control, &Report::Started)?;
-            feed(input, stdin)?;
-            follow(&control, leader)
+    let leader = Arc::default();
+    let begun = listen(&control, &leader).map_err(|error| cannot_start(&error)).and_then(|()| {
+        // Nobody is told of it who could be reaped before it is known.
+        let mut led = lock(&leader);
+        let (pid, input) = start(&spec)?;
+        *led = Some(pid);
+        feed(input, stdin).map_err(|error| cannot_start(&error))
+    });
+    match begun {
+        Ok(()) => report(&control, &Report::Started)?,
+        Err(failure) => {
+            report(&control, &Report::Failed(failure))?;
+            // What has started all the same is killed by the agent, which finds that we have failed.
+            process::exit(i32::from(lock(&leader).is_some()));
         }
-        Err(failure) => report(&control, &Report::Failed(failure)),
     }
+    reap(&control, &leader)
 }
 
 /// Supervises the copy of an interpreter: its parent has become this program, and so we have a child
@@ -58,25 +67,26 @@ pub(crate) fn take_over(leader: &str) -> io::Result<()> {
     let leader = Pid::from_raw(leader.parse().map_err(io::Error::other)?);
     prctl::set_dumpable(false)?;
     prctl::set_child_subreaper(true)?;
+    let leader = Arc::new(Mutex::new(Some(leader)));
+    listen(&control, &leader)?;
     report(&control, &Report::TakenOver(Pid::this().as_raw()))?;
-    follow(&control, leader)
+    reap(&control, &leader)
 }
 
-/// Stays with a process until nothing of it is left.
-fn follow(control: &UnixStream, leader: Pid) -> io::Result<()> {
-    let leader = Arc::new(Mutex::new(Some(leader)));
-    let orders = (control.try_clone()?, Arc::clone(&leader));
-    thread::Builder::new().spawn(move || obey(orders.0, &orders.1))?;
-    reap(control, &leader)
+/// Begins to carry out orders, in a thread of its own.
+fn listen(control: &UnixStream, leader: &Arc<Mutex<Option<Pid>>>) -> io::Result<()> {
+    let orders = (control.try_clone()?, Arc::clone(leader));
+    thread::Builder::new().spawn(move || obey(orders.0, &orders.1)).map(drop)
+}
+
+fn cannot_start(error: &io::Error) -> Failure {
+    Failure { stage: Stage::Execute, errno: error.raw_os_error().unwrap_or(0) }
 }
 
 /// Starts the process and lets go of everything that is its own.
 fn start(spec: &Spec) -> Result<(Pid, Option<ChildStdin>), Failure> {
     let mut command = command(spec)?;
-    let mut child = command.spawn().map_err(|error| Failure {
-        stage: Stage::Execute,
-        errno: error.raw_os_error().unwrap_or(0),
-    })?;
+    let mut child = command.spawn().map_err(|error| cannot_start(&error))?;
     // Held on to, the pipes would not end while a child lives that has closed them.
     if let Ok(null) = OpenOptions::new().write(true).open("/dev/null") {
         let _ = unistd::dup2_stdout(&null);

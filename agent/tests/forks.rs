@@ -8,8 +8,8 @@ use std::fs;
 use std::time::Duration;
 
 use common::{
-    Agent, Client, cancel, code, limited, python, python_in, refused, run, see, start, until,
-    zombies_below,
+    Agent, Client, cancel, code, limited, lives, python, python_in, refused, run, see, start,
+    until, zombies_below,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -198,9 +198,12 @@ async fn what_is_killed_with_all_it_has_started_takes_no_copy_along() {
 async fn an_event_loop_goes_on_where_it_was() {
     let agent = Agent::start();
     let mut client = agent.client().await;
-    value(&mut client, "a", "import asyncio\nawait asyncio.sleep(0)").await;
+    let source = "import asyncio\nheard = []\nasyncio.get_event_loop().call_later(0.05, heard.append, 'late')\nasync def wait(): return await asyncio.sleep(0.1, heard)";
+    value(&mut client, "a", &format!("{source}\nawait asyncio.sleep(0) if False else None")).await;
     fork(&mut client, "a", &["b"]).await.unwrap();
-    assert_eq!(value(&mut client, "b", "await asyncio.sleep(0.01, 'b')").await, "'b'");
+    // What waits in a loop happens once: where it was asked for.
+    assert_eq!(value(&mut client, "b", "await wait()").await, "[]");
+    assert_eq!(value(&mut client, "a", "await wait()").await, "['late']");
     let ended = run(&mut client, "e", python_in("b", "exit()")).await;
     assert!(ended.outcome().context_lost);
     // It still hears what wakes it: the end of a sleep, and an interrupt.
@@ -216,7 +219,7 @@ async fn an_event_loop_goes_on_where_it_was() {
 async fn whatever_the_user_did_to_signals_and_descriptors_the_fork_has_its_own() {
     let agent = Agent::start();
     let mut client = agent.client().await;
-    let source = "import os, signal, threading\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nreader, writer = os.pipe()\nos.close(0)\nos.close(1)\nlock = threading.Lock()";
+    let source = "import os, signal, threading\nsignal.signal(signal.SIGCHLD, signal.SIG_IGN)\nreader, writer = os.pipe()\nos.set_inheritable(writer, True)\nos.close(0)\nos.close(1)\nlock = threading.Lock()";
     run(&mut client, "a", python_in("a", source)).await;
     fork(&mut client, "a", &["b"]).await.unwrap();
     let seen = run(&mut client, "b", python_in("b", "print('heard'); 1")).await;
@@ -302,4 +305,21 @@ async fn a_context_without_a_live_interpreter_is_not_forked() {
     );
     let none = refused(&mut client, "y", code("bash", "a", "true")).await;
     assert_eq!(none.code, Code::InvalidArgument);
+}
+
+#[tokio::test]
+async fn what_the_origin_starts_after_a_copy_is_its_own_again() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    value(&mut client, "a", "import subprocess").await;
+    fork(&mut client, "a", &["b"]).await.unwrap();
+    // A daemon: its parent ends, and it is an orphan.
+    for context in ["a", "b"] {
+        let source = "subprocess.run('sleep 60 >/dev/null 2>&1 & echo $!', shell=True, capture_output=True, text=True).stdout";
+        let pid = value(&mut client, context, source).await;
+        let pid = pid.trim_matches('\'').trim_end_matches("\\n").to_owned();
+        assert!(lives(&pid), "{context}");
+        common::delete(&mut client, context).await;
+        assert!(!lives(&pid), "{context}");
+    }
 }

@@ -53,6 +53,34 @@ pub struct Agent {
     env: Vec<(&'static str, &'static str)>,
     /// How large its workspace is, if it has a file system of its own.
     disk: Option<&'static str>,
+    /// The control group that bounds how many processes it may have, if one does.
+    pids: Option<PidsGroup>,
+}
+
+/// A control group of a test's own, removed when all in it have ended.
+struct PidsGroup(PathBuf);
+
+impl PidsGroup {
+    fn new(name: &str, most: u32) -> Self {
+        // Version 1 has a tree for each controller, version 2 one for all.
+        let roots = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup"].map(Path::new);
+        let group = roots.iter().find(|root| root.is_dir()).unwrap().join(name);
+        std::fs::create_dir(&group).unwrap();
+        std::fs::write(group.join("pids.max"), most.to_string()).unwrap();
+        Self(group)
+    }
+}
+
+impl Drop for PidsGroup {
+    fn drop(&mut self) {
+        // Those that the agent's end has killed are on their way out.
+        for _ in 0..500 {
+            if std::fs::remove_dir(&self.0).is_ok() {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
 }
 
 /// Gives the agent a workspace that only it sees, in a mount namespace of its own.
@@ -66,19 +94,29 @@ impl Agent {
 
     /// With variables that an image might set.
     pub fn start_with(env: &[(&'static str, &'static str)]) -> Self {
-        Self::start_on(None, env)
+        Self::start_on(None, None, env)
+    }
+
+    /// With at most so many processes and threads, its own included.
+    pub fn start_with_pids(most: u32) -> Self {
+        Self::start_on(None, Some(most), &[])
     }
 
     /// With a disk of this size, as mount takes it. What is on it is seen through the agent alone.
     pub fn start_on_disk(size: &'static str) -> Self {
-        Self::start_on(Some(size), &[])
+        Self::start_on(Some(size), None, &[])
     }
 
-    fn start_on(disk: Option<&'static str>, env: &[(&'static str, &'static str)]) -> Self {
+    fn start_on(
+        disk: Option<&'static str>,
+        pids: Option<u32>,
+        env: &[(&'static str, &'static str)],
+    ) -> Self {
         let root = tempfile::tempdir().unwrap();
         let socket = format!("codesandbox-test-{}", root.path().file_name().unwrap().display());
         std::fs::create_dir(root.path().join("workspace")).unwrap();
-        let mut agent = Self { child: None, socket, root, env: env.to_vec(), disk };
+        let pids = pids.map(|most| PidsGroup::new(&socket, most));
+        let mut agent = Self { child: None, socket, root, env: env.to_vec(), disk, pids };
         agent.restart();
         agent
     }
@@ -106,6 +144,9 @@ impl Agent {
         let mut line = String::new();
         lines.read_line(&mut line).unwrap();
         assert!(line.contains("serves"), "{line}");
+        if let Some(PidsGroup(group)) = &self.pids {
+            std::fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
+        }
         std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::stderr()));
         self.child = Some(child);
     }

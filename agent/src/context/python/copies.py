@@ -102,12 +102,8 @@ def take_over(ends):
     process = os.getpid()
     turn = _thread.allocate_lock()  # a thread that is not here may have held it
     if loop is not None:
-        # It shares what it waits by with the one it was copied from: closing it, as Python does at
-        # its end, would have that one wait for ever.
-        try:
-            loop.close = lambda: None
-        except AttributeError:  # one that is not written in Python
-            pass
+        # What it waits by is shared with the one that this is a copy of. It is kept, and so never
+        # closed: that would have the other wait for ever.
         inherited.append(loop)
         loop = None
 
