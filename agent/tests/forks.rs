@@ -82,7 +82,7 @@ async fn a_fork_has_all_of_the_state_and_goes_its_own_way() {
     for context in ["b", "c"] {
         assert_eq!(value(&mut client, context, SUPERVISED).await, "True");
     }
-    assert_eq!(zombies_below(agent.pid()), 0);
+    common::eventually(async || zombies_below(agent.pid()) == 0).await;
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn the_end_of_one_leaves_the_other() {
             common::delete(&mut client, context).await;
         }
     }
-    assert_eq!(zombies_below(agent.pid()), 0);
+    common::eventually(async || zombies_below(agent.pid()) == 0).await;
 }
 
 #[tokio::test]

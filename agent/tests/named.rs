@@ -144,7 +144,7 @@ async fn deleting_a_context_ends_all_that_is_its_own() {
     let cancelled = How::Cancelled(Empty {});
     assert_eq!(see(running).await.how(), cancelled);
     assert_eq!(queued.await.unwrap().how(), cancelled);
-    assert_eq!(zombies_below(agent.pid()), 0);
+    common::eventually(async || zombies_below(agent.pid()) == 0).await;
     // The name is free again.
     let anew = run(&mut client, "c", python_in("a", "1")).await;
     assert!(anew.started.as_ref().unwrap().context_new);
