@@ -3,7 +3,7 @@
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
 use rmcp::model::{CallToolResult, ContentBlock, ResourceContents};
 
-use crate::args::FileRead;
+use crate::{args::FileRead, uris::Uri};
 
 /// The answer to who reads a file.
 pub(crate) fn told(args: &FileRead, contents: client::Contents) -> CallToolResult {
@@ -21,11 +21,7 @@ pub(crate) fn told(args: &FileRead, contents: client::Contents) -> CallToolResul
         Ok(text) => ContentBlock::text(text),
         Err(error) => {
             let blob = BASE64.encode(error.as_bytes());
-            let uri = format!(
-                "sandbox://{}/files/{}",
-                args.sandbox_id,
-                args.path.trim_start_matches('/')
-            );
+            let uri = Uri::file(&args.sandbox_id, &args.path).to_string();
             ContentBlock::resource(
                 ResourceContents::blob(blob, uri).with_mime_type("application/octet-stream"),
             )
@@ -52,7 +48,7 @@ pub(crate) fn whole_characters(data: &[u8]) -> usize {
 }
 
 /// The picture formats clients show, by their first bytes.
-fn image(data: &[u8]) -> Option<&'static str> {
+pub(crate) fn image(data: &[u8]) -> Option<&'static str> {
     [
         (&b"\x89PNG\r\n\x1a\n"[..], "image/png"),
         (b"\xff\xd8\xff", "image/jpeg"),

@@ -16,6 +16,7 @@ mod metrics;
 mod outcome;
 mod outputs;
 mod patience;
+mod resources;
 mod run;
 mod runs;
 mod schema;
@@ -27,6 +28,7 @@ mod testing;
 mod tools;
 mod toolsets;
 mod transcript;
+mod uris;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};
 

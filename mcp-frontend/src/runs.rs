@@ -15,6 +15,10 @@ use crate::{
     tools::{Context, ToolResult, waits},
 };
 
+/// What is said where a log ends before the run's output.
+pub(crate) const LOG_FULL: &str =
+    "the log's bound was reached; later output was counted, not kept: write large output to a file";
+
 #[tool_router(router = run_tool_router, vis = "pub(crate)")]
 impl Server {
     /// Read what a run has written, while it goes on or after: the end of it, from an offset, or the lines that match a pattern. Says how it ended, and can wait for that.
@@ -117,7 +121,7 @@ fn notes(reply: &OutputReply, searched: bool, stream: &str, from: u64, next: u64
         notes.push(format!("{done} bytes {from}..{next} of {kept} of {stream}"));
     }
     if reply.truncated {
-        notes.push("the log's bound was reached; later output was counted, not kept: write large output to a file".into());
+        notes.push(LOG_FULL.into());
     }
     notes.extend(reply.outcome.as_ref().and_then(outcome::advice));
     notes

@@ -7,8 +7,9 @@ use rmcp::{
     handler::server::tool::ToolCallContext,
     model::{
         CacheScope, CallToolRequestParams, CallToolResponse, ContentBlock, Implementation,
-        ListToolsResult, PaginatedRequestParams, ProgressNotificationParam, ProtocolVersion,
-        ServerCapabilities, ServerConfig, Tool,
+        ListResourceTemplatesResult, ListToolsResult, PaginatedRequestParams,
+        ProgressNotificationParam, ProtocolVersion, ReadResourceRequestParams,
+        ReadResourceResponse, ReadResourceResult, ServerCapabilities, ServerConfig, Tool,
     },
     service::RequestContext,
 };
@@ -16,14 +17,15 @@ use service::{Principal, Service};
 
 use crate::{
     metrics::{Metrics, Outcome},
+    resources,
     shutdown::Shutdown,
     toolsets::{self, Tools},
 };
 
 /// How rmcp begins its words about arguments.
 const ARGUMENTS: &str = "failed to deserialize parameters:";
-/// How long clients may keep the list of tools: it changes with our version only.
-const TOOLS_TTL_MS: u64 = 300_000;
+/// How long clients may keep our lists: they change with our version only.
+const LISTS_TTL_MS: u64 = 300_000;
 
 const INSTRUCTIONS: &str = "\
 Isolated machines for running code. sandbox_create makes one and names it (sandbox_id); pass that id to every other tool. \
@@ -113,9 +115,25 @@ async fn tell_begun(tool: &str, context: &RequestContext<RoleServer>) {
     }
 }
 
+/// Whether a caller keeps lists for as long as it is told.
+fn caches(context: &RequestContext<RoleServer>) -> bool {
+    context.protocol_version().is_some_and(|spoken| spoken >= ProtocolVersion::V_2026_07_28)
+}
+
+/// An answer as a caller of this version takes it: those before links would refuse all of one that has some.
+fn fitting(spoken: Option<ProtocolVersion>, mut response: CallToolResponse) -> CallToolResponse {
+    let links = spoken.is_some_and(|spoken| spoken >= ProtocolVersion::V_2025_06_18);
+    if let CallToolResponse::Complete(result) = &mut response {
+        result.content.retain(|block| links || block.as_resource_link().is_none());
+    }
+    response
+}
+
 impl ServerHandler for Server {
     fn get_info(&self) -> ServerConfig {
-        let mut info = ServerConfig::new(ServerCapabilities::builder().enable_tools().build());
+        let mut info = ServerConfig::new(
+            ServerCapabilities::builder().enable_tools().enable_resources().build(),
+        );
         info.protocol_version = ProtocolVersion::LATEST;
         info.server_info = Implementation::new("codesandbox", env!("CARGO_PKG_VERSION"));
         info.instructions = Some(INSTRUCTIONS.into());
@@ -128,14 +146,47 @@ impl ServerHandler for Server {
         context: RequestContext<RoleServer>,
     ) -> Result<ListToolsResult, ErrorData> {
         let tools = ListToolsResult::with_all_items(self.tools.list_all());
-        let caches = context
-            .protocol_version()
-            .is_some_and(|version| version >= ProtocolVersion::V_2026_07_28);
-        Ok(if caches {
-            tools.with_ttl_ms(TOOLS_TTL_MS).with_cache_scope(CacheScope::Public)
+        Ok(if caches(&context) {
+            tools.with_ttl_ms(LISTS_TTL_MS).with_cache_scope(CacheScope::Public)
         } else {
             tools
         })
+    }
+
+    async fn list_resource_templates(
+        &self,
+        _: Option<PaginatedRequestParams>,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ListResourceTemplatesResult, ErrorData> {
+        let templates = ListResourceTemplatesResult::with_all_items(resources::templates());
+        Ok(if caches(&context) {
+            templates.with_ttl_ms(LISTS_TTL_MS).with_cache_scope(CacheScope::Public)
+        } else {
+            templates
+        })
+    }
+
+    async fn read_resource(
+        &self,
+        request: ReadResourceRequestParams,
+        context: RequestContext<RoleServer>,
+    ) -> Result<ReadResourceResponse, ErrorData> {
+        let began = Instant::now();
+        let _in_flight = self.metrics.begin();
+        let result = self.resource(&self.principal(&context)?, &request.uri).await;
+        let outcome = match &result {
+            _ if context.ct.is_cancelled() => Outcome::Cancelled,
+            Ok(_) => Outcome::Ok,
+            Err(_) => Outcome::ProtocolError,
+        };
+        self.metrics.call("resources/read", outcome, began.elapsed());
+        match result {
+            Ok(contents) => Ok(ReadResourceResult::new(contents).into()),
+            Err(error) => {
+                self.metrics.error(error.code.as_str());
+                Err(resources::refusal(&error))
+            }
+        }
     }
 
     fn get_tool(&self, name: &str) -> Option<Tool> {
@@ -159,8 +210,10 @@ impl ServerHandler for Server {
             _ => "unknown",
         };
         let cancelled = context.ct.clone();
+        let spoken = context.protocol_version();
         let result = self.tools.call(ToolCallContext::new(self, request, context)).await;
         let result = result.and_then(|response| self.coded(response, tool));
+        let result = result.map(|response| fitting(spoken, response));
         let outcome = match &result {
             _ if cancelled.is_cancelled() => Outcome::Cancelled,
             Ok(CallToolResponse::Complete(result)) if result.is_error == Some(true) => {
@@ -205,6 +258,22 @@ mod tests {
                 )
             )
         );
+    }
+
+    #[test]
+    fn who_knows_no_links_gets_none() {
+        let link = ContentBlock::resource_link(rmcp::model::Resource::new("sandbox://a", "a"));
+        let (text, all) = (ContentBlock::text("text"), [ContentBlock::text("text"), link]);
+        for (version, expected) in [
+            (None, &[text][..]),
+            (Some(ProtocolVersion::V_2025_03_26), &all[..1]),
+            (Some(ProtocolVersion::V_2025_06_18), &all),
+            (Some(ProtocolVersion::V_2026_07_28), &all),
+        ] {
+            let answer = fitting(version, CallToolResult::success(all.to_vec()).into());
+            let CallToolResponse::Complete(answer) = answer else { panic!("it was complete") };
+            assert_eq!(answer.content, expected);
+        }
     }
 
     /// What clients are told of every tool; a change here is a change of the product.

@@ -6,7 +6,7 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
 
-use crate::{displays::Displays, excerpt::Excerpt, hex, outcome};
+use crate::{displays::Displays, excerpt::Excerpt, hex, outcome, resources};
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -94,12 +94,23 @@ impl Transcript {
         let meta = self.meta();
         let mut content = vec![ContentBlock::text(self.text())];
         content.extend(self.displays.images());
+        content.extend(self.links());
         let mut result =
             if lost { CallToolResult::error(content) } else { CallToolResult::success(content) };
         let mut object = MetaObject::new();
         object.0.insert("codesandbox.dev/run".into(), meta);
         result.meta = Some(object);
         result
+    }
+
+    /// Links to the streams of which the text holds only some.
+    fn links(&self) -> impl Iterator<Item = ContentBlock> {
+        let streams = [(Stream::Stdout, &self.stdout), (Stream::Stderr, &self.stderr)];
+        streams.into_iter().filter(|(_, excerpt)| excerpt.omitted() > 0).map(|(stream, excerpt)| {
+            // Of a run that goes on there will be more.
+            let size = self.outcome.is_some().then_some(excerpt.total);
+            ContentBlock::resource_link(resources::link(&self.sandbox, &self.run, stream, size))
+        })
     }
 
     fn text(&self) -> String {
@@ -303,6 +314,26 @@ mod tests {
             "b".repeat(150)
         );
         assert!(text.ends_with(&expected), "{text}");
+    }
+
+    #[test]
+    fn what_is_omitted_is_linked_with_its_size_once_that_is_known() {
+        let long = || output(Stream::Stderr, &"e".repeat(300));
+        let ended = transcript([output(Stream::Stdout, "whole"), long(), outcome(How::Exited(0))]);
+        for (transcript, size) in [(ended, json!(300)), (transcript([long()]), Value::Null)] {
+            let content = transcript.answer().content;
+            let mut link = json!({
+                "type": "resource_link",
+                "uri": "sandbox://sbx-a/runs/r-1/stderr",
+                "name": "stderr of run r-1",
+                "mimeType": "text/plain",
+                "size": size,
+            });
+            if size.is_null() {
+                link.as_object_mut().unwrap().remove("size");
+            }
+            assert_eq!(serde_json::to_value(&content[1..]).unwrap(), json!([link]));
+        }
     }
 
     /// tests.md C2.

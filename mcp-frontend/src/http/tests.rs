@@ -51,6 +51,25 @@ fn legacy_call(name: &str, arguments: &Value, meta: &Value) -> Request<Body> {
     mcp("POST").header("MCP-Protocol-Version", LEGACY).body(body.to_string().into()).unwrap()
 }
 
+/// Any request, as the protocol of 2026 makes it or that of 2025, and the JSON of its answer.
+async fn asked(version: &str, method: &str, name: Option<&str>, mut params: Value) -> Value {
+    if version == MODERN {
+        params["_meta"] = json!({
+            "io.modelcontextprotocol/protocolVersion": MODERN,
+            "io.modelcontextprotocol/clientCapabilities": {},
+        });
+    }
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params});
+    let mut request =
+        mcp("POST").header("MCP-Protocol-Version", version).header("Mcp-Method", method);
+    if let Some(name) = name {
+        request = request.header("Mcp-Name", name);
+    }
+    let request = request.body(Body::from(body.to_string())).unwrap();
+    let (_, _, body) = whole_of(routes(Shutdown::default()).oneshot(request).await.unwrap()).await;
+    serde_json::from_str(&body).unwrap()
+}
+
 fn mcp(method: &str) -> http::request::Builder {
     Request::builder()
         .method(method)
@@ -328,5 +347,53 @@ async fn a_body_takes_its_own_size_until_its_call_has_ended() {
         shutdown.closing.cancel();
         assert_eq!(call.await.unwrap().0, StatusCode::OK);
         reaches(MAX_BODY).await;
+    }
+}
+
+#[tokio::test]
+async fn resources_are_templates_and_no_list() {
+    let discovered = asked(MODERN, "server/discover", None, json!({})).await;
+    assert_eq!(
+        discovered["result"]["capabilities"],
+        json!({"tools": {}, "resources": {}}),
+        "{discovered}"
+    );
+    for version in [MODERN, LEGACY] {
+        let list = asked(version, "resources/list", None, json!({})).await;
+        assert_eq!(list["result"]["resources"], json!([]), "{list}");
+        let templates = asked(version, "resources/templates/list", None, json!({})).await;
+        let result = &templates["result"];
+        let named: Vec<_> = result["resourceTemplates"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .map(|template| template["uriTemplate"].as_str().unwrap())
+            .collect();
+        assert_eq!(
+            named,
+            [
+                "sandbox://{sandbox_id}/runs/{run_id}/{stream}",
+                "sandbox://{sandbox_id}/files/{+path}"
+            ]
+        );
+        let caching = (&result["ttlMs"], &result["cacheScope"]);
+        let modern = (&json!(300_000), &json!("public"));
+        let expected = if version == MODERN { modern } else { (&Value::Null, &Value::Null) };
+        assert_eq!(caching, expected, "{version}");
+    }
+}
+
+#[tokio::test]
+async fn a_resource_that_is_not_there_is_an_error_with_our_code() {
+    for (version, uri, code, begins) in [
+        (MODERN, "sandbox://A/files/x", -32602, "SANDBOX_NOT_FOUND: "),
+        (LEGACY, "sandbox://A/files/x", -32002, "SANDBOX_NOT_FOUND: "),
+        (MODERN, "file:///etc/passwd", -32602, "INVALID_ARGUMENT: a URI is sandbox://"),
+        (LEGACY, "file:///etc/passwd", -32602, "INVALID_ARGUMENT: a URI is sandbox://"),
+    ] {
+        let answer = asked(version, "resources/read", Some(uri), json!({"uri": uri})).await;
+        let error = &answer["error"];
+        assert_eq!(error["code"], code, "{answer}");
+        assert!(error["message"].as_str().unwrap().starts_with(begins), "{answer}");
     }
 }
