@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use wire::{
     limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUN_ID, MAX_RUNS, MAX_TITLE, OUTPUT},
-    v1::{OutputReply, OutputRequest, RunInfo, RunsRequest, Stream},
+    v1::{AttachRequest, OutputReply, OutputRequest, RunEvent, RunInfo, RunsRequest, Stream},
 };
 
 use crate::{
@@ -26,6 +26,22 @@ impl Session {
             return Err(corrupted("the list of runs", "it is longer than what was asked for"));
         }
         Ok((reply.runs, reply.truncated))
+    }
+
+    /// One event of a run, by its number; `None` where the run has ended with fewer.
+    pub async fn event(&self, run: &str, number: u64) -> Result<Option<RunEvent>, Error> {
+        let mut events = self
+            .call(Call::new("Attach", Lane::Control), |mut agent| {
+                let request = AttachRequest { run_id: run.into(), from: number };
+                async move { agent.attach(request).await }
+            })
+            .await?;
+        match self.message("Attach", &mut events).await? {
+            Some(event) if event.number != number => {
+                Err(corrupted(&format!("event {number} of run {run}"), "it is another event"))
+            }
+            event => Ok(event),
+        }
     }
 
     /// A part of what a run has written, as the request says.

@@ -1,12 +1,10 @@
 //! What a run has shown, as a model reads it: each value in the form that reads best, bounded.
 
-use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use rmcp::model::ContentBlock;
 use wire::v1::{Display, Form};
 
 use crate::excerpt::Excerpt;
 
-/// The largest picture that is passed on, in bytes: clients refuse or choke on more.
+/// The largest picture that is kept, in bytes: what an honest agent sends.
 const MAX_IMAGE: usize = 2 << 20;
 /// How many pictures an answer holds.
 const MAX_IMAGES: usize = 10;
@@ -36,9 +34,16 @@ struct Shown {
 enum Content {
     Nothing,
     Text(Excerpt),
-    Picture(Form),
+    Picture(Picture),
     /// A picture that is too large, or one too many.
     Omitted,
+}
+
+/// A picture as it was shown.
+pub(crate) struct Picture {
+    /// The number of its event.
+    pub(crate) number: u64,
+    pub(crate) form: Form,
 }
 
 impl Displays {
@@ -47,8 +52,8 @@ impl Displays {
         Self { results: Excerpt::new(max), others: Vec::new(), omitted: 0 }
     }
 
-    /// Takes in what is shown next.
-    pub(crate) fn push(&mut self, display: Display) {
+    /// Takes in what the event of this number shows.
+    pub(crate) fn push(&mut self, number: u64, display: Display) {
         let Display { result, forms, id, update } = display;
         if update && id.is_empty() {
             self.others.clear();
@@ -59,12 +64,12 @@ impl Displays {
         if let Some(place) = known.filter(|_| update) {
             // First: a picture must not count beside the one whose place it takes.
             self.others[place].content = Content::Nothing;
-            self.others[place].content = self.content(forms);
+            self.others[place].content = self.content(number, forms);
             return;
         }
         let ids = self.others.iter().filter(|shown| !shown.id.is_empty()).count();
         let id = if id.len() <= MAX_ID && ids < MAX_IDS { id } else { String::new() };
-        match self.content(forms) {
+        match self.content(number, forms) {
             Content::Text(text) if result => append(&mut self.results, &text),
             content => self.add(Shown { id, content }),
         }
@@ -87,19 +92,16 @@ impl Displays {
     }
 
     /// The form in which a value is told.
-    fn content(&self, mut forms: Vec<Form>) -> Content {
-        let best = |mimes: &[&str]| {
-            mimes.iter().find_map(|mime| forms.iter().position(|form| form.mime == *mime))
-        };
-        if let Some(picture) = best(&PICTURES) {
-            let picture = forms.swap_remove(picture);
-            if picture.data.len() <= MAX_IMAGE && self.pictures().count() < MAX_IMAGES {
-                return Content::Picture(picture);
+    fn content(&self, number: u64, mut forms: Vec<Form>) -> Content {
+        if let Some(picture) = best(&PICTURES, &forms) {
+            let form = forms.swap_remove(picture);
+            if form.data.len() <= MAX_IMAGE && self.pictures().count() < MAX_IMAGES {
+                return Content::Picture(Picture { number, form });
             }
             return Content::Omitted;
         }
         let mut text = Excerpt::new(self.results.max());
-        match best(&TEXTS) {
+        match best(&TEXTS, &forms) {
             Some(best) => text.push(&forms[best].data),
             None if forms.is_empty() => return Content::Nothing,
             None => {
@@ -113,7 +115,8 @@ impl Displays {
         Content::Text(text)
     }
 
-    fn pictures(&self) -> impl Iterator<Item = &Form> {
+    /// The pictures.
+    pub(crate) fn pictures(&self) -> impl Iterator<Item = &Picture> {
         self.others.iter().filter_map(|shown| match &shown.content {
             Content::Picture(picture) => Some(picture),
             _ => None,
@@ -136,11 +139,6 @@ impl Displays {
         all.text(log_complete)
     }
 
-    /// The pictures as clients take them.
-    pub(crate) fn images(&self) -> impl Iterator<Item = ContentBlock> {
-        self.pictures().map(|image| ContentBlock::image(BASE64.encode(&image.data), &*image.mime))
-    }
-
     /// What is said of pictures that are not there.
     pub(crate) fn note(&self) -> Option<String> {
         let replaceable =
@@ -149,6 +147,16 @@ impl Displays {
         (omitted > 0)
             .then(|| format!("{omitted} pictures omitted: at most {MAX_IMAGES} of 2 MiB each"))
     }
+}
+
+/// The form in which a value is shown to who asks for it alone: its picture, or else its text, or whatever it has.
+pub(crate) fn original(mut forms: Vec<Form>) -> Option<Form> {
+    let best = best(&PICTURES, &forms).or_else(|| best(&TEXTS, &forms)).unwrap_or(0);
+    (best < forms.len()).then(|| forms.swap_remove(best))
+}
+
+fn best(mimes: &[&str], forms: &[Form]) -> Option<usize> {
+    mimes.iter().find_map(|mime| forms.iter().position(|form| form.mime == *mime))
 }
 
 /// Adds a text on a line of its own.
@@ -188,17 +196,14 @@ mod tests {
 
     fn displays(all: impl IntoIterator<Item = Display>) -> Displays {
         let mut displays = Displays::new(MAX);
-        all.into_iter().for_each(|display| displays.push(display));
+        (0..).zip(all).for_each(|(number, display)| displays.push(number, display));
         displays
     }
 
     /// The types and data of the pictures.
     fn images(displays: &Displays) -> Vec<(String, Vec<u8>)> {
-        let image = |block: ContentBlock| {
-            let image = block.as_image().unwrap().clone();
-            (image.mime_type, BASE64.decode(image.data).unwrap())
-        };
-        displays.images().map(image).collect()
+        let image = |picture: &Picture| (picture.form.mime.clone(), picture.form.data.to_vec());
+        displays.pictures().map(image).collect()
     }
 
     /// tests.md B11.
@@ -269,11 +274,15 @@ mod tests {
         ];
         let mut displays = displays(all.into_iter().chain(full));
         assert_eq!(displays.others(true), "first\n100 %\nlast\nnew");
-        displays.push(update("b", picture("new")));
+        displays.push(90, update("b", picture("new")));
         assert_eq!(images(&displays)[0].1, b"new");
+        assert_eq!(
+            displays.pictures().map(|picture| picture.number).collect::<Vec<_>>(),
+            [&[90][..], &[6, 7, 8, 9, 10, 11, 12, 13, 14]].concat()
+        );
         assert_eq!((images(&displays).len(), displays.note()), (MAX_IMAGES, None));
-        displays.push(update("b", shown(&[])));
-        displays.push(update("a", picture("at last")));
+        displays.push(91, update("b", shown(&[])));
+        displays.push(92, update("a", picture("at last")));
         assert_eq!(images(&displays)[0].1, b"at last");
         assert_eq!(displays.others(true), "first\nlast\nnew");
     }
@@ -294,7 +303,7 @@ mod tests {
         let long = "x".repeat(1000);
         let mut displays =
             displays((0..1000).map(|number| under(&number.to_string(), text(&long))));
-        (0..1000).for_each(|_| displays.push(under(&long, text(&long))));
+        (0..1000).for_each(|number| displays.push(number, under(&long, text(&long))));
         assert_eq!(displays.others.len(), MAX_IDS + 1);
         let told = displays.others(true);
         let omitted = 2000 * 1001 - 1 - MAX;

@@ -16,6 +16,7 @@ mod metrics;
 mod outcome;
 mod outputs;
 mod patience;
+mod pictures;
 mod resources;
 mod run;
 mod runs;

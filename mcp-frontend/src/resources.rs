@@ -9,12 +9,12 @@ use serde_json::json;
 use service::{Code, Error, Principal};
 use wire::{
     limits::OUTPUT,
-    v1::{OutputReply, OutputRequest, Stream},
+    v1::{Display, Form, OutputReply, OutputRequest, Stream},
 };
 
 use crate::{
     contents::{image, whole_characters},
-    outcome, runs,
+    displays, outcome, runs,
     server::Server,
     tools::waits,
     uris::{self, Uri, What},
@@ -29,6 +29,9 @@ pub(crate) fn templates() -> Vec<ResourceTemplate> {
         ResourceTemplate::new("sandbox://{sandbox_id}/runs/{run_id}/{stream}", "run_output")
             .with_title("Output of a run")
             .with_description("What a run has written so far, up to 1 MiB; stream is stdout, stderr, or output for both in the order of writing. With ?offset=BYTE&length=BYTES a part of it; an answer that is not all says which URI goes on."),
+        ResourceTemplate::new("sandbox://{sandbox_id}/runs/{run_id}/displays/{number}", "display")
+            .with_title("What a run has shown")
+            .with_description("A picture, or another value that a run has shown, as it was; answers that show less of it have the URI."),
         ResourceTemplate::new("sandbox://{sandbox_id}/files/{+path}", "file")
             .with_title("File")
             .with_description("A file by its absolute path, such as workspace/a.txt, up to 1 MiB; with ?offset=BYTE&length=BYTES a part of it."),
@@ -69,6 +72,10 @@ impl Server {
                 let reply = self.service.output(principal, &parsed.sandbox, &request);
                 Ok(output(&parsed, uri, self.unless_closing(reply, closing).await?))
             }
+            What::Display { run, number } => {
+                let shown = self.service.display(principal, &parsed.sandbox, run, *number);
+                Ok(display(uri, self.unless_closing(shown, closing).await?))
+            }
             What::File { path } => {
                 let length = usize::try_from(length).unwrap_or(usize::MAX);
                 let read =
@@ -89,7 +96,9 @@ pub(crate) fn refusal(error: &Error) -> ErrorData {
     use wire::Code as Agent;
     let message = error.to_string();
     match error.code {
-        Code::SandboxNotFound | Code::Agent(Agent::RunNotFound | Agent::FileNotFound) => {
+        Code::SandboxNotFound
+        | Code::DisplayNotFound
+        | Code::Agent(Agent::RunNotFound | Agent::FileNotFound) => {
             ErrorData::resource_not_found(message, None)
         }
         Code::InvalidArgument | Code::Agent(Agent::InvalidArgument | Agent::FileKind) => {
@@ -110,13 +119,22 @@ fn output(uri: &Uri, asked: &str, reply: OutputReply) -> Vec<ResourceContents> {
     let end = part.end();
     let of = match &uri.what {
         What::Output { stream, .. } => uris::name(*stream),
-        What::File { .. } => "output",
+        What::Display { .. } | What::File { .. } => "output",
     };
     let mut contents = part.contents(uri, asked, TEXT, Some(status), of);
     if reply.truncated && end >= reply.kept {
         contents.push(ResourceContents::text(format!("[{}]", runs::LOG_FULL), asked));
     }
     contents
+}
+
+fn display(asked: &str, shown: Display) -> Vec<ResourceContents> {
+    let form = displays::original(shown.forms);
+    let contents = form.map(|Form { mime, data }| match str::from_utf8(&data) {
+        Ok(text) => ResourceContents::text(text, asked).with_mime_type(mime),
+        Err(_) => ResourceContents::blob(BASE64.encode(&data), asked).with_mime_type(mime),
+    });
+    contents.into_iter().collect()
 }
 
 fn file(

@@ -38,7 +38,7 @@ pub(crate) async fn run(
     let mut run = tokio::select! {
         run = service.run(principal, &sandbox, id.clone(), spec) => run?,
         // The sandbox is not ready yet.
-        () = shutdown.closing.cancelled() => return Ok(transcript.answer()),
+        () = shutdown.closing.cancelled() => return Ok(transcript.answer().await),
     };
     let mut progress = Progress::new(context);
     let begin = deadline.max(Instant::now() + BEGIN);
@@ -50,13 +50,13 @@ pub(crate) async fn run(
             tokio::select! {
                 event = &mut next => break event,
                 () = progress.due() => progress.tell(&transcript).await,
-                () = shutdown.closing.cancelled() => return Ok(transcript.answer()),
+                () = shutdown.closing.cancelled() => return Ok(transcript.answer().await),
                 () = context.ct.cancelled() => {
                     // Only a caller who named the run can come back for it.
                     if !own_id {
                         service.cancel(principal, &sandbox, &id).await?;
                     }
-                    return Ok(transcript.answer());
+                    return Ok(transcript.answer().await);
                 }
             }
         };
@@ -70,15 +70,15 @@ pub(crate) async fn run(
             Ok(Err(error)) => return Err(error.into()),
         }
     }
-    Ok(told(transcript, metrics))
+    Ok(told(transcript, metrics).await)
 }
 
 /// The answer of a run that is waited for no longer. A lost one is an error, and counted as those of verbs are.
-fn told(transcript: Transcript, metrics: &Metrics) -> CallToolResult {
+async fn told(transcript: Transcript, metrics: &Metrics) -> CallToolResult {
     if transcript.lost() {
         metrics.error(RUN_LOST);
     }
-    transcript.answer()
+    transcript.answer().await
 }
 
 /// The progress of one call, where its caller asked for it.
@@ -128,15 +128,15 @@ mod tests {
 
     use super::*;
 
-    #[test]
-    fn a_lost_run_is_counted_as_an_error_and_a_failed_one_is_not() {
+    #[tokio::test]
+    async fn a_lost_run_is_counted_as_an_error_and_a_failed_one_is_not() {
         for (how, counted) in [(How::Lost(Empty {}), true), (How::Exited(1), false)] {
             let metrics = Metrics::default();
             let mut transcript = Transcript::new("a".into(), "r".into(), 200);
             let outcome = Outcome { how: Some(how), ..Outcome::default() };
             let event = Some(Event::Outcome(outcome));
             transcript.push(RunEvent { event, ..RunEvent::default() });
-            assert_eq!(told(transcript, &metrics).is_error, Some(counted));
+            assert_eq!(told(transcript, &metrics).await.is_error, Some(counted));
             let line = r#"codesandbox_mcp_errors_total{code="RUN_LOST"} 1"#;
             assert_eq!(metrics.text(0).lines().any(|found| found == line), counted);
         }

@@ -6,7 +6,7 @@ use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
 use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
 
-use crate::{displays::Displays, excerpt::Excerpt, hex, outcome, resources};
+use crate::{displays::Displays, excerpt::Excerpt, hex, outcome, pictures, resources, uris::Uri};
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -50,7 +50,7 @@ impl Transcript {
                 Stream::Stderr => self.stderr.push(&output.data),
                 _ => self.stdout.push(&output.data),
             },
-            Some(Event::Display(display)) => self.displays.push(display),
+            Some(Event::Display(display)) => self.displays.push(event.number, display),
             Some(Event::Exception(Exception { traceback, .. })) => {
                 self.exception = Excerpt::new(self.exception.max());
                 self.exception.push(traceback.as_bytes());
@@ -89,11 +89,30 @@ impl Transcript {
     }
 
     /// The answer. A run that failed is a successful call; only a run nobody can tell about is an error.
-    pub(crate) fn answer(self) -> CallToolResult {
+    pub(crate) async fn answer(self) -> CallToolResult {
+        if self.displays.pictures().any(|picture| pictures::large(&picture.form)) {
+            return pictures::in_turn(move |may| self.told(may)).await;
+        }
+        self.told(false)
+    }
+
+    /// The answer, with large pictures scaled if they may be.
+    fn told(&self, may_scale: bool) -> CallToolResult {
         let lost = self.lost();
         let meta = self.meta();
-        let mut content = vec![ContentBlock::text(self.text())];
-        content.extend(self.displays.images());
+        let pictures: Vec<_> = (1..)
+            .zip(self.displays.pictures())
+            .map(|(place, picture)| {
+                let uri = Uri::display(&self.sandbox, &self.run, picture.number).to_string();
+                pictures::told(&picture.form, &format!("picture {place}"), &uri, may_scale)
+            })
+            .collect();
+        let mut text = self.text();
+        for note in pictures.iter().filter_map(|picture| picture.note.as_ref()) {
+            let _ = write!(text, "\n[{note}]");
+        }
+        let mut content = vec![ContentBlock::text(text)];
+        content.extend(pictures.into_iter().flat_map(|picture| picture.blocks));
         content.extend(self.links());
         let mut result =
             if lost { CallToolResult::error(content) } else { CallToolResult::success(content) };
@@ -215,6 +234,8 @@ impl Transcript {
 
 #[cfg(test)]
 mod tests {
+    use std::io::Cursor;
+
     use wire::v1::{Display, Empty, Form, Output, Started, Truncated};
 
     use super::*;
@@ -249,7 +270,7 @@ mod tests {
             output(Stream::Stderr, "warned\n"),
             outcome(How::Exited(3)),
         ])
-        .answer();
+        .told(false);
         assert_eq!(result.is_error, Some(false));
         assert_eq!(
             result.content[0].as_text().unwrap().text,
@@ -294,7 +315,7 @@ mod tests {
 
     #[test]
     fn a_lost_run_is_an_error_and_never_an_exit_code() {
-        let result = transcript([outcome(How::Lost(Empty {}))]).answer();
+        let result = transcript([outcome(How::Lost(Empty {}))]).told(false);
         assert_eq!(result.is_error, Some(true));
         let text = &result.content[0].as_text().unwrap().text;
         assert!(text.starts_with("status=lost ") && text.contains("RUN_LOST: "), "{text}");
@@ -321,7 +342,7 @@ mod tests {
         let long = || output(Stream::Stderr, &"e".repeat(300));
         let ended = transcript([output(Stream::Stdout, "whole"), long(), outcome(How::Exited(0))]);
         for (transcript, size) in [(ended, json!(300)), (transcript([long()]), Value::Null)] {
-            let content = transcript.answer().content;
+            let content = transcript.told(false).content;
             let mut link = json!({
                 "type": "resource_link",
                 "uri": "sandbox://sbx-a/runs/r-1/stderr",
@@ -382,7 +403,7 @@ mod tests {
         ];
         let pictures = (0..11).map(|_| form("image/png", b"png", false));
         let events = values.into_iter().chain(pictures).chain([outcome(How::Exited(0))]);
-        let result = transcript(events).answer();
+        let result = transcript(events).told(false);
         assert_eq!(
             result.content[0].as_text().unwrap().text,
             "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n--- result\n42\n--- display\nshown\n--- stdout\nout\n[1 pictures omitted: at most 10 of 2 MiB each]"
@@ -390,5 +411,28 @@ mod tests {
         let image = result.content[1].as_image().unwrap();
         assert_eq!((image.mime_type.as_str(), image.data.as_str()), ("image/png", "cG5n"));
         assert_eq!(result.content.len(), 11);
+    }
+
+    #[tokio::test]
+    async fn a_large_picture_is_scaled_and_says_where_its_original_is() {
+        let mut png = Cursor::new(Vec::new());
+        image::DynamicImage::new_rgb8(3136, 20)
+            .write_to(&mut png, image::ImageFormat::Png)
+            .unwrap();
+        let forms = vec![Form { mime: "image/png".into(), data: png.into_inner().into() }];
+        let large = Event::Display(Display { forms, ..Display::default() });
+        let small = form("image/png", b"png", false);
+        let result = transcript([small, large, outcome(How::Exited(0))]).answer().await;
+        let uri = "sandbox://sbx-a/runs/r-1/displays/1";
+        assert_eq!(
+            result.content[0].as_text().unwrap().text,
+            format!(
+                "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n[picture 2: scaled from 3136x20 to 1568x10; the original: {uri}]"
+            )
+        );
+        assert_eq!(result.content[1].as_image().unwrap().data, "cG5n");
+        assert!(result.content[2].as_image().is_some());
+        assert_eq!(result.content[3].as_resource_link().unwrap().uri, uri);
+        assert_eq!(result.content.len(), 4);
     }
 }

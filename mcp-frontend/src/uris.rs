@@ -6,7 +6,7 @@ use wire::v1::Stream;
 
 const SCHEME: &str = "sandbox://";
 /// What a URI may look like, for who got one wrong.
-const FORMS: &str = "a URI is sandbox://SANDBOX_ID/runs/RUN_ID/STREAM with stdout, stderr or output as STREAM, or sandbox://SANDBOX_ID/files/PATH with an absolute path; ?offset=BYTE&length=BYTES after it names a part";
+const FORMS: &str = "a URI is sandbox://SANDBOX_ID/runs/RUN_ID/STREAM with stdout, stderr or output as STREAM, sandbox://SANDBOX_ID/runs/RUN_ID/displays/NUMBER, or sandbox://SANDBOX_ID/files/PATH with an absolute path; ?offset=BYTE&length=BYTES after it names a part";
 
 /// What a URI names, and which part of it.
 #[derive(Clone, Debug, PartialEq)]
@@ -23,6 +23,8 @@ pub(crate) struct Uri {
 pub(crate) enum What {
     /// What a run has written; unspecified: to both streams.
     Output { run: String, stream: Stream },
+    /// What a run has shown, by the number of the event.
+    Display { run: String, number: u64 },
     /// A file, by its absolute path.
     File { path: String },
 }
@@ -31,6 +33,11 @@ impl Uri {
     /// All that a run has written to a stream.
     pub(crate) fn output(sandbox: &str, run: &str, stream: Stream) -> Self {
         Self::whole(sandbox, What::Output { run: run.into(), stream })
+    }
+
+    /// What a run has shown in the event of this number.
+    pub(crate) fn display(sandbox: &str, run: &str, number: u64) -> Self {
+        Self::whole(sandbox, What::Display { run: run.into(), number })
     }
 
     /// A file, as its path is given to the tools.
@@ -63,8 +70,12 @@ impl Uri {
                     What::File { path: format!("/{}", decoded(path.trim_start_matches('/'))?) }
                 }
                 ("runs", rest) => {
-                    let (run, name) = rest.split_once('/')?;
-                    What::Output { run: decoded(run)?, stream: stream(name)? }
+                    let (run, rest) = rest.split_once('/')?;
+                    let run = decoded(run)?;
+                    match rest.strip_prefix("displays/") {
+                        Some(number) => What::Display { run, number: number.parse().ok()? },
+                        None => What::Output { run, stream: stream(rest)? },
+                    }
                 }
                 _ => return None,
             };
@@ -91,6 +102,7 @@ impl fmt::Display for Uri {
         write!(f, "{SCHEME}{}/", Encoded(&self.sandbox))?;
         match &self.what {
             What::Output { run, stream } => write!(f, "runs/{}/{}", Encoded(run), name(*stream))?,
+            What::Display { run, number } => write!(f, "runs/{}/displays/{number}", Encoded(run))?,
             What::File { path } => write!(f, "files/{}", Encoded(path.trim_start_matches('/')))?,
         }
         let part = [("offset", (self.offset > 0).then_some(self.offset)), ("length", self.length)];
@@ -164,6 +176,7 @@ mod tests {
                 Uri { length: Some(9), ..Uri::file("sbx-a", "/etc/a b?ü%").from(7) },
                 "sandbox://sbx-a/files/etc/a%20b%3F%C3%BC%25?offset=7&length=9",
             ),
+            (Uri::display("sbx-a", "r-1", 12), "sandbox://sbx-a/runs/r-1/displays/12"),
             (Uri::file("sbx-a", "a.txt"), "sandbox://sbx-a/files/workspace/a.txt"),
         ] {
             assert_eq!(uri.to_string(), written);
@@ -192,6 +205,8 @@ mod tests {
             "sandbox://a/runs/r-1",
             "sandbox://a/runs/r-1/stdin",
             "sandbox://a/runs/r-1/stdout/more",
+            "sandbox://a/runs/r-1/displays/",
+            "sandbox://a/runs/r-1/displays/one",
             "sandbox://a/more/x",
             "sandbox://a/files/%",
             "sandbox://a/files/%4",

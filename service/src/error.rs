@@ -17,6 +17,8 @@ pub enum Code {
     SandboxFinished,
     /// The pod of the sandbox was replaced: its state is gone.
     SandboxReplaced,
+    /// The run has shown nothing in the event of this number.
+    DisplayNotFound,
     /// The sandbox was made by a version that does not understand what was asked.
     SandboxTooOld,
     /// Nobody can tell how the run ended, or whether the change was made.
@@ -41,6 +43,7 @@ impl Code {
             Self::SandboxNotReady => "SANDBOX_NOT_READY",
             Self::SandboxFinished => "SANDBOX_FINISHED",
             Self::SandboxReplaced => "SANDBOX_REPLACED",
+            Self::DisplayNotFound => "DISPLAY_NOT_FOUND",
             Self::SandboxTooOld => "SANDBOX_TOO_OLD",
             Self::OutcomeUnknown => "OUTCOME_UNKNOWN",
             Self::Corrupted => "CORRUPTED",

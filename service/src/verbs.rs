@@ -7,8 +7,9 @@ use client::{Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
 use wire::v1::{
-    ContextInfo, CreateContextRequest, EditReply, Entry, ListRequest, OutputReply, OutputRequest,
-    RunInfo, RunSpec, SearchRequest, edit_request::Replacement,
+    ContextInfo, CreateContextRequest, Display, EditReply, Entry, ListRequest, OutputReply,
+    OutputRequest, RunEvent, RunInfo, RunSpec, SearchRequest, edit_request::Replacement,
+    run_event::Event,
 };
 
 use crate::{Code, Create, Error, Principal};
@@ -203,6 +204,25 @@ impl Service {
         copies: &[String],
     ) -> Result<Vec<ContextInfo>, Error> {
         Ok(self.session(principal, sandbox).await?.fork_context(context, copies).await?)
+    }
+
+    /// What a run has shown in the event of this number.
+    pub async fn display(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        run: &str,
+        number: u64,
+    ) -> Result<Display, Error> {
+        match self.session(principal, sandbox).await?.event(run, number).await? {
+            Some(RunEvent { event: Some(Event::Display(display)), .. }) => Ok(display),
+            _ => Err(Error::new(
+                Code::DisplayNotFound,
+                format!(
+                    "run {run} has shown nothing in its event {number}. Take the URI from the run's answer."
+                ),
+            )),
+        }
     }
 
     /// Reads at most `length` bytes of a file from `offset` on.

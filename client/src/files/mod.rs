@@ -191,7 +191,7 @@ impl Session {
     }
 
     /// The next message of a stream. The agent may take its time for each, but not for ever.
-    async fn message<T>(
+    pub(crate) async fn message<T>(
         &self,
         doing: &'static str,
         stream: &mut tonic::Streaming<T>,

@@ -443,3 +443,22 @@ async fn a_list_of_runs_that_does_not_fit_is_corrupted() {
         assert_eq!(told.is_ok(), fits, "{told:?}");
     }
 }
+
+#[tokio::test]
+async fn one_event_of_a_run_is_read_by_its_number_and_another_is_not_taken_for_it() {
+    let cluster = Cluster::start().await;
+    let mut events = lines(2);
+    events[1].number = 7;
+    cluster.agent.runs(script(&events));
+    let session = cluster.session();
+    let unknown = soon(session.event("r", 2)).await;
+    assert!(matches!(unknown, Err(Error::Agent(error)) if error.code == wire::Code::RunNotFound));
+    assert_eq!(soon(run(&session).next()).await.unwrap(), Some(started()));
+    assert_eq!(soon(session.event("r", 2)).await.unwrap(), Some(events[2].clone()));
+    let lie = soon(session.event("r", 1)).await;
+    assert!(
+        matches!(&lie, Err(Error::Corrupted { what, .. }) if what == "event 1 of run r"),
+        "{lie:?}"
+    );
+    assert_eq!(soon(session.event("r", 4)).await.unwrap(), None);
+}

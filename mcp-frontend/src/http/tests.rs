@@ -373,6 +373,7 @@ async fn resources_are_templates_and_no_list() {
             named,
             [
                 "sandbox://{sandbox_id}/runs/{run_id}/{stream}",
+                "sandbox://{sandbox_id}/runs/{run_id}/displays/{number}",
                 "sandbox://{sandbox_id}/files/{+path}"
             ]
         );

@@ -118,6 +118,24 @@ fn an_answer_is_bounded_whatever_is_asked_for() {
     }
 }
 
+#[test]
+fn what_was_shown_is_its_picture_or_else_its_text() {
+    let uri = "sandbox://a/runs/r/displays/3";
+    let form = |mime: &str, data: &'static [u8]| Form { mime: mime.into(), data: data.into() };
+    let shown = |forms: &[Form]| {
+        json(&display(uri, Display { forms: forms.to_vec(), ..Display::default() }))
+    };
+    let (text, html) = (form("text/plain", b"<Figure>"), form("text/html", b"<b>"));
+    let png = form("image/png", b"\x89PNG");
+    let svg = form("image/svg+xml", b"<svg/>");
+    let of =
+        |mime: &str, kind: &str, data: &str| json!([{"uri": uri, "mimeType": mime, kind: data}]);
+    assert_eq!(shown(&[text.clone(), html.clone(), png]), of("image/png", "blob", "iVBORw=="));
+    assert_eq!(shown(&[html, text]), of("text/plain", "text", "<Figure>"));
+    assert_eq!(shown(&[svg]), of("image/svg+xml", "text", "<svg/>"));
+    assert_eq!(shown(&[]), json!([]));
+}
+
 /// exec.md §7, point 8: the agent may lie.
 #[test]
 fn what_an_agent_says_of_places_need_not_fit() {
@@ -133,6 +151,7 @@ fn what_an_agent_says_of_places_need_not_fit() {
 fn what_is_not_there_is_told_from_what_is_wrong_and_from_what_fails() {
     for (code, protocol) in [
         (Code::SandboxNotFound, -32002),
+        (Code::DisplayNotFound, -32002),
         (Code::Agent(wire::Code::RunNotFound), -32002),
         (Code::Agent(wire::Code::FileNotFound), -32002),
         (Code::InvalidArgument, -32602),
@@ -152,7 +171,8 @@ async fn only_its_owner_reads_what_is_in_a_sandbox() {
     let (me, you) = (Principal::new("me"), Principal::new("you"));
     let request = service::Create { name: Some("a".into()), ..service::Create::default() };
     server.service.create(&me, &request).await.unwrap();
-    for uri in ["sandbox://a/runs/r/stdout", "sandbox://a/files/x"] {
+    for uri in ["sandbox://a/runs/r/stdout", "sandbox://a/runs/r/displays/1", "sandbox://a/files/x"]
+    {
         let of = async |who| server.resource(who, uri).await.unwrap_err().code;
         assert_eq!(
             (of(&you).await, of(&me).await),
