@@ -14,7 +14,7 @@ use wire::{
 
 use crate::{
     contents::{image, whole_characters},
-    displays, outcome, runs,
+    displays, outcome, page,
     server::Server,
     tools::waits,
     uris::{self, Uri, What},
@@ -123,7 +123,7 @@ fn output(uri: &Uri, asked: &str, reply: OutputReply) -> Vec<ResourceContents> {
     };
     let mut contents = part.contents(uri, asked, TEXT, Some(status), of);
     if reply.truncated && end >= reply.kept {
-        contents.push(ResourceContents::text(format!("[{}]", runs::LOG_FULL), asked));
+        contents.push(ResourceContents::text(format!("[{}]", page::LOG_FULL), asked));
     }
     contents
 }

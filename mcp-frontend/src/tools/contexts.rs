@@ -10,10 +10,10 @@ use rmcp::{
 use serde::{Deserialize, Serialize};
 use wire::v1::{ContextInfo, CreateContextRequest};
 
+use super::{Context, ToolResult, waits};
 use crate::{
     args::{Language, SandboxId},
     server::Server,
-    tools::{Context, ToolResult, waits},
 };
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -1,80 +1,20 @@
-//! The tools that come back to a run: what there is, what it has written, its end.
+//! A part of what a run has written, as a model reads it.
 
-use rmcp::{
-    handler::server::wrapper::Parameters,
-    model::{CallToolResult, ContentBlock},
-    tool, tool_router,
-};
+use rmcp::model::{CallToolResult, ContentBlock};
 use wire::v1::OutputReply;
 
 use crate::{
-    args::{OutputStream, RunId, RunList, RunOutput},
+    args::{OutputStream, RunOutput},
     contents::whole_characters,
-    outcome, outputs,
-    server::Server,
-    tools::{Context, ToolResult, waits},
+    outcome,
 };
 
 /// What is said where a log ends before the run's output.
 pub(crate) const LOG_FULL: &str =
     "the log's bound was reached; later output was counted, not kept: write large output to a file";
 
-#[tool_router(router = run_tool_router, vis = "pub(crate)")]
-impl Server {
-    /// Read what a run has written, while it goes on or after: the end of it, from an offset, or the lines that match a pattern. Says how it ended, and can wait for that.
-    #[tool(annotations(title = "Read output", read_only_hint = true, open_world_hint = false))]
-    async fn run_output(
-        &self,
-        Parameters(args): Parameters<RunOutput>,
-        context: Context,
-    ) -> ToolResult {
-        let principal = self.principal(&context)?;
-        let request = args.request();
-        let output = self.service.output(&principal, &args.sandbox_id, &request);
-        let output = self.unless_closing(output, || waits(&args.sandbox_id)).await;
-        self.told(output.map(|reply| page(&args, &reply)))
-    }
-
-    /// List the runs of a sandbox, the newest first, with how they ended.
-    #[tool(
-        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Runs>(),
-        annotations(title = "List runs", read_only_hint = true, open_world_hint = false)
-    )]
-    async fn run_list(
-        &self,
-        Parameters(args): Parameters<RunList>,
-        context: Context,
-    ) -> ToolResult {
-        let principal = self.principal(&context)?;
-        let runs = self.service.runs(&principal, &args.sandbox_id, args.limit.clamp(1, 1000));
-        let runs = self.unless_closing(runs, || waits(&args.sandbox_id)).await;
-        self.answer(runs.map(|(runs, truncated)| outputs::Runs {
-            runs: runs.into_iter().map(outputs::Run::from).collect(),
-            truncated,
-        }))
-    }
-
-    /// End a run: code is interrupted and its interpreter keeps its state; a command and all it has started are terminated, then killed.
-    #[tool(
-        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Cancelled>(),
-        annotations(title = "Cancel run", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
-    )]
-    async fn run_cancel(
-        &self,
-        Parameters(args): Parameters<RunId>,
-        context: Context,
-    ) -> ToolResult {
-        let principal = self.principal(&context)?;
-        let cancelled = self.service.cancel(&principal, &args.sandbox_id, &args.run_id);
-        let cancelled = self.unless_closing(cancelled, || waits(&args.sandbox_id)).await;
-        self.answer(
-            cancelled.map(|was_running| outputs::Cancelled { run_id: args.run_id, was_running }),
-        )
-    }
-}
-
-/// A part of a run's output as a model reads it: a line of facts, the text, and where to go on.
-fn page(args: &RunOutput, reply: &OutputReply) -> CallToolResult {
+/// The answer: a line of facts, the text, and where to go on.
+pub(crate) fn told(args: &RunOutput, reply: &OutputReply) -> CallToolResult {
     let ids = format!("run_id={} sandbox_id={}", args.run_id, args.sandbox_id);
     let mut text = match &reply.outcome {
         None => format!("status=running {ids}"),
@@ -137,7 +77,7 @@ mod tests {
     fn told(arguments: &serde_json::Value, reply: &OutputReply) -> (String, bool) {
         let mut all = json!({"sandbox_id": "a", "run_id": "r"});
         all.as_object_mut().unwrap().extend(arguments.as_object().unwrap().clone());
-        let result = page(&serde_json::from_value(all).unwrap(), reply);
+        let result = super::told(&serde_json::from_value(all).unwrap(), reply);
         (result.content[0].as_text().unwrap().text.clone(), result.is_error == Some(true))
     }
 

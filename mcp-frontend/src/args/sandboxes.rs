@@ -1,0 +1,58 @@
+//! What the tools about sandboxes take.
+
+use std::collections::BTreeMap;
+
+use rmcp::schemars::JsonSchema;
+use serde::Deserialize;
+
+use super::default_wait;
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxCreate {
+    /// Name of the sandbox (a-z, 0-9, -; at most 50). Asking twice for the same name gives the same sandbox. Omit for a new one.
+    pub(crate) name: Option<String>,
+    /// Container image. Omit for the default: Python with numpy, pandas, matplotlib, plus node, bash, git, curl.
+    pub(crate) image: Option<String>,
+    /// Environment variables.
+    #[serde(default)]
+    pub(crate) env: BTreeMap<String, String>,
+    /// Processors, such as "500m" or "2". Default 1.
+    pub(crate) cpu: Option<String>,
+    /// Memory, such as "512Mi" or "4Gi". Default 1Gi.
+    pub(crate) memory: Option<String>,
+    /// Number of GPUs. Default 0.
+    #[serde(default)]
+    #[schemars(range(max = 16))]
+    pub(crate) gpu: u8,
+    /// What it may reach: "deny" (default) nothing at all, "internet" public addresses.
+    #[serde(default)]
+    pub(crate) network: NetworkAccess,
+    /// How long it lives, such as "30m" or "2h"; then it and its files are deleted. Default 1h, at most 168h.
+    pub(crate) ttl: Option<String>,
+    /// How many seconds to wait until it is ready.
+    #[serde(default = "default_wait")]
+    #[schemars(range(max = 45))]
+    pub(crate) wait_seconds: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum NetworkAccess {
+    #[default]
+    Deny,
+    Internet,
+}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxList {}
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxId {
+    /// From sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+}

@@ -1,0 +1,97 @@
+//! The tools about sandboxes.
+
+use std::time::Duration;
+
+use rmcp::{handler::server::wrapper::Parameters, tool, tool_router};
+use service::Create;
+use tokio::time::Instant;
+
+use super::{Context, ToolResult};
+use crate::{
+    args::{MAX_WAIT, NetworkAccess, SandboxCreate, SandboxId, SandboxList},
+    outputs,
+    server::Server,
+};
+
+#[tool_router(router = sandbox_tool_router, vis = "pub(crate)")]
+impl Server {
+    /// Create an isolated machine for running code and wait until it is ready. Returns its sandbox_id for the other tools. With a name, asking again returns the same sandbox.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
+        annotations(title = "Create sandbox", read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_create(
+        &self,
+        Parameters(args): Parameters<SandboxCreate>,
+        context: Context,
+    ) -> ToolResult {
+        let deadline = Instant::now() + Duration::from_secs(args.wait_seconds.min(MAX_WAIT));
+        let request = Create {
+            name: args.name,
+            image: args.image,
+            env: args.env.into_iter().collect(),
+            cpu: args.cpu,
+            memory: args.memory,
+            gpu_count: args.gpu,
+            egress: match args.network {
+                NetworkAccess::Deny => api::Egress::Deny,
+                NetworkAccess::Internet => api::Egress::Internet,
+            },
+            ttl: args.ttl,
+        };
+        let result = match self.service.create(&self.principal(&context)?, &request).await {
+            Ok(sandbox) => Ok(tokio::select! {
+                settled = self.service.settled(&sandbox, deadline) => settled,
+                () = self.shutdown.closing.cancelled() => sandbox,
+            }),
+            Err(error) => Err(error),
+        };
+        self.answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+    }
+
+    /// List your sandboxes with their state and expiry.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandboxes>(),
+        annotations(title = "List sandboxes", read_only_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_list(
+        &self,
+        Parameters(_): Parameters<SandboxList>,
+        context: Context,
+    ) -> ToolResult {
+        let sandboxes = self.service.list(&self.principal(&context)?);
+        self.answer(Ok(outputs::Sandboxes {
+            sandboxes: sandboxes.iter().map(|sandbox| outputs::Sandbox::from(&**sandbox)).collect(),
+        }))
+    }
+
+    /// Look at one sandbox: whether it is ready, why not, when it expires, how it ended last.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
+        annotations(title = "Get sandbox", read_only_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_get(
+        &self,
+        Parameters(args): Parameters<SandboxId>,
+        context: Context,
+    ) -> ToolResult {
+        let result = self.service.get(&self.principal(&context)?, &args.sandbox_id).await;
+        self.answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+    }
+
+    /// Delete a sandbox with its files and everything that runs in it. Fine if it is gone already.
+    #[tool(
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Deleted>(),
+        annotations(title = "Delete sandbox", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
+    )]
+    async fn sandbox_delete(
+        &self,
+        Parameters(args): Parameters<SandboxId>,
+        context: Context,
+    ) -> ToolResult {
+        let result = self.service.delete(&self.principal(&context)?, &args.sandbox_id).await;
+        self.answer(
+            result.map(|()| outputs::Deleted { sandbox_id: args.sandbox_id, deleted: true }),
+        )
+    }
+}
