@@ -62,7 +62,8 @@ impl Written {
 }
 
 /// What is before the first event.
-const START: Mark = Mark { events: 0, place: HEADER, written: Written { stdout: 0, stderr: 0 } };
+pub(crate) const START: Mark =
+    Mark { events: 0, place: HEADER, written: Written { stdout: 0, stderr: 0 } };
 
 impl Log {
     /// A new log; one that exists is an error.
@@ -86,8 +87,8 @@ impl Log {
             Found { spec: Hash::default(), started: None, last: None, truncated: false };
         found.spec.copy_from_slice(spec);
         let mut log = Self { file: None, index: Vec::new(), next: START };
-        while let Some(event) = next(&mut reader) {
-            log.remember(&event, 4 + event.encoded_len() as u64);
+        while let Some((event, length)) = next(&mut reader) {
+            log.remember(&event, length);
             match &event.event {
                 Some(Event::Started(started)) => found.started = Some(started.clone()),
                 Some(Event::Truncated(_)) => found.truncated = true,
@@ -228,15 +229,16 @@ fn record(event: &RunEvent) -> Vec<u8> {
     record
 }
 
-/// The next whole event; `None` at the end and before anything that is none.
-fn next(from: &mut impl Read) -> Option<RunEvent> {
+/// The next whole event and how long its record is, which need not be how long ours would be; `None` at
+/// the end and before anything that is none.
+fn next(from: &mut impl Read) -> Option<(RunEvent, u64)> {
     let mut length = [0; 4];
     from.read_exact(&mut length).ok()?;
     let length =
         usize::try_from(u32::from_be_bytes(length)).ok().filter(|length| *length <= MAX_MESSAGE)?;
     let mut body = vec![0; length];
     from.read_exact(&mut body).ok()?;
-    RunEvent::decode(&body[..]).ok()
+    Some((RunEvent::decode(&body[..]).ok()?, 4 + length as u64))
 }
 
 #[cfg(test)]
@@ -318,6 +320,22 @@ mod tests {
         log.append(&outcome).unwrap();
         let (_, found) = Log::open(&path).unwrap();
         assert_eq!(found.last, Some(outcome));
+    }
+
+    /// A downgrade, or user code that writes to the file.
+    #[test]
+    fn a_log_whose_events_are_longer_than_ours_is_taken_up_whole() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("a.log");
+        let mut log = Log::create(&path, &[7; 32]).unwrap();
+        let unknown_field = [0xf8, 0x07, 0x01];
+        let event = [output(0).encode_to_vec(), unknown_field.to_vec()].concat();
+        let length = u32::try_from(event.len()).unwrap().to_be_bytes();
+        log.file.as_mut().unwrap().write_all(&[&length[..], &event].concat()).unwrap();
+        let (mut log, _) = Log::open(&path).unwrap();
+        log.append(&output(1)).unwrap();
+        let mut reader = Reader::open(&path, START).unwrap();
+        assert_eq!(numbers(&mut reader, log.end().place), [0, 1]);
     }
 
     #[test]
