@@ -40,14 +40,21 @@ impl Spec {
     pub(crate) fn read(from: &mut impl Read) -> io::Result<(Self, Vec<u8>)> {
         let mut length = [0; 4];
         from.read_exact(&mut length)?;
-        let mut body =
-            vec![0; usize::try_from(u32::from_be_bytes(length)).map_err(io::Error::other)?];
-        from.read_exact(&mut body)?;
+        let body = exactly(u32::from_be_bytes(length).into(), from)?;
         let spec: Self = serde_json::from_slice(&body)?;
-        let mut stdin = vec![0; spec.stdin];
-        from.read_exact(&mut stdin)?;
+        let stdin = exactly(spec.stdin as u64, from)?;
         Ok((spec, stdin))
     }
+}
+
+/// So many bytes, in no more room than they take when they have come.
+fn exactly(length: u64, from: &mut impl Read) -> io::Result<Vec<u8>> {
+    let mut bytes = Vec::new();
+    from.take(length).read_to_end(&mut bytes)?;
+    if (bytes.len() as u64) < length {
+        return Err(io::ErrorKind::UnexpectedEof.into());
+    }
+    Ok(bytes)
 }
 
 /// What a supervisor is told to do.
@@ -133,6 +140,15 @@ mod tests {
             Spec { argv: vec!["cat".to_owned()], cwd: "/".into(), stdin: 3, ..Spec::default() };
         let frame = spec.frame(b"abc").unwrap();
         assert_eq!(Spec::read(&mut &frame[..]).unwrap(), (spec, b"abc".to_vec()));
+    }
+
+    #[test]
+    fn a_spec_that_says_it_is_longer_than_it_is_takes_no_room_for_that() {
+        let spec = Spec { stdin: usize::MAX, ..Spec::default() };
+        for frame in [spec.frame(b"abc").unwrap(), vec![0xff, 0xff, 0xff, 0xff, b'{']] {
+            let error = Spec::read(&mut &frame[..]).unwrap_err();
+            assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
+        }
     }
 
     #[test]
