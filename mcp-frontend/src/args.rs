@@ -7,7 +7,9 @@ mod sandboxes;
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use files::{FileEdit, FileList, FileRead, FileSearch, FileWrite};
-pub(crate) use runs::{OutputStream, RunCode, RunCommand, RunId, RunList, RunOptions, RunOutput};
+pub(crate) use runs::{
+    Language, OutputStream, RunCode, RunCommand, RunId, RunList, RunOptions, RunOutput,
+};
 pub(crate) use sandboxes::{NetworkAccess, SandboxCreate, SandboxId, SandboxList};
 
 /// The longest a call waits before it answers that the run goes on, in seconds: clients give up at 60.

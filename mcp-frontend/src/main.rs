@@ -3,7 +3,6 @@
 mod args;
 mod connections;
 mod contents;
-mod contexts;
 mod descriptors;
 mod displays;
 mod excerpt;

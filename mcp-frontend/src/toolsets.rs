@@ -17,11 +17,10 @@ pub(crate) enum Toolset {
 }
 
 /// The tools for everybody, made once: the macro's own way makes them anew at every call.
-static EVERYBODYS: LazyLock<Arc<Tools>> =
-    LazyLock::new(|| {
-        let sandboxes = Server::sandbox_tool_router();
-        Arc::new(tidy(sandboxes + Server::run_tool_router() + Server::file_tool_router()))
-    });
+static EVERYBODYS: LazyLock<Arc<Tools>> = LazyLock::new(|| {
+    let sandboxes = Server::sandbox_tool_router();
+    Arc::new(tidy(sandboxes + Server::run_tool_router() + Server::file_tool_router()))
+});
 
 /// The tools of a server that offers these sets, too.
 pub(crate) fn tools(sets: &[Toolset]) -> Arc<Tools> {

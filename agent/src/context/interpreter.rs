@@ -5,6 +5,7 @@ use std::os::unix::net::UnixStream as StdUnixStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use bytes::BytesMut;
 use tokio::io::AsyncWriteExt;
 use tokio::net::unix::pipe;
 use tokio::time::{Instant, sleep_until, timeout};
@@ -48,6 +49,10 @@ pub(super) struct Interpreter {
 /// What is known about the cell that runs.
 #[derive(Default)]
 struct Cell {
+    /// What its driver has yet to be sent.
+    unsent: BytesMut,
+    /// What asks for its end besides a signal, if anything does.
+    interrupt: Vec<u8>,
     cause: Option<Cause>,
     /// Whether an interrupt may still be on its way.
     interrupting: bool,
@@ -178,13 +183,12 @@ impl Interpreter {
     }
 
     async fn follow(&mut self, run: &Run, source: &[u8], limit: Duration) -> Cell {
-        let Self { control, output, requests, events, cells, .. } = self;
-        let request = protocol::request(*cells, source);
-        let write = requests.write_all(&request);
-        tokio::pin!(write);
-        let mut written = false;
+        let Self { control, output, requests, events, cells, language, .. } = self;
         let mut heard_all = false;
-        let mut cell = Cell::default();
+        let mut cell = Cell { unsent: protocol::request(*cells, source), ..Cell::default() };
+        if language.interrupted_by_request {
+            cell.interrupt = protocol::interrupt(*cells);
+        }
         // When the run's time is up; after an interrupt, when patience with the cell is.
         let mut deadline = Instant::now() + limit;
         loop {
@@ -196,7 +200,11 @@ impl Interpreter {
             let due = cell.death.as_ref().map_or(deadline, |death| death.patience);
             tokio::select! {
                 // An error means that the interpreter is dying, which is reported.
-                _ = &mut write, if !written => written = true,
+                sent = requests.write_buf(&mut cell.unsent), if !cell.unsent.is_empty() => {
+                    if sent.is_err() {
+                        cell.unsent.clear();
+                    }
+                }
                 stream = output.ready() => command::take(run, output, stream).await,
                 said = events.next(), if !heard_all => match said {
                     Ok(Some(Said::Event(event))) => {
@@ -252,6 +260,7 @@ fn keep_end(said: &mut Vec<u8>, data: &[u8]) {
 fn interrupt(control: &Control, cell: &mut Cell, cause: Cause) -> Instant {
     cell.cause = Some(cause);
     cell.interrupting = true;
+    cell.unsent.extend_from_slice(&cell.interrupt);
     control.order(Order::Interrupt);
     Instant::now() + KILL_GRACE
 }

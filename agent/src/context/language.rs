@@ -16,6 +16,8 @@ pub(crate) struct Language {
     driver: &'static [&'static str],
     /// Variables it needs where nobody has set them.
     env: &'static [(&'static str, &'static str)],
+    /// Whether its driver hears of an interrupt by a request: no signal handler runs while it computes.
+    pub(super) interrupted_by_request: bool,
     /// What an image has to have.
     needs: &'static str,
     /// Whether an interpreter of it can be copied while it runs.
@@ -23,7 +25,7 @@ pub(crate) struct Language {
 }
 
 /// Drivers come through the pipe, since no file need be writable: a line with their length in bytes, and themselves.
-static LANGUAGES: [Language; 2] = [
+static LANGUAGES: [Language; 4] = [
     Language {
         name: "python",
         argv: &[
@@ -45,6 +47,7 @@ static LANGUAGES: [Language; 2] = [
             include_str!("python/main.py"),
         ],
         env: &[("MPLBACKEND", "Agg")],
+        interrupted_by_request: false,
         needs: "Python 3.7 or newer",
         forks: true,
     },
@@ -61,9 +64,48 @@ static LANGUAGES: [Language; 2] = [
         ],
         driver: &[include_str!("bash/driver.sh")],
         env: &[],
+        interrupted_by_request: false,
         needs: "bash 4.1 or newer",
         forks: false,
     },
+    Language {
+        name: "javascript",
+        argv: &["node", NODE_FLAG, "-e", LOAD_INTO_NODE, "javascript"],
+        driver: JAVASCRIPT,
+        env: &[],
+        interrupted_by_request: true,
+        forks: false,
+        needs: "Node.js 18 or newer",
+    },
+    Language {
+        name: "typescript",
+        argv: &["node", NODE_FLAG, "-e", LOAD_INTO_NODE, "typescript"],
+        driver: JAVASCRIPT,
+        env: &[],
+        interrupted_by_request: true,
+        forks: false,
+        needs: "Node.js 22.13 or newer",
+    },
+];
+
+/// Without it node would end itself when a callback was interrupted, which it finds unfinished.
+const NODE_FLAG: &str = "--no-force-async-hooks-checks";
+
+/// Its frames are told from the user's by the name.
+const LOAD_INTO_NODE: &str = "{ const fs = require('fs'); \
+    const read = data => { for (let n = 0; n < data.length; ) n += fs.readSync(3, data, { offset: n }) || process.exit(); return data; }; \
+    let length = ''; for (let byte; (byte = String(read(Buffer.alloc(1)))) !== '\\n'; ) length += byte; \
+    require('vm').runInThisContext(`(function (require, importModule) {${read(Buffer.alloc(+length))}\\n})`, '<driver>')\
+    (require, (module, options) => import(module, options)); }";
+
+const JAVASCRIPT: &[&str] = &[
+    include_str!("javascript/channel.js"),
+    include_str!("javascript/streams.js"),
+    include_str!("javascript/values.js"),
+    include_str!("javascript/imports.js"),
+    include_str!("javascript/typescript.js"),
+    include_str!("javascript/cells.js"),
+    include_str!("javascript/main.js"),
 ];
 
 impl Language {
@@ -115,10 +157,10 @@ impl Language {
 
     /// The refusal where the interpreter does not come up, with the end of what it has said.
     pub(super) fn broken(&self, said: &[u8]) -> Error {
-        let program = self.argv[0];
+        let (program, name) = (self.argv[0], self.name);
         let said = String::from_utf8_lossy(said);
         let message = format!(
-            "{program} is in the image but cannot be used; fix it or use another image: {}",
+            "{program} is in the image but cannot be used for {name}; fix it or use another image: {}",
             said.trim()
         );
         Error::new(Code::LanguageUnavailable, message)

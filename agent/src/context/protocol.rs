@@ -38,8 +38,15 @@ pub(super) enum Said {
 }
 
 /// The bytes that ask for a cell to be run.
-pub(super) fn request(number: u64, source: &[u8]) -> Vec<u8> {
-    [format!("{number} {}\n", source.len()).as_bytes(), source].concat()
+pub(super) fn request(number: u64, source: &[u8]) -> BytesMut {
+    let mut request = BytesMut::from(&*format!("{number} {}\n", source.len()).into_bytes());
+    request.extend_from_slice(source);
+    request
+}
+
+/// The bytes that ask for a cell's end, where a signal does not.
+pub(super) fn interrupt(number: u64) -> Vec<u8> {
+    format!("interrupt {number}\n").into_bytes()
 }
 
 /// The bytes that ask for a copy; `new`: only if it is what an interpreter would be that starts now.

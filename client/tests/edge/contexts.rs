@@ -63,7 +63,7 @@ async fn a_list_of_contexts_that_does_not_fit_is_corrupted() {
             match told {
                 Ok(told) => assert!(whole && told == contexts),
                 Err(error) => {
-                    assert!(!whole && matches!(error, Error::Corrupted { .. }), "{error}")
+                    assert!(!whole && matches!(error, Error::Corrupted { .. }), "{error}");
                 }
             }
         }

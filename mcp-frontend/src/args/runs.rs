@@ -67,7 +67,7 @@ run_arguments!(RunCode {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,
-    /// "python" (default), or "bash" for a shell that keeps its directory, variables and functions.
+    /// "python" (default), "javascript", "typescript" (Node.js) or "bash".
     #[serde(default)]
     language: Language,
     /// The interpreter whose state is shared. Different ids share nothing. Default: one for each language.
@@ -99,6 +99,8 @@ run_arguments!(RunCommand {
 pub(crate) enum Language {
     #[default]
     Python,
+    JavaScript,
+    TypeScript,
     Bash,
 }
 
@@ -106,6 +108,8 @@ impl Language {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Python => "python",
+            Self::JavaScript => "javascript",
+            Self::TypeScript => "typescript",
             Self::Bash => "bash",
         }
     }

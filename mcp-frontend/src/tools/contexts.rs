@@ -24,7 +24,7 @@ struct ContextCreate {
     sandbox_id: String,
     /// A name of your choice (letters, digits, _ . -). Asking twice for the same gives the same context. Omit for a new one.
     context_id: Option<String>,
-    /// "python" (default) or "bash".
+    /// "python" (default), "javascript", "typescript" or "bash".
     #[serde(default)]
     language: Language,
     /// Directory to start in. Default /workspace.
