@@ -15,7 +15,7 @@ export SANDBOXES ?= codesandbox-sandboxes
 export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED
 
 ifeq ($(CLUSTER),current)
-ifneq ($(filter-out help lint fmt unit crds images venv node clean,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter-out help lint fmt unit fuzz crds images venv node clean,$(or $(MAKECMDGOALS),help)),)
 # (Written out, since make before 4.4 passes no exported variables to $(shell).)
 override CONFIRM := $(shell CLUSTER='$(CLUSTER)' NAMESPACE='$(NAMESPACE)' SANDBOXES='$(SANDBOXES)' CONFIRM='$(CONFIRM)' hack/confirm.sh >&2 && echo yes)
 ifneq ($(CONFIRM),yes)
@@ -29,7 +29,7 @@ STEP := @hack/step
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt unit crds e2e bench soak images images-load install uninstall \
+.PHONY: help demo test lint fmt unit fuzz crds e2e bench soak images images-load install uninstall \
         cluster-up cluster-down cluster-status connect venv node clean
 .NOTPARALLEL:
 
@@ -52,6 +52,9 @@ fmt: ## Formats the Rust code
 
 unit: ## Tests that need no cluster
 	$(STEP) "unit tests" cargo test --workspace --exclude e2e --locked $(ARGS)
+
+fuzz: ## Drives what reads bytes of others with libFuzzer, each target for FUZZ_SECONDS (600); TARGETS takes some
+	$(STEP) "fuzz" hack/fuzz.sh
 
 crds: ## Writes crds/ from api/
 	UPDATE_CRDS=1 cargo test --locked -p api --test crd

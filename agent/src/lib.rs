@@ -10,6 +10,8 @@ mod connect;
 mod context;
 mod control;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod install;
 mod output;
 mod proc;

@@ -12,6 +12,8 @@ mod contexts;
 mod error;
 mod exec;
 mod files;
+#[doc(hidden)]
+pub mod fuzzing;
 mod run;
 mod runs;
 mod sandboxes;

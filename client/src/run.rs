@@ -29,13 +29,16 @@ pub struct Run {
     failing: Option<(Instant, Duration)>,
     /// Since when we may not.
     denied: Option<Instant>,
-    totals: Option<[Sha256; 2]>,
+    totals: Totals,
     ended: bool,
 }
 
+/// The digests of what has arrived of a run's output; none where its beginning was not seen.
+pub(crate) struct Totals(Option<[Sha256; 2]>);
+
 impl Run {
     pub(crate) fn new(session: Arc<Session>, request: RunRequest) -> Self {
-        let totals = (request.from == 0).then(Default::default);
+        let totals = Totals::from(request.from);
         Self {
             session,
             next: request.from,
@@ -69,7 +72,8 @@ impl Run {
                 Ok(event) => {
                     (self.failing, self.denied) = (None, None);
                     self.next = event.number + 1;
-                    self.account(&event)?;
+                    self.ended = matches!(event.event, Some(Event::Outcome(_)));
+                    self.totals.account(&self.request.run_id, &event)?;
                     return Ok(Some(event));
                 }
                 Err(error) => self.recover(error).await?,
@@ -132,33 +136,36 @@ impl Run {
         sleep(pause).await;
         Ok(())
     }
+}
+
+impl Totals {
+    /// Of a run that is followed from the event of this number on.
+    pub(crate) fn from(number: u64) -> Self {
+        Self((number == 0).then(Default::default))
+    }
 
     /// Keeps the digests of what arrived and compares them with the outcome's.
-    fn account(&mut self, event: &RunEvent) -> Result<(), Error> {
+    pub(crate) fn account(&mut self, run: &str, event: &RunEvent) -> Result<(), Error> {
         match &event.event {
             Some(Event::Output(output)) => {
-                if let Some(totals) = &mut self.totals {
+                if let Some(totals) = &mut self.0 {
                     let stderr = output.stream() == Stream::Stderr;
                     totals[usize::from(stderr)].update(&output.data);
                 }
                 Ok(())
             }
-            Some(Event::Outcome(outcome)) => {
-                self.ended = true;
-                self.check(outcome)
-            }
+            Some(Event::Outcome(outcome)) => self.check(run, outcome),
             _ => Ok(()),
         }
     }
 
-    fn check(&mut self, outcome: &Outcome) -> Result<(), Error> {
-        let run = &self.request.run_id;
+    fn check(&mut self, run: &str, outcome: &Outcome) -> Result<(), Error> {
         // A liar's, or that of a later agent which knows ends that we do not.
         let Some(how) = &outcome.how else {
             let reason = "the agent's outcome does not say how it ended".into();
-            return Err(Error::Unknown { run: run.clone(), reason });
+            return Err(Error::Unknown { run: run.into(), reason });
         };
-        let Some([stdout, stderr]) = self.totals.take().filter(|_| !outcome.truncated) else {
+        let Some([stdout, stderr]) = self.0.take().filter(|_| !outcome.truncated) else {
             return Ok(());
         };
         for (name, ours, theirs) in

@@ -67,7 +67,7 @@ impl Session {
 }
 
 /// What an honest agent never says: a caller that believed it would read for ever, or hold too much.
-fn lie(request: &OutputRequest, reply: &OutputReply) -> Option<&'static str> {
+pub(crate) fn lie(request: &OutputRequest, reply: &OutputReply) -> Option<&'static str> {
     let OutputReply { data, offset, next, kept, .. } = reply;
     let length = if request.length == 0 { OUTPUT.0 } else { request.length.min(OUTPUT.1) };
     // A line that matches is given whole.

@@ -159,6 +159,14 @@ fn on_white(picture: &DynamicImage) -> RgbImage {
     })
 }
 
+/// Looks at bytes as at a picture, and decodes it in so much memory.
+pub(crate) fn judge(data: &[u8], most: u64) -> Option<DynamicImage> {
+    let form = Form { mime: "image/png".into(), data: data.to_vec().into() };
+    large(&form);
+    let (picture, _) = decoded(data, head(data)?.0, most).ok()?;
+    Some(on_white(&picture).into())
+}
+
 /// Format and size of a PNG or JPEG, from its first bytes.
 fn head(data: &[u8]) -> Option<(ImageFormat, (u32, u32))> {
     let format = image::guess_format(data).ok()?;

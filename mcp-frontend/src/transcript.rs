@@ -97,7 +97,7 @@ impl Transcript {
     }
 
     /// The answer, with large pictures scaled if they may be.
-    fn told(&self, may_scale: bool) -> CallToolResult {
+    pub(crate) fn told(&self, may_scale: bool) -> CallToolResult {
         let lost = self.lost();
         let meta = self.meta();
         let pictures: Vec<_> = (1..)

@@ -9,7 +9,7 @@ mod fork;
 mod interpreter;
 pub(crate) mod language;
 mod owner;
-mod protocol;
+pub(crate) mod protocol;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};

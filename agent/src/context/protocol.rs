@@ -28,7 +28,7 @@ enum Header {
 
 /// What an interpreter says.
 #[derive(Debug, PartialEq)]
-pub(super) enum Said {
+pub(crate) enum Said {
     /// The driver runs: from now on an interrupt ends a cell and not the interpreter.
     Ready,
     /// Something for the run's log.
@@ -84,7 +84,7 @@ impl Events {
     }
 }
 
-fn parse(unread: &mut BytesMut) -> io::Result<Option<Said>> {
+pub(crate) fn parse(unread: &mut BytesMut) -> io::Result<Option<Said>> {
     let Some((header, rest)) = unread.split_first_chunk::<4>() else { return Ok(None) };
     let Some(payload) = rest.first_chunk::<4>() else { return Ok(None) };
     let (header, payload) =

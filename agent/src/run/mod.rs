@@ -4,7 +4,7 @@
 //! So a slow reader, or none, holds nothing up, and memory does not grow with the output.
 
 pub(crate) mod command;
-mod log;
+pub(crate) mod log;
 mod outcome;
 mod page;
 pub(crate) mod registry;

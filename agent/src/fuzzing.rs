@@ -1,0 +1,45 @@
+//! What reads bytes that user code can write, for `fuzz/`. Nobody else should call it.
+
+use std::path::Path;
+
+use bytes::BytesMut;
+use prost::Message;
+use wire::v1::RunEvent;
+
+use crate::context::protocol;
+use crate::control::{Report, Spec};
+use crate::run::log::{Log, Reader, START};
+
+/// What an interpreter's driver says, up to the first nonsense.
+pub fn driver(bytes: &[u8]) {
+    let mut unread = BytesMut::from(bytes);
+    while let Ok(Some(_)) = protocol::parse(&mut unread) {}
+}
+
+/// What a supervisor is told to start.
+pub fn spec(mut bytes: &[u8]) {
+    let length = bytes.len();
+    if let Ok((_, stdin)) = Spec::read(&mut bytes) {
+        assert!(stdin.len() <= length);
+    }
+}
+
+/// A line of what a supervisor has seen.
+pub fn report(bytes: &[u8]) {
+    let _ = serde_json::from_slice::<Report>(bytes);
+}
+
+/// A log that a former agent has left, in a file of its own: all that is taken up can be read again.
+pub fn log(path: &Path) {
+    let Ok((log, _)) = Log::open(path) else { return };
+    let end = log.end();
+    let Ok(mut reader) = Reader::open(path, START) else { return };
+    let mut events = 0;
+    while let Some(event) = reader.next(end.place).expect("a log is read to its end") {
+        RunEvent::decode(event).expect("what was taken up is an event");
+        events += 1;
+    }
+    assert_eq!(events, end.events);
+    let (again, _) = Log::open(path).expect("a log that was taken up is one");
+    assert_eq!(again.end(), end);
+}
