@@ -101,6 +101,12 @@ impl Output {
         }
     }
 
+    /// Counts on from what a former process of the same run has written.
+    pub(crate) fn go_on_from(&mut self, former: &mut Self) {
+        self.stdout.total = std::mem::take(&mut former.stdout.total);
+        self.stderr.total = std::mem::take(&mut former.stderr.total);
+    }
+
     /// The sums of stdout and stderr since the last call.
     pub(crate) fn totals(&mut self) -> (StreamTotal, StreamTotal) {
         // Between runs of a context nothing needs the room.

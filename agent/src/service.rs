@@ -19,12 +19,13 @@ use wire::v1::{
 };
 use wire::{Code, Error};
 
-use crate::context::Contexts;
+use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
-use crate::run::{Run, command, spec};
+use crate::run::{Run, command, phases, program, spec};
 use crate::settings::{self, Settings};
+use crate::supervise;
 
 type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -56,9 +57,20 @@ impl Service {
                         settings,
                     ));
                 }
-                What::Code(code) => {
-                    self.contexts.run(Arc::clone(&run), code, checked.timeout);
-                }
+                What::Code(code) => match program::named(&code.language) {
+                    Some(program) => {
+                        let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));
+                        tokio::spawn(phases::run(
+                            Arc::clone(&run),
+                            program,
+                            code.source,
+                            checked.timeout,
+                            reaper,
+                            settings,
+                        ));
+                    }
+                    None => self.contexts.run(Arc::clone(&run), code, checked.timeout),
+                },
             }
         }
         Ok(run)
@@ -71,6 +83,15 @@ impl Service {
     ) -> Result<Response<WriteReply>, Status> {
         let (workspace, parts) = (&self.settings.workspace, request.into_inner());
         Ok(Response::new(files::write(workspace, how, &self.turn, parts).await?))
+    }
+
+    /// The languages whose programs are there.
+    fn languages(&self) -> Vec<String> {
+        let contexts = language::all().map(|language| (language.name, vec![language.program()]));
+        let programs = program::all().map(|program| (program.name, program.tools().collect()));
+        let installed = |tool: &&str| supervise::installed(tool, &self.settings.workspace);
+        let there = contexts.chain(programs).filter(|(_, tools)| tools.iter().all(installed));
+        there.map(|(name, _)| name.to_owned()).collect()
     }
 
     fn resolve(&self, path: &str) -> Result<PathBuf, Error> {
@@ -111,6 +132,7 @@ impl Agent for Service {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             pod_uid: self.settings.pod_uid.clone(),
             pids_max: settings::pids_max(),
+            languages: self.languages(),
         }))
     }
 

@@ -130,6 +130,11 @@ fn command(spec: &Spec) -> Result<Command, Failure> {
     Ok(command)
 }
 
+/// Whether a program of this name would be found from this directory by what runs here.
+pub(crate) fn installed(name: &str, cwd: &Path) -> bool {
+    look_up(name, env::var("PATH").as_deref().unwrap_or(DEFAULT_PATH), cwd).is_ok()
+}
+
 /// The file that a name stands for, looked for by the rules of a shell.
 fn look_up(name: &str, path: &str, cwd: &Path) -> Result<PathBuf, Errno> {
     if name.contains('/') {

@@ -39,6 +39,8 @@ pub const CHUNK: usize = 64 << 10;
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
 /// The longest timeout that is taken.
 pub const MAX_TIMEOUT: Duration = Duration::from_hours(24);
+/// How long a compiler may take of a run's time: one that takes longer hangs, or needs more memory than there is.
+pub const COMPILE_TIME: Duration = Duration::from_mins(1);
 /// How long a process has between SIGTERM (or an interrupt) and SIGKILL.
 pub const KILL_GRACE: Duration = Duration::from_secs(2);
 /// How long output is still taken from children that outlive their leader, when a run ends.

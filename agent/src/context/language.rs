@@ -5,6 +5,8 @@ use std::env;
 
 use wire::{Code, Error};
 
+use crate::run::program;
+
 /// How a language's interpreter is started and driven.
 #[derive(Debug)]
 pub(crate) struct Language {
@@ -108,14 +110,26 @@ const JAVASCRIPT: &[&str] = &[
     include_str!("javascript/main.js"),
 ];
 
+/// All of them.
+pub(crate) fn all() -> impl Iterator<Item = &'static Language> {
+    LANGUAGES.iter()
+}
+
 impl Language {
     /// The language of this name.
     pub(crate) fn named(name: &str) -> Result<&'static Self, Error> {
         LANGUAGES.iter().find(|language| language.name == name).ok_or_else(|| {
-            let known = LANGUAGES.each_ref().map(|language| language.name).join(", ");
-            let message = format!("language {name:?} is not known; use one of: {known}");
+            let names = all().map(|language| language.name);
+            let known: Vec<_> = names.chain(program::all().map(|program| program.name)).collect();
+            let message =
+                format!("language {name:?} is not known; use one of: {}", known.join(", "));
             Error::new(Code::InvalidArgument, message)
         })
+    }
+
+    /// What has to be in PATH.
+    pub(crate) fn program(&self) -> &'static str {
+        self.argv[0]
     }
 
     /// The command line of its interpreter.
@@ -157,7 +171,7 @@ impl Language {
 
     /// The refusal where the interpreter does not come up, with the end of what it has said.
     pub(super) fn broken(&self, said: &[u8]) -> Error {
-        let (program, name) = (self.argv[0], self.name);
+        let (program, name) = (self.program(), self.name);
         let said = String::from_utf8_lossy(said);
         let message = format!(
             "{program} is in the image but cannot be used for {name}; fix it or use another image: {}",

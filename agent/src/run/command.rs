@@ -42,7 +42,7 @@ pub(crate) async fn run(
 }
 
 /// Records output until the process and its pipes have ended.
-async fn follow(
+pub(super) async fn follow(
     run: &Run,
     control: &mut Control,
     output: &mut Output,

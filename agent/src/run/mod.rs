@@ -7,6 +7,8 @@ pub(crate) mod command;
 pub(crate) mod log;
 mod outcome;
 mod page;
+pub(crate) mod phases;
+pub(crate) mod program;
 pub(crate) mod registry;
 pub(crate) mod spec;
 

@@ -11,6 +11,7 @@ use wire::v1::{Code as Source, Command, RunSpec};
 use wire::{Code, Error};
 
 use super::log::Hash;
+use super::program;
 use crate::context::language::Language;
 
 /// A spec that has been found right.
@@ -59,7 +60,8 @@ fn title(what: &What) -> String {
         What::Code(code) => {
             let source = String::from_utf8_lossy(&code.source);
             let first = source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
-            format!("{}: {first}", code.context)
+            let context = if code.context.is_empty() { &code.language } else { &code.context };
+            format!("{context}: {first}")
         }
     };
     let mut line = whole.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -116,13 +118,23 @@ pub(crate) fn context(given: &str, language: &Language) -> Result<String, Error>
 }
 
 fn code(spec: Source) -> Result<Source, Error> {
-    let language = Language::named(&spec.language)?;
     if spec.source.len() > MAX_SOURCE {
         return Err(too_long("source", spec.source.len()));
     }
     if str::from_utf8(&spec.source).is_err() {
         return Err(refuse("source is not UTF-8; encode it so"));
     }
+    if program::named(&spec.language).is_some() {
+        if spec.context.is_empty() {
+            return Ok(spec);
+        }
+        let message = format!(
+            "context: a program in {} is run once and keeps no state; leave the context out",
+            spec.language
+        );
+        return Err(refuse(message));
+    }
+    let language = Language::named(&spec.language)?;
     let context = context(&spec.context, language)?;
     Ok(Source { context, ..spec })
 }

@@ -104,7 +104,7 @@ impl Agent {
                 protocol: wire::PROTOCOL,
                 agent_version: "0.1.0".into(),
                 pod_uid: UID.into(),
-                pids_max: 0,
+                ..HelloReply::default()
             },
             events: Vec::new(),
             stat: Ok(()),

@@ -30,11 +30,11 @@ macro_rules! run_arguments {
             #[serde(default = "default_wait")]
             #[schemars(range(max = 45))]
             wait_seconds: u64,
-            /// Characters of output to return for each stream; the middle of more is omitted, and that is said.
+            /// Characters of output for each stream; the middle of more is omitted, and that is said.
             #[serde(default = "default_output")]
             #[schemars(range(min = 200, max = 100_000))]
             max_output_chars: usize,
-            /// An id of your choice (letters, digits, _ . -). The same id never runs twice: call again with it to wait on, or after a lost answer. Such a run goes on when the call is cancelled.
+            /// An id of your choice (letters, digits, _ . -). The same id never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
             run_id: Option<String>,
         }
 
@@ -67,10 +67,10 @@ run_arguments!(RunCode {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,
-    /// "python" (default), "javascript", "typescript" (Node.js) or "bash".
+    /// "python" (default), "javascript", "typescript" and "bash" keep state; the others are whole programs.
     #[serde(default)]
     language: Language,
-    /// The interpreter whose state is shared. Different ids share nothing. Default: one for each language.
+    /// The interpreter whose state is shared. Default: one for each language.
     #[serde(default)]
     context_id: String,
 });
@@ -80,7 +80,7 @@ run_arguments!(RunCommand {
     #[serde(default, deserialize_with = "lenient_text_option")]
     #[schemars(with = "Option<String>")]
     command: Option<String>,
-    /// Program and arguments, taken as they are, without a shell.
+    /// Program and arguments, without a shell.
     argv: Option<Vec<String>>,
     /// Directory to run in. Default /workspace.
     #[serde(default)]
@@ -102,6 +102,17 @@ pub(crate) enum Language {
     JavaScript,
     TypeScript,
     Bash,
+    C,
+    Cpp,
+    Go,
+    Rust,
+    Java,
+    Ruby,
+    Php,
+    Perl,
+    Lua,
+    R,
+    Julia,
 }
 
 impl Language {
@@ -111,6 +122,17 @@ impl Language {
             Self::JavaScript => "javascript",
             Self::TypeScript => "typescript",
             Self::Bash => "bash",
+            Self::C => "c",
+            Self::Cpp => "cpp",
+            Self::Go => "go",
+            Self::Rust => "rust",
+            Self::Java => "java",
+            Self::Ruby => "ruby",
+            Self::Php => "php",
+            Self::Perl => "perl",
+            Self::Lua => "lua",
+            Self::R => "r",
+            Self::Julia => "julia",
         }
     }
 }

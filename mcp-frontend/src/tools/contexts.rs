@@ -26,13 +26,36 @@ struct ContextCreate {
     context_id: Option<String>,
     /// "python" (default), "javascript", "typescript" or "bash".
     #[serde(default)]
-    language: Language,
+    language: Interpreter,
     /// Directory to start in. Default /workspace.
     #[serde(default)]
     cwd: String,
     /// Environment variables of this context only.
     #[serde(default)]
     env: BTreeMap<String, String>,
+}
+
+/// The languages that keep state.
+#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+enum Interpreter {
+    #[default]
+    Python,
+    JavaScript,
+    TypeScript,
+    Bash,
+}
+
+impl From<Interpreter> for Language {
+    fn from(interpreter: Interpreter) -> Self {
+        match interpreter {
+            Interpreter::Python => Self::Python,
+            Interpreter::JavaScript => Self::JavaScript,
+            Interpreter::TypeScript => Self::TypeScript,
+            Interpreter::Bash => Self::Bash,
+        }
+    }
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]
@@ -133,7 +156,7 @@ impl Server {
     ) -> ToolResult {
         let request = CreateContextRequest {
             name: args.context_id.unwrap_or_else(new_name),
-            language: args.language.as_str().into(),
+            language: Language::from(args.language).as_str().into(),
             cwd: args.cwd,
             env: args.env,
         };

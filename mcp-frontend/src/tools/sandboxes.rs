@@ -15,7 +15,7 @@ use crate::{
 
 #[tool_router(router = sandbox_tool_router, vis = "pub(crate)")]
 impl Server {
-    /// Create an isolated machine for running code and wait until it is ready. Returns its sandbox_id for the other tools. With a name, asking again returns the same sandbox.
+    /// Create an isolated machine for running code and wait until it is ready. Returns its sandbox_id for the other tools.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
         annotations(title = "Create sandbox", read_only_hint = false, destructive_hint = false, idempotent_hint = true, open_world_hint = false)
