@@ -22,6 +22,8 @@ const MAX_BYTES: usize = 1 << 20;
 /// The most memory a picture may take while it is decoded: what the container (512 MiB) has left beside
 /// the bodies of calls and what is made of them.
 const MAX_MEMORY: u64 = 144 << 20;
+/// The most that is unpacked of what a picture brings along, in bytes: a colour profile has a few thousand.
+const MAX_EXTRA: u64 = 1 << 20;
 /// How good a JPEG is made: beyond this one sees no difference, and it doubles.
 const QUALITY: u8 = 85;
 /// How long an answer waits for its turn to scale: the largest pictures take half a second each, and
@@ -100,7 +102,7 @@ struct Scaled {
 /// A picture within the bounds; none if it cannot be decoded, or not in so little memory.
 fn scaled(data: &[u8]) -> Option<Scaled> {
     let (format, (width, height)) = head(data)?;
-    let (picture, turned) = decoded(data, format, MAX_MEMORY).ok()?;
+    let (picture, turned) = decoded(data, format, MAX_MEMORY)?;
     let from = if turned { (height, width) } else { (width, height) };
     let done =
         |mime, data, picture: &DynamicImage| Scaled { mime, data, from, to: picture.dimensions() };
@@ -125,17 +127,15 @@ fn scaled(data: &[u8]) -> Option<Scaled> {
 
 /// A picture of at most the longest side, eight bits a colour and the right way up, and whether it had to be
 /// turned on its side for that. It takes no more memory than so many bytes.
-fn decoded(data: &[u8], format: ImageFormat, most: u64) -> ImageResult<(DynamicImage, bool)> {
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(most);
-    let mut reader = ImageReader::with_format(Cursor::new(data), format);
-    reader.limits(limits.clone());
-    let mut decoder = reader.into_decoder()?;
+fn decoded(data: &[u8], format: ImageFormat, most: u64) -> Option<(DynamicImage, bool)> {
+    let mut decoder = decoder(data, format).ok()?;
     // A progressive JPEG is held as coefficients, too, two bytes for each of one.
     let copies = if format == ImageFormat::Jpeg { 3 } else { 1 };
-    limits.reserve(decoder.total_bytes().saturating_mul(copies))?;
+    if decoder.total_bytes().saturating_mul(copies) > most {
+        return None;
+    }
     let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder)?;
+    let mut picture = DynamicImage::from_decoder(decoder).ok()?;
     if picture.width().max(picture.height()) > MAX_SIDE {
         picture = picture.thumbnail(MAX_SIDE, MAX_SIDE);
     }
@@ -147,7 +147,16 @@ fn decoded(data: &[u8], format: ImageFormat, most: u64) -> ImageResult<(DynamicI
     let before = picture.dimensions();
     picture.apply_orientation(orientation);
     let turned = picture.dimensions() != before;
-    Ok((picture, turned))
+    Some((picture, turned))
+}
+
+/// A decoder that has read what is before the pixels.
+fn decoder(data: &[u8], format: ImageFormat) -> ImageResult<impl ImageDecoder> {
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_EXTRA);
+    let mut reader = ImageReader::with_format(Cursor::new(data), format);
+    reader.limits(limits);
+    reader.into_decoder()
 }
 
 /// A JPEG knows nothing transparent; what shows through would be black.
@@ -163,15 +172,14 @@ fn on_white(picture: &DynamicImage) -> RgbImage {
 pub(crate) fn judge(data: &[u8], most: u64) -> Option<DynamicImage> {
     let form = Form { mime: "image/png".into(), data: data.to_vec().into() };
     large(&form);
-    let (picture, _) = decoded(data, head(data)?.0, most).ok()?;
+    let (picture, _) = decoded(data, head(data)?.0, most)?;
     Some(on_white(&picture).into())
 }
 
 /// Format and size of a PNG or JPEG, from its first bytes.
 fn head(data: &[u8]) -> Option<(ImageFormat, (u32, u32))> {
     let format = image::guess_format(data).ok()?;
-    let size = ImageReader::with_format(Cursor::new(data), format).into_dimensions().ok()?;
-    Some((format, size))
+    Some((format, decoder(data, format).ok()?.dimensions()))
 }
 
 /// Whether it says that it is one of the formats we scale.

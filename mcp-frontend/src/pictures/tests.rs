@@ -117,8 +117,22 @@ fn nothing_is_decoded_that_takes_more_memory_than_it_may() {
     for (format, needs) in [(ImageFormat::Png, 30_000), (ImageFormat::Jpeg, 90_000)] {
         let data = encoded(&picture, format);
         for (most, fits) in [(needs - 1, false), (needs, true)] {
-            assert_eq!(decoded(&data, format, most).is_ok(), fits, "{format:?} {most}");
+            assert_eq!(decoded(&data, format, most).is_some(), fits, "{format:?} {most}");
         }
+    }
+}
+
+/// Two kilobytes may unpack to as many megabytes, before the first pixel.
+#[test]
+fn what_a_picture_brings_along_is_unpacked_within_a_bound() {
+    for (length, kept) in [(3000, true), (2 << 20, false)] {
+        let mut data = Vec::new();
+        let mut encoder = PngEncoder::new(&mut data);
+        encoder.set_icc_profile(vec![0; length]).unwrap();
+        encoder.write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
+        let mut decoder = decoder(&data, ImageFormat::Png).unwrap();
+        assert_eq!(decoder.icc_profile().unwrap().is_some(), kept, "{length}");
+        assert_eq!(head(&data), Some((ImageFormat::Png, (1, 1))));
     }
 }
 
