@@ -57,7 +57,6 @@ function pipes() {
     main.postMessage({ interrupt: number });
     setTimeout(() => {
       if (number !== running) return;
-      process.kill(0, 'SIGINT'); // to what the cell has started since the agent's
       terminating = true;
       session.post('Runtime.terminateExecution', () => {
         terminating = false;
@@ -72,6 +71,7 @@ function pipes() {
   /** Gives the main thread something to do, which is what is terminated if it does not compute any more. */
   function poke() {
     if (!terminating) return;
+    if (!last) process.kill(0, 'SIGINT'); // to what the cell has started since the agent's
     main.postMessage({});
     setTimeout(poke, PATIENCE);
   }
