@@ -88,6 +88,18 @@ async fn a_timeout_interrupts_and_keeps_state() {
 
 /// B10, H5
 #[tokio::test]
+async fn an_interrupt_that_is_not_noticed_comes_again() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    // As if the signal had come in the moment before the sleep.
+    let source = "import signal, time\nx = 1\nours = signal.getsignal(signal.SIGINT)\nsignal.signal(signal.SIGINT, lambda *_: signal.signal(signal.SIGINT, ours))\ntime.sleep(60)";
+    let late = limited(python(source), Duration::from_millis(300));
+    let seen = run(&mut client, "a", late).await;
+    assert_eq!((seen.how(), seen.outcome().context_lost), (How::TimedOut(Empty {}), false));
+    assert_eq!(run(&mut client, "b", python("x")).await.result(), Some("1"));
+}
+
+#[tokio::test]
 async fn cancelling_code_keeps_state() {
     let agent = Agent::start();
     let mut client = agent.client().await;

@@ -22,6 +22,9 @@ use crate::run::{Cause, End, Run, command};
 
 /// How long an interpreter may take to come up.
 const STARTUP: Duration = Duration::from_secs(30);
+/// How often a cell is interrupted before it is killed: one that is about to wait in a system call when the
+/// signal comes notices nothing of it, in Python for one.
+const INTERRUPTS: u32 = 2;
 /// How much is told of what one that did not come up has written.
 const MAX_LAST_WORDS: usize = 1000;
 
@@ -56,6 +59,8 @@ struct Cell {
     cause: Option<Cause>,
     /// Whether an interrupt may still be on its way.
     interrupting: bool,
+    /// How many it has been sent.
+    interrupts: u32,
     status: Option<u8>,
     /// Whether it, and all it has started, was ordered to be killed.
     killed: bool,
@@ -234,6 +239,9 @@ impl Interpreter {
                 () = sleep_until(due) => match (&cell.death, cell.cause) {
                     (Some(_), _) => break,
                     (None, None) => deadline = interrupt(control, &mut cell, Cause::TimedOut),
+                    (None, Some(cause)) if cell.interrupts < INTERRUPTS => {
+                        deadline = interrupt(control, &mut cell, cause);
+                    }
                     (None, Some(_)) => {
                         if cell.killed {
                             control.force();
@@ -260,9 +268,10 @@ fn keep_end(said: &mut Vec<u8>, data: &[u8]) {
 fn interrupt(control: &Control, cell: &mut Cell, cause: Cause) -> Instant {
     cell.cause = Some(cause);
     cell.interrupting = true;
+    cell.interrupts += 1;
     cell.unsent.extend_from_slice(&cell.interrupt);
     control.order(Order::Interrupt);
-    Instant::now() + KILL_GRACE
+    Instant::now() + KILL_GRACE / INTERRUPTS
 }
 
 fn death(exit: Option<Exit>) -> Death {
