@@ -8,6 +8,7 @@
 mod bulk;
 mod calls;
 mod cold;
+mod contexts;
 mod floors;
 mod mcp;
 mod report;
@@ -48,6 +49,8 @@ async fn main() -> anyhow::Result<()> {
         report.say(&format!("{name}: calls on a live sandbox, {CALLS} times each"));
         report.calls(name, &calls::live(&mcp, &sandbox.name(), CALLS).await?);
         if runtime.is_none() {
+            report.say(&format!("{name}: contexts, {FLOORS} times each"));
+            report.contexts(name, &contexts::measure(&sandbox, FLOORS).await?);
             report.say(&format!("calls that reach no sandbox, {CALLS} times each"));
             report.trivial(&calls::trivial(&mcp, &sandbox.name(), CALLS).await?);
         }

@@ -5,7 +5,7 @@ use std::{fmt::Write as _, fs, path::Path, time::Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::{bulk::Bulk, calls::Calls, cold, writes::Writes};
+use crate::{bulk::Bulk, calls::Calls, cold, contexts::Contexts, writes::Writes};
 
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -100,6 +100,23 @@ impl Report {
             "Through MCP, one at a time over one HTTP connection, protocol 2026-07-28, JSON answers.",
             calls,
         );
+    }
+
+    pub(crate) fn contexts(&mut self, runtime: &str, contexts: &Contexts) {
+        self.timed(
+            &format!("Contexts, {runtime}"),
+            "Python, through `client` and the kube API, one at a time. The last row: while all of the output is read.",
+            &contexts.calls,
+        );
+        let (rate, read) = contexts.flood;
+        let text = format!(
+            "\nA copy had {} KiB for itself when it was made. The 1 GiB was written at {rate:.0} MiB/s; {} MiB of it are kept and were read.\n",
+            contexts.own_kib,
+            read >> 20
+        );
+        self.results["contexts"][runtime] =
+            json!({"own_kib": contexts.own_kib, "flood_mib_per_s": rate, "flood_read": read});
+        self.section(&text);
     }
 
     pub(crate) fn trivial(&mut self, calls: &Calls) {
