@@ -42,6 +42,12 @@ fn held(pid: i32) -> Held {
     }
 }
 
+/// Waits until all are gone but the supervisors of what stays: three contexts, and what new ones are copies of.
+async fn settled(agent: &Agent) {
+    common::eventually(async || held(agent.pid()).children == 4 && zombies_below(agent.pid()) == 0)
+        .await;
+}
+
 /// Does something so many times, by several callers at once.
 async fn often<F>(client: &Client, times: u64, one: fn(Client, u64) -> F)
 where
@@ -99,6 +105,7 @@ async fn twenty_thousand_runs_and_two_thousand_contexts_leave_nothing() {
     // As many runs as are remembered, so that what is kept has its size.
     often(&client, 2_000, |client, number| a_run(client, 1_000_000 + number)).await;
     often(&client, 100, |client, number| a_context(client, 1_000_000 + number)).await;
+    settled(&agent).await;
     let before = held(agent.pid());
     let began = Instant::now();
     often(&client, RUNS, a_run).await;
@@ -108,11 +115,10 @@ async fn twenty_thousand_runs_and_two_thousand_contexts_leave_nothing() {
     println!("{CONTEXTS} contexts in {:?}", began.elapsed());
     let counted = run(&mut client.clone(), "count", python_in("steady1", "n")).await;
     println!("one context of three has run {} times", counted.result().unwrap());
-    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    settled(&agent).await;
     let after = held(agent.pid());
     println!("before: {before:?}\nafter:  {after:?}");
     assert_eq!((after.descriptors, after.children), (before.descriptors, before.children));
     assert!(after.threads <= before.threads.max(9), "{after:?}");
     assert!(after.rss_kib <= before.rss_kib + 1024, "{after:?}");
-    common::eventually(async || zombies_below(agent.pid()) == 0).await;
 }
