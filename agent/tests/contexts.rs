@@ -367,13 +367,16 @@ async fn a_fork_that_comes_back_from_a_cell_does_not_become_a_second_interpreter
 async fn what_is_written_between_runs_belongs_to_none() {
     let agent = Agent::start();
     let mut client = agent.client().await;
-    let source = "import threading, time\ndone = threading.Event()\n\
-        def later():\n    time.sleep(0.1)\n    print('x' * 1_000_000)\n    done.set()\nthreading.Thread(target=later).start()";
+    let source = "import os, threading, time\n\
+        def later():\n    while not os.path.exists('go'): time.sleep(0.01)\n    print('x' * 1_000_000)\n    open('gone', 'w').close()\n\
+        threading.Thread(target=later).start()";
     assert_eq!(run(&mut client, "a", python(source)).await.out(), "");
-    run(&mut client, "b", shell("sleep 0.5")).await;
+    std::fs::write(agent.workspace().join("go"), "").unwrap();
     // Had nobody taken it, the thread would hang in its print.
-    let seen = run(&mut client, "c", python("done.wait(20)")).await;
-    assert_eq!((seen.out(), seen.result()), ("", Some("True")));
+    let gone = agent.workspace().join("gone");
+    common::eventually(async || gone.exists()).await;
+    let seen = run(&mut client, "b", python("1")).await;
+    assert_eq!((seen.out(), seen.result()), ("", Some("1")));
 }
 
 #[tokio::test]
