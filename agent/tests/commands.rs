@@ -113,6 +113,18 @@ async fn no_stdin_is_the_end_of_file_at_once() {
     assert_eq!(run(&mut client, "c", command(spec)).await.how(), How::Exited(0));
 }
 
+/// tests.md D2
+#[tokio::test]
+async fn stdin_waits_whole_for_who_reads_late() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let stdin = vec![b'x'; 3 << 20];
+    let argv = ["sh", "-c", "sleep 0.5; head -c 1000000 | wc -c; sleep 0.5; wc -c"];
+    let argv = argv.map(str::to_owned).into();
+    let spec = Command { argv, stdin: stdin.into(), ..Command::default() };
+    assert_eq!(run(&mut client, "a", command(spec)).await.out(), "1000000\n2145728\n");
+}
+
 /// A10
 #[tokio::test]
 async fn long_arguments_and_variables_arrive() {

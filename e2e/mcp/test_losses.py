@@ -98,6 +98,25 @@ async def test_a_run_whose_pod_went_away_has_no_outcome():
         assert ran.is_error and text(ran).startswith(("OUTCOME_UNKNOWN: ", "status=lost ")), text(ran)
 
 
+async def test_a_cancelled_call_interrupts_code_and_keeps_its_state():
+    """tests.md B4: the interpreter is free again within seconds."""
+    async with connect() as client, sandbox(client, "mcp-interrupt") as id:
+
+        async def code(source):
+            return await client.call_tool("run_code", {"sandbox_id": id, "code": source})
+
+        await code("x = 41")
+        call = asyncio.create_task(code("x += 1\nopen('begun', 'w').close()\nimport time; time.sleep(600)"))
+        while (await client.call_tool("file_read", {"sandbox_id": id, "path": "begun"})).is_error:
+            assert not call.done()
+        call.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await call
+        began = time.monotonic()
+        assert text(await code("x")).endswith("\n--- result\n42")
+        assert time.monotonic() - began < 5
+
+
 async def test_a_cancelled_call_ends_the_run_unless_it_has_a_name():
     async with connect() as client, sandbox(client, "mcp-cancel") as id:
         for run_id in [None, "kept"]:

@@ -167,6 +167,7 @@ async def test_the_same_run_id_never_runs_twice():
 
 
 async def test_a_long_run_is_waited_for_in_steps_with_progress():
+    """tests.md B12: no call waits for longer than clients do, and each tells how the run gets on."""
     async with connect() as client, sandbox(client, "mcp-steps") as id:
         seen = []
 

@@ -143,7 +143,7 @@ async fn a_file_that_differs_from_its_length_is_corrupted() {
     );
 }
 
-/// exec.md §7, point 8: an agent may send for ever, and all of it is kept in memory.
+/// tests.md C5; exec.md §7, point 8: an agent may send for ever, and all of it is kept in memory.
 #[tokio::test]
 async fn more_of_a_file_than_was_asked_for_is_corrupted() {
     assert_eq!(

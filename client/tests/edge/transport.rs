@@ -28,6 +28,17 @@ async fn many_calls_share_one_exec() {
     assert_eq!(cluster.asked(), 1);
 }
 
+/// tests.md A3: runtimes lose the output of an exec that asks for no stdin.
+#[tokio::test]
+async fn an_exec_always_asks_for_all_three_streams() {
+    let cluster = Cluster::start().await;
+    soon(cluster.session().stat("/x")).await.unwrap();
+    let query = cluster.query();
+    for stream in ["stdin=true", "stdout=true", "stderr=true"] {
+        assert!(query.split('&').any(|one| one == stream), "{query}");
+    }
+}
+
 /// exec.md §6.2: a v4 server closes everything when stdin ends, so stdin must stay open.
 #[tokio::test]
 async fn an_api_server_of_the_old_subprotocol_will_do() {

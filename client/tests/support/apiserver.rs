@@ -14,7 +14,7 @@ use axum::{
         State, WebSocketUpgrade,
         ws::{Message, WebSocket},
     },
-    http::{StatusCode, header},
+    http::{StatusCode, Uri, header},
     response::{IntoResponse, Response},
     routing::get,
     serve::ListenerExt,
@@ -88,6 +88,8 @@ struct Shared {
     faults: broadcast::Sender<Fault>,
     /// Exec requests, refused ones included.
     asked: AtomicUsize,
+    /// What the last of them asked for.
+    query: Mutex<String>,
     /// Bytes that clients sent to their bridges.
     upstream: watch::Sender<u64>,
     /// Bytes that bridges sent to clients.
@@ -109,6 +111,7 @@ impl Cluster {
 
         let shared = Arc::new(Shared {
             answer: Mutex::new(V5),
+            query: Mutex::default(),
             faults: broadcast::Sender::new(16),
             asked: AtomicUsize::new(0),
             upstream: watch::Sender::new(0),
@@ -151,6 +154,11 @@ impl Cluster {
         self.shared.asked.load(Ordering::Relaxed)
     }
 
+    /// The query of the last exec request.
+    pub fn query(&self) -> String {
+        self.shared.query.lock().unwrap().clone()
+    }
+
     /// How many bytes clients have sent to bridges.
     pub fn upstream(&self) -> u64 {
         *self.shared.upstream.borrow()
@@ -174,8 +182,9 @@ impl Cluster {
     }
 }
 
-async fn exec(State(shared): State<Arc<Shared>>, upgrade: WebSocketUpgrade) -> Response {
+async fn exec(State(shared): State<Arc<Shared>>, uri: Uri, upgrade: WebSocketUpgrade) -> Response {
     shared.asked.fetch_add(1, Ordering::Relaxed);
+    uri.query().unwrap_or_default().clone_into(&mut shared.query.lock().unwrap());
     let answer = shared.answer.lock().unwrap().clone();
     match answer {
         Answer::Bridge(protocol) => {
