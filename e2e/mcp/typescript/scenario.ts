@@ -1,24 +1,9 @@
 // What scenario.py does, with the official TypeScript client: prints what it saw as JSON.
-// Reads URL and TOKEN, or COMMAND (a JSON list) for a server that is a child; MODE and NAME.
+// Reads NAME, and what connect.ts reads.
 
-import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-import { StdioClientTransport } from "@modelcontextprotocol/client/stdio";
+import { client } from "./connect.ts";
 
-const { URL: url, TOKEN, COMMAND, MODE = "auto", NAME: name, KUBECONFIG } = process.env;
-
-function transport() {
-  if (!COMMAND) {
-    const requestInit = { headers: { Authorization: `Bearer ${TOKEN}` } };
-    return new StreamableHTTPClientTransport(new URL(url), { requestInit });
-  }
-  const [command, ...args] = JSON.parse(COMMAND);
-  return new StdioClientTransport({ command, args, env: { KUBECONFIG }, stderr: "ignore" });
-}
-
-const mode = MODE === "legacy" || MODE === "auto" ? MODE : { pin: MODE };
-const client = new Client({ name: "scenario", version: "0" }, { versionNegotiation: { mode } });
-await client.connect(transport());
-
+const { NAME: name } = process.env;
 const call = (tool: string, args = {}) => client.callTool({ name: tool, arguments: { sandbox_id: name, ...args } });
 const text = (result) => result.content[0].text;
 const body = (result) => text(result).split("\n").slice(1).join("\n");
