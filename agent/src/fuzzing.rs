@@ -8,6 +8,7 @@ use wire::v1::RunEvent;
 
 use crate::context::protocol;
 use crate::control::{Report, Spec};
+use crate::pictures::{self, Bounds};
 use crate::run::log::{Log, Reader, START};
 
 /// What an interpreter's driver says, up to the first nonsense.
@@ -42,4 +43,11 @@ pub fn log(path: &Path) {
     assert_eq!(events, end.events);
     let (again, _) = Log::open(path).expect("a log that was taken up is one");
     assert_eq!(again.end(), end);
+}
+
+/// A picture, in a hundredth of the memory it may take. No bytes are few enough, so that all that can be done
+/// to it is done.
+pub fn picture(bytes: &[u8]) {
+    let bounds = Bounds { side: 4, bytes: 0, memory: 1 << 20 };
+    assert!(pictures::small(bytes, &bounds).is_none_or(|reply| reply.data.is_empty()));
 }

@@ -14,6 +14,7 @@ mod files;
 pub mod fuzzing;
 mod install;
 mod output;
+mod pictures;
 mod proc;
 mod process;
 mod reaper;

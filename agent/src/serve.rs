@@ -67,6 +67,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
         runs: Arc::clone(&runs),
         contexts,
         turn: Arc::default(),
+        scaling: Arc::default(),
     };
     let service = AgentServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)

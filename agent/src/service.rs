@@ -13,14 +13,15 @@ use wire::v1::{
     CreateContextReply, CreateContextRequest, DeleteContextReply, DeleteContextRequest, EditReply,
     EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest,
     InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
-    OutputReply, OutputRequest, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
-    RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest,
-    WriteReply, WriteRequest,
+    OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest, RemoveReply,
+    RemoveRequest, RunEvent, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
+    SetModeRequest, StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
+use crate::pictures;
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::run::{Run, command, phases, program, spec};
@@ -37,6 +38,7 @@ pub(crate) struct Service {
     pub(crate) runs: Arc<Registry>,
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) turn: Turn,
+    pub(crate) scaling: pictures::Turn,
 }
 
 impl Service {
@@ -169,6 +171,15 @@ impl Agent for Service {
         let request = request.into_inner();
         let run = self.runs.find(&request.run_id)?;
         Ok(Response::new(run.page(request).await?))
+    }
+
+    async fn picture(
+        &self,
+        request: Request<PictureRequest>,
+    ) -> Result<Response<PictureReply>, Status> {
+        let request = request.into_inner();
+        let run = self.runs.find(&request.run_id)?;
+        Ok(Response::new(pictures::picture(&run, request, &self.scaling).await?))
     }
 
     async fn create_context(

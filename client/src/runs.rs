@@ -1,10 +1,13 @@
-//! What an agent knows of its runs: a list of them, and their output by parts.
+//! What an agent knows of its runs: a list of them, their output by parts, and what they have shown.
 
 use std::time::Duration;
 
 use wire::{
     limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUN_ID, MAX_RUNS, MAX_TITLE, OUTPUT},
-    v1::{AttachRequest, OutputReply, OutputRequest, RunEvent, RunInfo, RunsRequest, Stream},
+    v1::{
+        AttachRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo,
+        RunsRequest, Stream,
+    },
 };
 
 use crate::{
@@ -63,6 +66,29 @@ impl Session {
             return Err(corrupted(&format!("{stream} of run {}", request.run_id), why));
         }
         Ok(reply)
+    }
+
+    /// A picture that a run has shown, scaled down as the request says; `None` where it fits as it is.
+    pub async fn picture(&self, request: &PictureRequest) -> Result<Option<PictureReply>, Error> {
+        let reply = self
+            .call(Call::new("Picture", Lane::Control), |mut agent| {
+                let request = request.clone();
+                async move { agent.picture(request).await }
+            })
+            .await?;
+        if reply.fits {
+            return Ok(None);
+        }
+        let PictureRequest { run_id, number, max_side, max_bytes, .. } = request;
+        let what = format!("the picture in event {number} of run {run_id}");
+        // What its bytes say nobody looks at here: whoever shows it has to.
+        if reply.data.len() as u64 > *max_bytes || reply.width.max(reply.height) > *max_side {
+            return Err(corrupted(&what, "it is larger than what was asked for"));
+        }
+        if !["image/png", "image/jpeg"].contains(&&*reply.mime) {
+            return Err(corrupted(&what, "it is of another type"));
+        }
+        Ok(Some(reply))
     }
 }
 

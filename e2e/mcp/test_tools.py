@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import struct
 
 import pytest
 from conftest import MODES, connect, facts, sandbox, text
@@ -99,6 +100,37 @@ async def test_a_figure_is_a_picture():
         )
         read = await client.call_tool("file_read", {"sandbox_id": id, "path": "p.png"})
         assert read.content[0].type == "image" and read.content[0].data == pictures[0].data
+
+
+# Two thousand by a hundred pixels that nothing makes smaller.
+LARGE = r"""
+import os, struct, zlib
+def chunk(kind, data):
+    return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+rows = b"".join(b"\0" + os.urandom(2000) for _ in range(100))
+class Large:
+    def _repr_png_(self):
+        head = struct.pack(">IIBBBBB", 2000, 100, 8, 0, 0, 0, 0)
+        parts = [chunk(b"IHDR", head), chunk(b"IDAT", zlib.compress(rows)), chunk(b"IEND", b"")]
+        return b"\x89PNG\r\n\x1a\n" + b"".join(parts)
+display(Large())
+"""
+
+
+async def test_a_large_picture_comes_scaled_and_its_original_by_its_uri():
+    async with connect() as client, sandbox(client, "mcp-large") as id:
+        ran = await client.call_tool("run_code", {"sandbox_id": id, "code": LARGE})
+        assert [block.type for block in ran.content] == ["text", "image", "resource_link"], text(ran)
+        _, image, link = ran.content
+        assert f"picture 1: scaled from 2000x100 to 1568x78; the original: {link.uri}]" in text(ran)
+        assert png_size(base64.b64decode(image.data)) == (1568, 78)
+        [original] = (await client.read_resource(str(link.uri))).contents
+        assert png_size(base64.b64decode(original.blob)) == (2000, 100)
+
+
+def png_size(data):
+    assert data.startswith(b"\x89PNG")
+    return struct.unpack(">II", data[16:24])
 
 
 async def test_a_dead_interpreter_is_said_and_replaced():

@@ -61,5 +61,5 @@ pub fn arguments(bytes: &[u8]) {
 
 /// A picture that a run has shown.
 pub fn picture(bytes: &[u8]) {
-    mcp_frontend::fuzzing::picture(bytes);
+    agent::fuzzing::picture(bytes);
 }

@@ -4,7 +4,7 @@ use rmcp::model::CallToolResult;
 use serde::de::DeserializeOwned;
 use wire::v1::{OutputReply, RunEvent};
 
-use crate::{args, page, pictures, transcript::Transcript, uris::Uri};
+use crate::{args, page, pictures::Smaller, transcript::Transcript, uris::Uri};
 
 /// A resource's URI: one that is taken is written in a way that names the same.
 pub fn uri(text: &str) {
@@ -39,7 +39,7 @@ pub fn transcript(events: impl IntoIterator<Item = RunEvent>) {
             break;
         }
     }
-    let told = transcript.told(false);
+    let told = transcript.told(&Smaller::new());
     let text = told.content[0].as_text().map_or(0, |block| block.text.len());
     // Five sections, each in three bytes for one that is no UTF-8, and words around them.
     assert!(text < 5 * 3 * MAX + 5000, "{text} bytes are told");
@@ -49,9 +49,4 @@ pub fn transcript(events: impl IntoIterator<Item = RunEvent>) {
 pub fn page(reply: &OutputReply) -> Option<CallToolResult> {
     let args = serde_json::json!({"sandbox_id": "a", "run_id": "r"});
     Some(page::told(&serde_json::from_value(args).ok()?, reply))
-}
-
-/// A picture, in a hundredth of the memory it may take.
-pub fn picture(bytes: &[u8]) {
-    pictures::judge(bytes, 1 << 20);
 }

@@ -1,48 +1,40 @@
-//! Pictures as models take them: scaled down where they are larger, beside a link to the original.
+//! Pictures as models take them: smaller ones in place of those that are large, beside a link to the original.
 //!
-//! What is decoded here comes from a sandbox: its size is judged by its head before anything is
-//! unpacked, and there is never more than one at a time.
+//! They come from a sandbox, and its agent makes the smaller ones. Nothing here looks into them: a process
+//! that serves many callers is no place for what a decoder can be made to do.
 
-use std::{io::Cursor, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use base64::{Engine, engine::general_purpose::STANDARD as BASE64};
-use image::{
-    DynamicImage, GenericImageView, ImageDecoder, ImageFormat, ImageReader, ImageResult, Limits,
-    RgbImage, codecs::jpeg::JpegEncoder, metadata::Orientation,
-};
 use rmcp::model::{ContentBlock, Resource};
-use tokio::{sync::Semaphore, time::timeout};
-use wire::v1::Form;
+use service::{Code, Error, Principal, Service};
+use tokio::time::{Instant, timeout_at};
+use wire::v1::{Form, PictureReply, PictureRequest};
+
+use crate::displays::Picture;
 
 /// The longest side of a picture that is told, in pixels: models are shown no more of a larger one, and
 /// a client that would scale it itself may refuse it.
 const MAX_SIDE: u32 = 1568;
 /// The most bytes of a picture that is told: every later message of a conversation carries them again.
-const MAX_BYTES: usize = 1 << 20;
-/// The most memory a picture may take while it is decoded: what the container (512 MiB) has left beside
-/// the bodies of calls and what is made of them.
-const MAX_MEMORY: u64 = 144 << 20;
-/// The most that is unpacked of what a picture brings along, in bytes: a colour profile has a few thousand.
-const MAX_EXTRA: u64 = 1 << 20;
-/// How good a JPEG is made: beyond this one sees no difference, and it doubles.
-const QUALITY: u8 = 85;
-/// How long an answer waits for its turn to scale: the largest pictures take half a second each, and
-/// clients give up on a call at 60 s.
-const TURN: Duration = Duration::from_secs(10);
+const MAX_BYTES: u64 = 1 << 20;
+/// The most bytes of a picture of which the agent is not asked: those of an ordinary figure, which has a few
+/// hundred pixels a side.
+const SMALL: usize = 64 << 10;
+/// How long an answer waits for all its pictures: the largest take a second each, and clients give up on a
+/// call at 60 s.
+const PATIENCE: Duration = Duration::from_secs(10);
 
-/// Whose turn it is to scale.
-static TURNS: Semaphore = Semaphore::const_new(1);
+/// Said where the sandbox has looked at it.
+const UNSCALABLE: &str = "it cannot be scaled";
+/// Said where the sandbox has said nothing.
+const NO_ANSWER: &str = "its sandbox does not answer";
 
-/// Does work that scales pictures where it holds up nobody; the work is told whether it may.
-pub(crate) async fn in_turn<T: Send + 'static>(work: impl FnOnce(bool) -> T + Send + 'static) -> T {
-    let turn = timeout(TURN, TURNS.acquire()).await.ok().and_then(Result::ok);
-    let work = tokio::task::spawn_blocking(move || {
-        let done = work(turn.is_some());
-        drop(turn);
-        done
-    });
-    work.await.expect("the runtime ends after its calls, and a panic ends the process")
-}
+/// What the agent has made of large pictures, by the numbers of their events.
+pub(crate) type Smaller = BTreeMap<u64, Made>;
+
+/// A smaller picture, none where the original will do, or why there is none.
+pub(crate) type Made = Result<Option<PictureReply>, &'static str>;
 
 /// A picture as it is told.
 #[derive(Debug, PartialEq)]
@@ -52,36 +44,81 @@ pub(crate) struct Told {
     pub(crate) note: Option<String>,
 }
 
-/// Whether a picture has to be scaled to be told.
-pub(crate) fn large(form: &Form) -> bool {
-    let Some((format, (width, height))) = head(&form.data) else {
-        return scales(form) && form.data.len() > MAX_BYTES;
-    };
-    matches!(format, ImageFormat::Png | ImageFormat::Jpeg)
-        && (width.max(height) > MAX_SIDE || form.data.len() > MAX_BYTES)
+/// Asks the agent for smaller pictures.
+pub(crate) async fn smaller(
+    service: &Service,
+    principal: &Principal,
+    sandbox: &str,
+    requests: impl Iterator<Item = PictureRequest>,
+) -> Smaller {
+    let until = Instant::now() + PATIENCE;
+    let mut smaller = Smaller::new();
+    for request in requests {
+        let made = service.picture(principal, sandbox, &request);
+        let made = match timeout_at(until, made).await {
+            Ok(made) => made.map_err(|error| why(&error)),
+            Err(_) => Err(NO_ANSWER),
+        };
+        smaller.insert(request.number, made);
+    }
+    smaller
 }
 
-/// A picture with its name and the URI of its original, scaled if it has to be and `may` be now.
-pub(crate) fn told(form: &Form, name: &str, uri: &str, may: bool) -> Told {
-    if !large(form) {
-        let block = ContentBlock::image(BASE64.encode(&form.data), &*form.mime);
-        return Told { blocks: vec![block], note: None };
+/// Whether only its pixels could tell that a picture fits.
+pub(crate) fn may_be_large(form: &Form) -> bool {
+    ["image/png", "image/jpeg"].contains(&&*form.mime) && form.data.len() > SMALL
+}
+
+/// What is asked of the agent about one of a run's pictures.
+pub(crate) fn request(run: &str, picture: &Picture) -> PictureRequest {
+    PictureRequest {
+        run_id: run.into(),
+        number: picture.number,
+        mime: picture.form.mime.clone(),
+        max_side: MAX_SIDE,
+        max_bytes: MAX_BYTES,
     }
+}
+
+/// Why there is no smaller picture, in words of our own.
+fn why(error: &Error) -> &'static str {
+    match error.code {
+        Code::Agent(wire::Code::InvalidArgument) => UNSCALABLE,
+        Code::Agent(wire::Code::TooMany) => "others are being scaled",
+        Code::SandboxTooOld => "its sandbox is too old to scale it",
+        _ => NO_ANSWER,
+    }
+}
+
+/// A picture with its name and the URI of its original.
+pub(crate) fn told(form: &Form, name: &str, uri: &str, made: &Made) -> Told {
     let link = Resource::new(uri, name).with_mime_type(&*form.mime);
     let link = ContentBlock::resource_link(link.with_size(form.data.len() as u64));
-    let scaled = if may {
-        scaled(&form.data).ok_or("it cannot be scaled")
-    } else {
-        Err("others are being scaled")
-    };
-    match scaled {
-        Ok(Scaled { mime, data, from, to }) => {
-            let becomes = if mime == form.mime { String::new() } else { format!(", as {mime}") };
+    // What nobody could tell about may be an ordinary picture: a sandbox can be older than this.
+    let unknown = made.as_ref().is_err_and(|why| *why != UNSCALABLE);
+    match made {
+        _ if unknown && form.data.len() as u64 <= MAX_BYTES => {
+            let image = ContentBlock::image(BASE64.encode(&form.data), &*form.mime);
+            Told { blocks: vec![image], note: None }
+        }
+        Ok(None) => {
+            let image = ContentBlock::image(BASE64.encode(&form.data), &*form.mime);
+            Told { blocks: vec![image], note: None }
+        }
+        Ok(Some(PictureReply {
+            mime,
+            data,
+            width,
+            height,
+            original_width,
+            original_height,
+            ..
+        })) => {
+            let becomes = if *mime == form.mime { String::new() } else { format!(", as {mime}") };
             let note = format!(
-                "{name}: scaled from {}x{} to {}x{}{becomes}; the original: {uri}",
-                from.0, from.1, to.0, to.1
+                "{name}: scaled from {original_width}x{original_height} to {width}x{height}{becomes}; the original: {uri}"
             );
-            let image = ContentBlock::image(BASE64.encode(data), mime);
+            let image = ContentBlock::image(BASE64.encode(data), &**mime);
             Told { blocks: vec![image, link], note: Some(note) }
         }
         Err(why) => {
@@ -89,102 +126,6 @@ pub(crate) fn told(form: &Form, name: &str, uri: &str, may: bool) -> Told {
             Told { blocks: vec![link], note: Some(note) }
         }
     }
-}
-
-/// A picture that was made smaller.
-struct Scaled {
-    mime: &'static str,
-    data: Vec<u8>,
-    from: (u32, u32),
-    to: (u32, u32),
-}
-
-/// A picture within the bounds; none if it cannot be decoded, or not in so little memory.
-fn scaled(data: &[u8]) -> Option<Scaled> {
-    let (format, (width, height)) = head(data)?;
-    let (picture, turned) = decoded(data, format, MAX_MEMORY)?;
-    let from = if turned { (height, width) } else { (width, height) };
-    let done =
-        |mime, data, picture: &DynamicImage| Scaled { mime, data, from, to: picture.dimensions() };
-    if format == ImageFormat::Png {
-        let mut png = Cursor::new(Vec::new());
-        picture.write_to(&mut png, ImageFormat::Png).ok()?;
-        if png.get_ref().len() <= MAX_BYTES {
-            return Some(done("image/png", png.into_inner(), &picture));
-        }
-    }
-    let mut picture = DynamicImage::from(on_white(&picture));
-    loop {
-        let mut jpeg = Vec::new();
-        picture.write_with_encoder(JpegEncoder::new_with_quality(&mut jpeg, QUALITY)).ok()?;
-        if jpeg.len() <= MAX_BYTES {
-            return Some(done("image/jpeg", jpeg, &picture));
-        }
-        let side = picture.width().max(picture.height()) / 4 * 3;
-        picture = picture.thumbnail(side, side);
-    }
-}
-
-/// A picture of at most the longest side, eight bits a colour and the right way up, and whether it had to be
-/// turned on its side for that. It takes no more memory than so many bytes.
-fn decoded(data: &[u8], format: ImageFormat, most: u64) -> Option<(DynamicImage, bool)> {
-    let mut decoder = decoder(data, format).ok()?;
-    // A progressive JPEG is held as coefficients, too, two bytes for each of one.
-    let copies = if format == ImageFormat::Jpeg { 3 } else { 1 };
-    if decoder.total_bytes().saturating_mul(copies) > most {
-        return None;
-    }
-    let orientation = decoder.orientation().unwrap_or(Orientation::NoTransforms);
-    let mut picture = DynamicImage::from_decoder(decoder).ok()?;
-    if picture.width().max(picture.height()) > MAX_SIDE {
-        picture = picture.thumbnail(MAX_SIDE, MAX_SIDE);
-    }
-    picture = if picture.color().has_alpha() {
-        picture.into_rgba8().into()
-    } else {
-        picture.into_rgb8().into()
-    };
-    let before = picture.dimensions();
-    picture.apply_orientation(orientation);
-    let turned = picture.dimensions() != before;
-    Some((picture, turned))
-}
-
-/// A decoder that has read what is before the pixels.
-fn decoder(data: &[u8], format: ImageFormat) -> ImageResult<impl ImageDecoder> {
-    let mut limits = Limits::no_limits();
-    limits.max_alloc = Some(MAX_EXTRA);
-    let mut reader = ImageReader::with_format(Cursor::new(data), format);
-    reader.limits(limits);
-    reader.into_decoder()
-}
-
-/// A JPEG knows nothing transparent; what shows through would be black.
-fn on_white(picture: &DynamicImage) -> RgbImage {
-    RgbImage::from_fn(picture.width(), picture.height(), |x, y| {
-        let [colours @ .., alpha] = picture.get_pixel(x, y).0.map(u16::from);
-        let over = |colour| (colour * alpha + 255 * (255 - alpha)) / 255;
-        image::Rgb(colours.map(|colour| u8::try_from(over(colour)).unwrap_or(u8::MAX)))
-    })
-}
-
-/// Looks at bytes as at a picture, and decodes it in so much memory.
-pub(crate) fn judge(data: &[u8], most: u64) -> Option<DynamicImage> {
-    let form = Form { mime: "image/png".into(), data: data.to_vec().into() };
-    large(&form);
-    let (picture, _) = decoded(data, head(data)?.0, most)?;
-    Some(on_white(&picture).into())
-}
-
-/// Format and size of a PNG or JPEG, from its first bytes.
-fn head(data: &[u8]) -> Option<(ImageFormat, (u32, u32))> {
-    let format = image::guess_format(data).ok()?;
-    Some((format, decoder(data, format).ok()?.dimensions()))
-}
-
-/// Whether it says that it is one of the formats we scale.
-fn scales(form: &Form) -> bool {
-    ["image/png", "image/jpeg"].contains(&&*form.mime)
 }
 
 #[cfg(test)]

@@ -12,7 +12,12 @@ use tokio::time::{Instant, MissedTickBehavior, interval, timeout_at};
 use wire::v1::RunSpec;
 
 use crate::{
-    args::RunOptions, metrics::Metrics, outcome::RUN_LOST, server::Server, transcript::Transcript,
+    args::RunOptions,
+    metrics::Metrics,
+    outcome::RUN_LOST,
+    pictures::{self, Smaller},
+    server::Server,
+    transcript::Transcript,
 };
 
 /// How often progress is told: more would cost more than it tells.
@@ -23,13 +28,28 @@ const BEGIN: Duration = Duration::from_secs(2);
 
 /// Starts a run, or attaches to it if its id is known, and waits for its outcome or the caller's patience.
 pub(crate) async fn run(
-    Server { service, metrics, shutdown, .. }: &Server,
+    server: &Server,
+    principal: &Principal,
+    sandbox: String,
+    spec: RunSpec,
+    options: RunOptions,
+    context: &RequestContext<RoleServer>,
+) -> Result<CallToolResult, Error> {
+    let transcript = follow(server, principal, sandbox, spec, options, context).await?;
+    let large = transcript.large();
+    let smaller = pictures::smaller(&server.service, principal, transcript.sandbox(), large).await;
+    Ok(told(&transcript, &smaller, &server.metrics))
+}
+
+/// What is seen of a run until its outcome or the end of the wait.
+async fn follow(
+    Server { service, shutdown, .. }: &Server,
     principal: &Principal,
     sandbox: String,
     mut spec: RunSpec,
     options: RunOptions,
     context: &RequestContext<RoleServer>,
-) -> Result<CallToolResult, Error> {
+) -> Result<Transcript, Error> {
     let deadline = Instant::now() + options.wait;
     let own_id = options.run_id.is_some();
     let id = options.run_id.unwrap_or_else(new_id);
@@ -38,7 +58,7 @@ pub(crate) async fn run(
     let mut run = tokio::select! {
         run = service.run(principal, &sandbox, id.clone(), spec) => run?,
         // The sandbox is not ready yet.
-        () = shutdown.closing.cancelled() => return Ok(transcript.answer().await),
+        () = shutdown.closing.cancelled() => return Ok(transcript),
     };
     let mut progress = Progress::new(context);
     let begin = deadline.max(Instant::now() + BEGIN);
@@ -50,13 +70,13 @@ pub(crate) async fn run(
             tokio::select! {
                 event = &mut next => break event,
                 () = progress.due() => progress.tell(&transcript).await,
-                () = shutdown.closing.cancelled() => return Ok(transcript.answer().await),
+                () = shutdown.closing.cancelled() => return Ok(transcript),
                 () = context.ct.cancelled() => {
                     // Only a caller who named the run can come back for it.
                     if !own_id {
                         service.cancel(principal, &sandbox, &id).await?;
                     }
-                    return Ok(transcript.answer().await);
+                    return Ok(transcript);
                 }
             }
         };
@@ -70,15 +90,15 @@ pub(crate) async fn run(
             Ok(Err(error)) => return Err(error.into()),
         }
     }
-    Ok(told(transcript, metrics).await)
+    Ok(transcript)
 }
 
 /// The answer of a run that is waited for no longer. A lost one is an error, and counted as those of verbs are.
-async fn told(transcript: Transcript, metrics: &Metrics) -> CallToolResult {
+fn told(transcript: &Transcript, smaller: &Smaller, metrics: &Metrics) -> CallToolResult {
     if transcript.lost() {
         metrics.error(RUN_LOST);
     }
-    transcript.answer().await
+    transcript.told(smaller)
 }
 
 /// The progress of one call, where its caller asked for it.
@@ -128,15 +148,15 @@ mod tests {
 
     use super::*;
 
-    #[tokio::test]
-    async fn a_lost_run_is_counted_as_an_error_and_a_failed_one_is_not() {
+    #[test]
+    fn a_lost_run_is_counted_as_an_error_and_a_failed_one_is_not() {
         for (how, counted) in [(How::Lost(Empty {}), true), (How::Exited(1), false)] {
             let metrics = Metrics::default();
             let mut transcript = Transcript::new("a".into(), "r".into(), 200);
             let outcome = Outcome { how: Some(how), ..Outcome::default() };
             let event = Some(Event::Outcome(outcome));
             transcript.push(RunEvent { event, ..RunEvent::default() });
-            assert_eq!(told(transcript, &metrics).await.is_error, Some(counted));
+            assert_eq!(told(&transcript, &Smaller::new(), &metrics).is_error, Some(counted));
             let line = r#"codesandbox_mcp_errors_total{code="RUN_LOST"} 1"#;
             assert_eq!(metrics.text(0).lines().any(|found| found == line), counted);
         }

@@ -4,9 +4,19 @@ use std::fmt::Write as _;
 
 use rmcp::model::{CallToolResult, ContentBlock, MetaObject};
 use serde_json::{Value, json};
-use wire::v1::{Exception, Outcome, RunEvent, Stream, StreamTotal, outcome::How, run_event::Event};
+use wire::v1::{
+    Exception, Outcome, PictureRequest, RunEvent, Stream, StreamTotal, outcome::How,
+    run_event::Event,
+};
 
-use crate::{displays::Displays, excerpt::Excerpt, hex, outcome, pictures, resources, uris::Uri};
+use crate::{
+    displays::{Displays, Picture},
+    excerpt::Excerpt,
+    hex, outcome,
+    pictures::{self, Smaller},
+    resources,
+    uris::Uri,
+};
 
 /// What has been seen of a run so far, bounded.
 pub(crate) struct Transcript {
@@ -88,23 +98,29 @@ impl Transcript {
         self.stdout.total + self.stderr.total
     }
 
-    /// The answer. A run that failed is a successful call; only a run nobody can tell about is an error.
-    pub(crate) async fn answer(self) -> CallToolResult {
-        if self.displays.pictures().any(|picture| pictures::large(&picture.form)) {
-            return pictures::in_turn(move |may| self.told(may)).await;
-        }
-        self.told(false)
+    /// The sandbox it is of.
+    pub(crate) fn sandbox(&self) -> &str {
+        &self.sandbox
     }
 
-    /// The answer, with large pictures scaled if they may be.
-    pub(crate) fn told(&self, may_scale: bool) -> CallToolResult {
+    /// What the agent has to be asked about its pictures before they are told.
+    pub(crate) fn large(&self) -> impl Iterator<Item = PictureRequest> {
+        let large = |picture: &&Picture| pictures::may_be_large(&picture.form);
+        let pictures = self.displays.pictures().filter(large);
+        pictures.map(|picture| pictures::request(&self.run, picture))
+    }
+
+    /// The answer, with smaller pictures where there are some. A run that failed is a successful call; only a
+    /// run nobody can tell about is an error.
+    pub(crate) fn told(&self, smaller: &Smaller) -> CallToolResult {
         let lost = self.lost();
         let meta = self.meta();
         let pictures: Vec<_> = (1..)
             .zip(self.displays.pictures())
             .map(|(place, picture)| {
                 let uri = Uri::display(&self.sandbox, &self.run, picture.number).to_string();
-                pictures::told(&picture.form, &format!("picture {place}"), &uri, may_scale)
+                let made = smaller.get(&picture.number).unwrap_or(&Ok(None));
+                pictures::told(&picture.form, &format!("picture {place}"), &uri, made)
             })
             .collect();
         let mut text = self.text();

@@ -8,8 +8,8 @@ use kube::ResourceExt;
 use tokio::time::Instant;
 use wire::v1::{
     ContextInfo, CreateContextRequest, Display, EditReply, Entry, ListRequest, OutputReply,
-    OutputRequest, RunEvent, RunInfo, RunSpec, SearchRequest, edit_request::Replacement,
-    run_event::Event,
+    OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo, RunSpec, SearchRequest,
+    edit_request::Replacement, run_event::Event,
 };
 
 use crate::{Code, Create, Error, Principal};
@@ -223,6 +223,16 @@ impl Service {
                 ),
             )),
         }
+    }
+
+    /// A picture that a run has shown, scaled down as the request says; none where it fits as it is.
+    pub async fn picture(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+        request: &PictureRequest,
+    ) -> Result<Option<PictureReply>, Error> {
+        Ok(self.session(principal, sandbox).await?.picture(request).await?)
     }
 
     /// Reads at most `length` bytes of a file from `offset` on.

@@ -24,6 +24,15 @@ pub const MAX_ACTIVE_RUNS: usize = 64;
 pub const MAX_TITLE: usize = 200;
 /// How much of a run's output one answer holds if its caller says nothing, and at most, in bytes.
 pub const OUTPUT: (u64, u64) = (64 << 10, 1 << 20);
+/// The longest side of a scaled picture, in pixels, whatever its caller asks for: no model is shown more.
+pub const PICTURE_SIDE: u32 = 2048;
+/// The most bytes of a scaled picture, whatever its caller asks for: as many as one that is shown may have.
+pub const PICTURE_BYTES: u64 = 2 << 20;
+/// The most memory a picture may take while it is decoded: a quarter of a sandbox of 256 MiB, and enough for
+/// sixteen million pixels of a PNG. It is the sandbox's own memory, which user code shares.
+pub const PICTURE_MEMORY: u64 = 64 << 20;
+/// How long a picture waits for its turn: the largest take a second each, and their caller's time is short.
+pub const PICTURE_TURN: Duration = Duration::from_secs(5);
 /// The longest line that a pattern is looked for in, in bytes: what is longer counts as several.
 pub const MAX_LINE: usize = 64 << 10;
 /// How long an answer about a run's output waits for more at most: below what load balancers take for silence.

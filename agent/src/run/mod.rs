@@ -13,12 +13,13 @@ pub(crate) mod registry;
 pub(crate) mod spec;
 
 use std::path::PathBuf;
+use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
-use futures::stream::{self, Stream};
+use futures::stream::{self, Stream, StreamExt};
 use prost::Message;
 use tokio::sync::watch;
 use wire::limits::RUN_LOG;
@@ -228,6 +229,14 @@ impl Run {
         }))
     }
 
+    /// The event of a number; none where there is none yet.
+    pub(crate) async fn event(self: &Arc<Self>, number: u64) -> Result<Option<RunEvent>, Error> {
+        if self.progress.borrow().events <= number {
+            return Ok(None);
+        }
+        pin!(self.events(number)?).next().await.transpose()
+    }
+
     /// What a list says of it.
     pub(crate) fn info(&self) -> RunInfo {
         let state = self.lock();
@@ -312,7 +321,6 @@ impl Follower {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use futures::StreamExt;
     use wire::v1::Empty;
     use wire::v1::outcome::How;
 

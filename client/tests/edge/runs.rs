@@ -11,7 +11,8 @@ use tonic::Status;
 use wire::{
     limits,
     v1::{
-        Outcome, OutputReply, OutputRequest, RunEvent, RunInfo, RunSpec, Stream, run_event::Event,
+        Outcome, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo,
+        RunSpec, Stream, run_event::Event,
     },
 };
 
@@ -419,6 +420,54 @@ async fn a_part_of_the_output_that_does_not_fit_is_corrupted() {
             Err(error) => panic!("{error:?}"),
         }
     }
+}
+
+/// exec.md §7, point 8: models are shown it, and every later message of a conversation carries it again.
+#[tokio::test]
+async fn a_picture_larger_than_asked_for_or_of_another_type_is_corrupted() {
+    let cluster = Cluster::start().await;
+    let session = cluster.session();
+    let request = PictureRequest {
+        run_id: "r".into(),
+        number: 3,
+        mime: "image/png".into(),
+        max_side: 20,
+        max_bytes: 4,
+    };
+    let scaled = PictureReply {
+        mime: "image/jpeg".into(),
+        data: b"jpeg"[..].into(),
+        width: 20,
+        height: 10,
+        original_width: 200,
+        original_height: 100,
+        ..PictureReply::default()
+    };
+    let as_it_is = PictureReply { fits: true, ..PictureReply::default() };
+    for (reply, expected) in [
+        (scaled.clone(), Ok(Some(scaled.clone()))),
+        (as_it_is, Ok(None)),
+        (
+            PictureReply { data: b"jpegs"[..].into(), ..scaled.clone() },
+            Err("larger than what was asked for"),
+        ),
+        (PictureReply { width: 21, ..scaled.clone() }, Err("larger than what was asked for")),
+        (PictureReply { height: 21, ..scaled.clone() }, Err("larger than what was asked for")),
+        (PictureReply { mime: "text/html".into(), ..scaled.clone() }, Err("of another type")),
+    ] {
+        cluster.agent.script(|script| script.picture = reply.clone());
+        match (soon(session.picture(&request)).await, expected) {
+            (Ok(told), Ok(expected)) => assert_eq!(told, expected),
+            (Err(Error::Corrupted { what, why }), Err(expected)) => {
+                assert_eq!(what, "the picture in event 3 of run r");
+                assert!(why.contains(expected), "{why}");
+            }
+            (told, expected) => panic!("{told:?} is not {expected:?}"),
+        }
+    }
+    cluster.agent.script(|script| script.old = true);
+    let end = soon(session.picture(&request)).await;
+    assert!(matches!(end, Err(Error::TooOld { .. })), "{end:?}");
 }
 
 #[tokio::test]

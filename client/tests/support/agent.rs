@@ -23,10 +23,10 @@ use wire::{
         ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
         DeleteContextRequest, EditReply, EditRequest, Entry, ForkContextReply, ForkContextRequest,
         HelloReply, HelloRequest, InterruptContextReply, InterruptContextRequest, ListRequest,
-        MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, ReadEnd, ReadEvent,
-        ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply,
-        RunsRequest, SearchEvent, SearchRequest, SetModeRequest, StatRequest, WriteReply,
-        WriteRequest, read_event, write_request::Part,
+        MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply,
+        PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
+        RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest,
+        StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -71,6 +71,8 @@ pub struct Script {
     pub infos: Vec<RunInfo>,
     /// What Output says.
     pub output: OutputReply,
+    /// What Picture says, whatever its bounds.
+    pub picture: PictureReply,
     /// What every Search sends, whatever its bounds.
     pub search: Vec<SearchEvent>,
     /// Streams of files, entries and lines do not end.
@@ -119,6 +121,7 @@ impl Agent {
             contexts: Vec::new(),
             infos: Vec::new(),
             output: OutputReply::default(),
+            picture: PictureReply::default(),
             search: Vec::new(),
             silent: false,
             pace: Duration::ZERO,
@@ -356,6 +359,13 @@ impl v1::agent_server::Agent for Agent {
 
     async fn output(&self, _: Request<OutputRequest>) -> Result<Response<OutputReply>, Status> {
         Ok(Response::new(self.script(|script| script.output.clone())))
+    }
+
+    async fn picture(&self, _: Request<PictureRequest>) -> Result<Response<PictureReply>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(Response::new(self.script(|script| script.picture.clone())))
     }
 
     async fn read(

@@ -1,179 +1,126 @@
-use image::{ExtendedColorType, ImageEncoder, codecs::png::PngEncoder};
-use serde_json::{Value, json};
+use std::{future, io};
+
+use axum::body::Body;
+use client::Sandboxes;
 
 use super::*;
+use crate::testing;
 
 const URI: &str = "sandbox://a/runs/r/displays/3";
 
-fn form(mime: &str, data: Vec<u8>) -> Form {
-    Form { mime: mime.into(), data: data.into() }
+fn form(mime: &str, length: usize) -> Form {
+    Form { mime: mime.into(), data: vec![b'x'; length].into() }
 }
 
-fn encoded(picture: &DynamicImage, format: ImageFormat) -> Vec<u8> {
-    let mut data = Cursor::new(Vec::new());
-    picture.write_to(&mut data, format).unwrap();
-    data.into_inner()
+fn link(form: &Form) -> ContentBlock {
+    let link = Resource::new(URI, "picture 1").with_mime_type(&*form.mime);
+    ContentBlock::resource_link(link.with_size(form.data.len() as u64))
 }
 
-fn png(width: u32, height: u32) -> Form {
-    form("image/png", encoded(&DynamicImage::new_rgb8(width, height), ImageFormat::Png))
+fn told_of(form: &Form, made: &Made) -> Told {
+    told(form, "picture 1", URI, made)
 }
 
-/// A picture that no format makes smaller.
-fn noise(width: u32, height: u32) -> DynamicImage {
-    let mut state = 1_u32;
-    let mut next = move || {
-        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
-        (state >> 24) as u8
-    };
-    RgbImage::from_fn(width, height, |_, _| image::Rgb([next(), next(), next()])).into()
-}
-
-/// What a model gets: of each block the type, the media type and the size, in pixels or in bytes.
-fn blocks(told: &Told) -> Value {
-    told.blocks
-        .iter()
-        .map(|block| {
-            if let Some(image) = block.as_image() {
-                let data = BASE64.decode(&image.data).unwrap();
-                assert!(data.len() <= MAX_BYTES, "{} bytes", data.len());
-                let (_, size) = head(&data).unwrap();
-                return json!(["image", image.mime_type, size]);
-            }
-            let link = block.as_resource_link().unwrap();
-            json!(["link", link.uri, link.name, link.mime_type, link.size])
-        })
-        .collect()
-}
-
-fn link(mime: &str, form: &Form) -> Value {
-    json!(["link", URI, "picture 1", mime, form.data.len()])
+#[test]
+fn the_agent_is_asked_of_what_it_can_scale_and_is_no_ordinary_figure() {
+    for (mime, length, asked) in [
+        ("image/png", SMALL, false),
+        ("image/png", SMALL + 1, true),
+        ("image/jpeg", SMALL + 1, true),
+        ("image/gif", 2 << 20, false),
+        ("image/webp", 2 << 20, false),
+    ] {
+        assert_eq!(may_be_large(&form(mime, length)), asked, "{mime} {length}");
+    }
 }
 
 #[test]
 fn what_fits_is_told_as_it_is() {
-    for form in [
-        png(MAX_SIDE, 2),
-        // Whatever it is: clients may know it.
-        form("image/png", b"no picture".to_vec()),
-        form("image/gif", vec![b'x'; MAX_BYTES + 1]),
-        form("image/webp", vec![b'x'; MAX_BYTES + 1]),
-    ] {
-        let block = ContentBlock::image(BASE64.encode(&form.data), &*form.mime);
-        assert!(!large(&form));
-        assert_eq!(told(&form, "picture 1", URI, true), Told { blocks: vec![block], note: None });
-    }
+    let form = form("image/png", 4);
+    let image = ContentBlock::image("eHh4eA==", "image/png");
+    assert_eq!(told_of(&form, &Ok(None)), Told { blocks: vec![image], note: None });
 }
 
 #[test]
-fn a_large_picture_is_scaled_in_its_own_format_and_its_original_linked() {
-    let wide = png(2 * MAX_SIDE, 20);
-    let tall = encoded(&DynamicImage::new_rgb8(20, 2 * MAX_SIDE), ImageFormat::Jpeg);
-    let tall = form("image/jpeg", tall);
-    for (form, mime, from, to) in
-        [(wide, "image/png", "3136x20", (1568, 10)), (tall, "image/jpeg", "20x3136", (10, 1568))]
-    {
-        let told = told(&form, "picture 1", URI, true);
-        assert_eq!(blocks(&told), json!([["image", mime, to], link(mime, &form)]));
-        let said =
-            format!("picture 1: scaled from {from} to {}x{}; the original: {URI}", to.0, to.1);
-        assert_eq!(told.note, Some(said));
-    }
-}
-
-#[test]
-fn a_picture_of_too_many_bytes_becomes_a_jpeg_and_smaller_until_it_fits() {
-    for (width, height, to) in [(700, 600, (700, 600)), (1200, 1000, (900, 750))] {
-        let form = form("image/png", encoded(&noise(width, height), ImageFormat::Png));
-        assert!(form.data.len() > MAX_BYTES);
-        let told = told(&form, "picture 1", URI, true);
-        assert_eq!(blocks(&told), json!([["image", "image/jpeg", to], link("image/png", &form)]));
-        let said = format!(
-            "picture 1: scaled from {width}x{height} to {}x{}, as image/jpeg; the original: {URI}",
-            to.0, to.1
-        );
-        assert_eq!(told.note, Some(said));
+fn a_smaller_picture_is_told_with_its_sizes_and_its_original_linked() {
+    let form = form("image/png", 100_000);
+    for (mime, becomes) in [("image/png", ""), ("image/jpeg", ", as image/jpeg")] {
+        let reply = PictureReply {
+            mime: mime.into(),
+            data: b"scaled"[..].into(),
+            width: 10,
+            height: 1568,
+            original_width: 20,
+            original_height: 3136,
+            ..PictureReply::default()
+        };
+        let expected = Told {
+            blocks: vec![ContentBlock::image("c2NhbGVk", mime), link(&form)],
+            note: Some(format!(
+                "picture 1: scaled from 20x3136 to 10x1568{becomes}; the original: {URI}"
+            )),
+        };
+        assert_eq!(told_of(&form, &Ok(Some(reply))), expected);
     }
 }
 
 #[test]
 fn what_cannot_be_scaled_is_linked_and_said() {
-    let said = |why| Some(format!("picture 1: not shown, since {why}; the original: {URI}"));
-    let broken = form("image/png", vec![b'x'; MAX_BYTES + 1]);
-    let mut cut = png(2000, 20);
-    cut.data.truncate(cut.data.len() / 2);
-    for form in [broken, cut] {
-        let told = told(&form, "picture 1", URI, true);
-        assert_eq!(blocks(&told), json!([link(&form.mime, &form)]));
-        assert_eq!(told.note, said("it cannot be scaled"));
-    }
-    let told = told(&png(2000, 20), "picture 1", URI, false);
-    assert_eq!((told.blocks.len(), told.note), (1, said("others are being scaled")));
-}
-
-#[test]
-fn nothing_is_decoded_that_takes_more_memory_than_it_may() {
-    let picture = DynamicImage::new_rgb8(100, 100);
-    for (format, needs) in [(ImageFormat::Png, 30_000), (ImageFormat::Jpeg, 90_000)] {
-        let data = encoded(&picture, format);
-        for (most, fits) in [(needs - 1, false), (needs, true)] {
-            assert_eq!(decoded(&data, format, most).is_some(), fits, "{format:?} {most}");
-        }
+    let form = form("image/jpeg", (1 << 20) + 1);
+    for (code, said) in [
+        (Code::Agent(wire::Code::InvalidArgument), "it cannot be scaled"),
+        (Code::Agent(wire::Code::TooMany), "others are being scaled"),
+        (Code::SandboxTooOld, "its sandbox is too old to scale it"),
+        (Code::Unavailable, "its sandbox does not answer"),
+        (Code::Corrupted, "its sandbox does not answer"),
+    ] {
+        let error = Error { code, message: String::new() };
+        let note = Some(format!("picture 1: not shown, since {said}; the original: {URI}"));
+        assert_eq!(told_of(&form, &Err(why(&error))), Told { blocks: vec![link(&form)], note });
     }
 }
 
-/// Two kilobytes may unpack to as many megabytes, before the first pixel.
+/// A figure in a sandbox that is older than the front end is no reason to see nothing.
 #[test]
-fn what_a_picture_brings_along_is_unpacked_within_a_bound() {
-    for (length, kept) in [(3000, true), (2 << 20, false)] {
-        let mut data = Vec::new();
-        let mut encoder = PngEncoder::new(&mut data);
-        encoder.set_icc_profile(vec![0; length]).unwrap();
-        encoder.write_image(&[0; 3], 1, 1, ExtendedColorType::Rgb8).unwrap();
-        let mut decoder = decoder(&data, ImageFormat::Png).unwrap();
-        assert_eq!(decoder.icc_profile().unwrap().is_some(), kept, "{length}");
-        assert_eq!(head(&data), Some((ImageFormat::Png, (1, 1))));
+fn what_nobody_could_tell_about_is_shown_if_its_bytes_fit() {
+    for (length, code, shown) in [
+        (100_000, Code::SandboxTooOld, true),
+        (100_000, Code::Unavailable, true),
+        (1 << 20, Code::SandboxTooOld, true),
+        ((1 << 20) + 1, Code::SandboxTooOld, false),
+        (100_000, Code::Agent(wire::Code::InvalidArgument), false),
+    ] {
+        let form = form("image/png", length);
+        let error = Error { code, message: String::new() };
+        let told = told_of(&form, &Err(why(&error)));
+        assert_eq!(told == told_of(&form, &Ok(None)), shown, "{length} {error}");
     }
 }
 
-#[test]
-fn what_is_see_through_is_on_white() {
-    let clear = image::Rgba([9, 9, 9, 0]);
-    let half = image::Rgba([0, 100, 255, 51]);
-    let picture = image::RgbaImage::from_fn(2, 1, |x, _| if x == 0 { clear } else { half });
-    assert_eq!(on_white(&picture.into()).into_raw(), [255, 255, 255, 204, 224, 255]);
+async fn asked_of(service: &Service) -> Smaller {
+    let request = |number| PictureRequest { number, ..PictureRequest::default() };
+    smaller(service, &Principal::new("a"), "a", [request(3), request(5)].into_iter()).await
 }
 
-#[test]
-fn a_photograph_that_lies_on_its_side_is_put_upright() {
-    let mut data = encoded(&DynamicImage::new_rgb8(2 * MAX_SIDE, 20), ImageFormat::Jpeg);
-    // Orientation 6 in a directory of one entry: turn it by 90 degrees.
-    let exif =
-        b"\xff\xe1\x00\x22Exif\0\0II*\0\x08\0\0\0\x01\0\x12\x01\x03\0\x01\0\0\0\x06\0\0\0\0\0\0\0";
-    data.splice(2..2, exif.iter().copied());
-    let told = told(&form("image/jpeg", data), "picture 1", URI, true);
-    assert_eq!(blocks(&told)[0], json!(["image", "image/jpeg", [10, 1568]]));
-    assert_eq!(
-        told.note,
-        Some(format!("picture 1: scaled from 20x3136 to 10x1568; the original: {URI}"))
-    );
+fn unanswered() -> Smaller {
+    Smaller::from([(3, Err(NO_ANSWER)), (5, Err(NO_ANSWER))])
 }
 
-#[test]
-fn deep_colours_are_made_of_eight_bits() {
-    let mut data = Vec::new();
-    let pixels = vec![0x80; 2 * 2000];
-    PngEncoder::new(&mut data).write_image(&pixels, 2000, 1, ExtendedColorType::L16).unwrap();
-    let scaled = scaled(&data).unwrap();
-    let made = image::load_from_memory(&scaled.data).unwrap();
-    assert_eq!((made.color(), made.dimensions()), (image::ColorType::Rgb8, (1568, 1)));
+/// The kube API of the tests is down.
+#[tokio::test]
+async fn a_sandbox_that_cannot_be_reached_costs_its_pictures_only() {
+    assert_eq!(asked_of(&testing::service()).await, unanswered());
 }
 
 #[tokio::test(start_paused = true)]
-async fn one_is_scaled_at_a_time_and_nobody_waits_for_ever() {
-    let turn = TURNS.acquire().await.unwrap();
-    assert!(!timeout(2 * TURN, in_turn(|may| may)).await.unwrap());
-    drop(turn);
-    assert!(in_turn(|may| may && TURNS.available_permits() == 0).await);
-    assert_eq!(TURNS.available_permits(), 1);
+async fn a_sandbox_that_says_nothing_is_waited_for_once() {
+    let silent = |_: http::Request<kube::client::Body>| {
+        future::pending::<Result<http::Response<Body>, io::Error>>()
+    };
+    let kube = kube::Client::new(tower::service_fn(silent), "default");
+    let config = service::Config { class: "codesandbox".into() };
+    let service = Service::new(Sandboxes::new(kube, "default"), config);
+    let begun = Instant::now();
+    assert_eq!(asked_of(&service).await, unanswered());
+    assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());
 }

@@ -1,6 +1,4 @@
-use std::io::Cursor;
-
-use wire::v1::{Display, Empty, Form, Output, Started, Truncated};
+use wire::v1::{Display, Empty, Form, Output, PictureReply, Started, Truncated};
 
 use super::*;
 
@@ -20,8 +18,8 @@ fn outcome(how: How) -> Event {
     Event::Outcome(Outcome { how: Some(how), duration_ms: 1234, ..Outcome::default() })
 }
 
-fn form(mime: &str, data: &'static [u8], result: bool) -> Event {
-    let form = Form { mime: mime.into(), data: data.into() };
+fn form(mime: &str, data: &[u8], result: bool) -> Event {
+    let form = Form { mime: mime.into(), data: data.to_vec().into() };
     Event::Display(Display { result, forms: vec![form], ..Display::default() })
 }
 
@@ -34,7 +32,7 @@ fn a_failed_run_is_a_successful_call() {
         output(Stream::Stderr, "warned\n"),
         outcome(How::Exited(3)),
     ])
-    .told(false);
+    .told(&Smaller::new());
     assert_eq!(result.is_error, Some(false));
     assert_eq!(
         result.content[0].as_text().unwrap().text,
@@ -79,7 +77,7 @@ fn values_and_exceptions_are_bounded_too() {
 
 #[test]
 fn a_lost_run_is_an_error_and_never_an_exit_code() {
-    let result = transcript([outcome(How::Lost(Empty {}))]).told(false);
+    let result = transcript([outcome(How::Lost(Empty {}))]).told(&Smaller::new());
     assert_eq!(result.is_error, Some(true));
     let text = &result.content[0].as_text().unwrap().text;
     assert!(text.starts_with("status=lost ") && text.contains("RUN_LOST: "), "{text}");
@@ -106,7 +104,7 @@ fn what_is_omitted_is_linked_with_its_size_once_that_is_known() {
     let long = || output(Stream::Stderr, &"e".repeat(300));
     let ended = transcript([output(Stream::Stdout, "whole"), long(), outcome(How::Exited(0))]);
     for (transcript, size) in [(ended, json!(300)), (transcript([long()]), Value::Null)] {
-        let content = transcript.told(false).content;
+        let content = transcript.told(&Smaller::new()).content;
         let mut link = json!({
             "type": "resource_link",
             "uri": "sandbox://sbx-a/runs/r-1/stderr",
@@ -164,7 +162,7 @@ fn values_are_sections_of_their_own_and_pictures_are_images() {
     ];
     let pictures = (0..11).map(|_| form("image/png", b"png", false));
     let events = values.into_iter().chain(pictures).chain([outcome(How::Exited(0))]);
-    let result = transcript(events).told(false);
+    let result = transcript(events).told(&Smaller::new());
     assert_eq!(
         result.content[0].as_text().unwrap().text,
         "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n--- result\n42\n--- display\nshown\n--- stdout\nout\n[1 pictures omitted: at most 10 of 2 MiB each]"
@@ -174,23 +172,46 @@ fn values_are_sections_of_their_own_and_pictures_are_images() {
     assert_eq!(result.content.len(), 11);
 }
 
-#[tokio::test]
-async fn a_large_picture_is_scaled_and_says_where_its_original_is() {
-    let mut png = Cursor::new(Vec::new());
-    image::DynamicImage::new_rgb8(3136, 20).write_to(&mut png, image::ImageFormat::Png).unwrap();
-    let forms = vec![Form { mime: "image/png".into(), data: png.into_inner().into() }];
-    let large = Event::Display(Display { forms, ..Display::default() });
+#[test]
+fn the_agent_is_asked_of_large_pictures_by_the_numbers_of_their_events() {
+    let large = vec![b'x'; 100_000];
+    let transcript = transcript([
+        form("image/png", b"png", false),
+        form("image/jpeg", &large, false),
+        form("image/gif", &large, false),
+    ]);
+    let asked = PictureRequest {
+        run_id: "r-1".into(),
+        number: 1,
+        mime: "image/jpeg".into(),
+        max_side: 1568,
+        max_bytes: 1 << 20,
+    };
+    assert_eq!(transcript.large().collect::<Vec<_>>(), [asked]);
+}
+
+#[test]
+fn a_smaller_picture_takes_the_place_of_a_large_one_and_says_where_that_is() {
     let small = form("image/png", b"png", false);
-    let result = transcript([small, large, outcome(How::Exited(0))]).answer().await;
+    let large = form("image/png", b"large", false);
+    let scaled = PictureReply {
+        mime: "image/png".into(),
+        data: b"scaled"[..].into(),
+        width: 1568,
+        height: 10,
+        original_width: 3136,
+        original_height: 20,
+        ..PictureReply::default()
+    };
+    let smaller = Smaller::from([(1, Ok(Some(scaled)))]);
+    let result = transcript([small, large, outcome(How::Exited(0))]).told(&smaller);
     let uri = "sandbox://sbx-a/runs/r-1/displays/1";
-    assert_eq!(
-        result.content[0].as_text().unwrap().text,
-        format!(
-            "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n[picture 2: scaled from 3136x20 to 1568x10; the original: {uri}]"
-        )
+    let text = format!(
+        "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n[picture 2: scaled from 3136x20 to 1568x10; the original: {uri}]"
     );
-    assert_eq!(result.content[1].as_image().unwrap().data, "cG5n");
-    assert!(result.content[2].as_image().is_some());
-    assert_eq!(result.content[3].as_resource_link().unwrap().uri, uri);
-    assert_eq!(result.content.len(), 4);
+    let image = |data| ContentBlock::image(data, "image/png");
+    let content = &result.content;
+    assert_eq!(content[..3], [ContentBlock::text(text), image("cG5n"), image("c2NhbGVk")]);
+    assert_eq!(content[3].as_resource_link().unwrap().uri, uri);
+    assert_eq!(content.len(), 4);
 }
