@@ -97,13 +97,13 @@ struct About {
     /// Milliseconds since 1970 when the last began; 0: none has.
     last_used_unix_ms: u64,
     /// The run it is at.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    running_run_id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    running_run_id: Option<String>,
     /// How many runs wait for it.
     queued: u32,
     /// The context it is a copy of.
-    #[serde(skip_serializing_if = "String::is_empty")]
-    forked_from: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    forked_from: Option<String>,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
@@ -129,9 +129,9 @@ impl From<ContextInfo> for About {
             cwd: context.cwd,
             executions: context.executions,
             last_used_unix_ms: context.last_used_unix_ms,
-            running_run_id: context.running,
+            running_run_id: said(context.running),
             queued: context.queued,
-            forked_from: context.forked_from,
+            forked_from: said(context.forked_from),
         }
     }
 }
@@ -232,6 +232,10 @@ impl Server {
         let deleted = self.unless_closing(deleted, || waits(&id)).await;
         self.answer(deleted.map(|existed| DeletedContext { context_id, existed }))
     }
+}
+
+fn said(text: String) -> Option<String> {
+    Some(text).filter(|text| !text.is_empty())
 }
 
 /// A name nobody has.
