@@ -68,7 +68,8 @@ async fn a_context_has_a_directory_and_variables_of_its_own() {
 async fn a_context_that_was_asked_for_stays_until_it_is_deleted() {
     let agent = Agent::start();
     let mut client = agent.client().await;
-    create(&mut client, "kept", "python").await.unwrap();
+    let made = create(&mut client, "kept", "python").await.unwrap();
+    assert_eq!(made.cwd, agent.workspace().display().to_string());
     run(&mut client, "a", python_in("kept", "x = 1")).await;
     run(&mut client, "b", python_in("made", "x = 1")).await;
     assert_eq!(names(&mut client).await, ["kept", "made"]);

@@ -13,7 +13,6 @@ pub(crate) mod protocol;
 
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -192,8 +191,11 @@ impl Contexts {
         }
     }
 
-    fn place(&self, cwd: impl AsRef<Path>) -> Place {
-        Place { cwd: self.settings.workspace.join(cwd), env: BTreeMap::new() }
+    fn place(&self, cwd: &str) -> Place {
+        let workspace = &self.settings.workspace;
+        // Joined with nothing it would end in a slash.
+        let cwd = if cwd.is_empty() { workspace.clone() } else { workspace.join(cwd) };
+        Place { cwd, env: BTreeMap::new() }
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<String, Context>> {
