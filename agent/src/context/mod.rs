@@ -60,9 +60,9 @@ impl Contexts {
     pub(crate) fn run(self: &Arc<Self>, run: Arc<Run>, code: v1::Code, limit: Duration) {
         let task = Task { run: Arc::clone(&run), source: code.source, limit };
         let sent = Language::named(&code.language).and_then(|language| {
-            let about = About::new(&code.context, language, self.place(""));
+            let about = || About::new(&code.context, language, self.place(""));
             let mut contexts = self.lock();
-            let context = self.enter(&mut contexts, about, None)?;
+            let context = self.enter(&mut contexts, &code.context, about, None)?;
             context.speaks(language)?;
             context.send(Job::Run(task))
         });
@@ -91,7 +91,7 @@ impl Contexts {
                 known.about.keep();
                 return Ok(CreateContextReply { context: Some(known.info()), existed: true });
             }
-            self.enter(&mut contexts, about, None)?.send(Job::Start(reply))?;
+            self.enter(&mut contexts, &name, || about, None)?.send(Job::Start(reply))?;
         }
         up.await.unwrap_or_else(|_| Err(deleted(&name)))?;
         let context = self.lock().get(&name).map(Context::info);
@@ -166,22 +166,23 @@ impl Contexts {
             let message = format!("context {copy} was made meanwhile; choose another name");
             return Err(Error::new(Code::AlreadyExists, message));
         }
-        self.enter(&mut contexts, about, Some(interpreter)).map(Context::info)
+        self.enter(&mut contexts, copy, || about, Some(interpreter)).map(Context::info)
     }
 
     /// The context of this name, with an owner of its own if it is new.
     fn enter<'a>(
         self: &Arc<Self>,
         contexts: &'a mut HashMap<String, Context>,
-        about: About,
+        name: &str,
+        about: impl FnOnce() -> About,
         live: Option<Interpreter>,
     ) -> Result<&'a Context, Error> {
         let count = contexts.len();
-        match contexts.entry(about.name.clone()) {
+        match contexts.entry(name.to_owned()) {
             Entry::Occupied(context) => Ok(context.into_mut()),
             Entry::Vacant(vacant) => {
                 full(count)?;
-                let about = Arc::new(about);
+                let about = Arc::new(about());
                 let (jobs, queue) = mpsc::channel(QUEUE);
                 let (deleted, end) = watch::channel(false);
                 let inbox = Inbox { jobs: queue, deleted: end };
