@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use common::{
     Agent, argv, attach, cancel, command, limited, lives, next, refused, run, see, shell, start,
-    until, zombies_below,
+    until, until_no_zombie,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -309,14 +309,6 @@ async fn a_thousand_orphans_leave_no_zombie() {
     cancel(&mut client, "a").await;
     assert_eq!(see(events).await.how(), How::Cancelled(Empty {}));
     until_no_zombie(&agent);
-}
-
-/// What ends is a zombie until its parent has had its turn.
-fn until_no_zombie(agent: &Agent) {
-    let deadline = Instant::now() + common::DEADLINE;
-    while zombies_below(agent.pid()) > 0 {
-        assert!(Instant::now() < deadline, "{} zombies", zombies_below(agent.pid()));
-    }
 }
 
 #[tokio::test]

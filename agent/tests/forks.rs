@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use common::{
     Agent, Client, cancel, code, limited, lives, python, python_in, refused, run, see, start,
-    until, zombies_below,
+    until, until_no_zombie,
 };
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -82,7 +82,7 @@ async fn a_fork_has_all_of_the_state_and_goes_its_own_way() {
     for context in ["b", "c"] {
         assert_eq!(value(&mut client, context, SUPERVISED).await, "True");
     }
-    common::eventually(async || zombies_below(agent.pid()) == 0).await;
+    until_no_zombie(&agent);
 }
 
 #[tokio::test]
@@ -178,7 +178,7 @@ async fn the_end_of_one_leaves_the_other() {
             common::delete(&mut client, context).await;
         }
     }
-    common::eventually(async || zombies_below(agent.pid()) == 0).await;
+    until_no_zombie(&agent);
 }
 
 #[tokio::test]

@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::fs;
 
 use common::{
-    Agent, Client, create, delete, known, lives, python_in, run, see, start, until, zombies_below,
+    Agent, Client, create, delete, known, lives, python_in, run, see, start, until, until_no_zombie,
 };
 use wire::v1::outcome::How;
 use wire::v1::{
@@ -145,7 +145,7 @@ async fn deleting_a_context_ends_all_that_is_its_own() {
     let cancelled = How::Cancelled(Empty {});
     assert_eq!(see(running).await.how(), cancelled);
     assert_eq!(queued.await.unwrap().how(), cancelled);
-    common::eventually(async || zombies_below(agent.pid()) == 0).await;
+    until_no_zombie(&agent);
     // The name is free again.
     let anew = run(&mut client, "c", python_in("a", "1")).await;
     assert!(anew.started.as_ref().unwrap().context_new);

@@ -496,3 +496,11 @@ pub fn zombies_below(root: i32) -> usize {
         .filter(|(_, state, parent)| state == "Z" && (*parent == root || children.contains(parent)))
         .count()
 }
+
+/// What ends is a zombie until its parent has had its turn.
+pub fn until_no_zombie(agent: &Agent) {
+    let deadline = Instant::now() + DEADLINE;
+    while zombies_below(agent.pid()) > 0 {
+        assert!(Instant::now() < deadline, "{} zombies", zombies_below(agent.pid()));
+    }
+}
