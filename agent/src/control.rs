@@ -12,6 +12,10 @@ use serde::{Deserialize, Serialize};
 
 /// The argument that makes this program a supervisor.
 pub(crate) const SUPERVISE: &str = "supervise";
+/// The argument that makes this program give its terminal to another one, which it then becomes.
+pub(crate) const ENTER: &str = "enter";
+/// Where a supervisor finds the stdin of what it starts, if that stays open.
+pub(crate) const INPUT: i32 = 3;
 /// Where a context's interpreter reads its requests. It writes what happened to the next descriptor, and
 /// from the one after that it gets the ends of copies, if its language can be copied.
 pub(crate) const REQUESTS: i32 = 3;
@@ -23,10 +27,26 @@ pub(crate) struct Spec {
     /// Beside what the supervisor itself inherits.
     pub(crate) env: BTreeMap<String, String>,
     pub(crate) cwd: PathBuf,
-    /// How many bytes of stdin follow; none means end of file at once.
-    pub(crate) stdin: usize,
+    pub(crate) stdin: Stdin,
     /// How many descriptors from [`REQUESTS`] on are there to be handed on.
     pub(crate) private: i32,
+}
+
+/// Where a process reads its input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Stdin {
+    /// So many bytes follow; none means end of file at once.
+    Given(usize),
+    /// From the pipe at [`INPUT`].
+    Open,
+    /// From the terminal that is the supervisor's stdout, and its own too.
+    Terminal,
+}
+
+impl Default for Stdin {
+    fn default() -> Self {
+        Self::Given(0)
+    }
 }
 
 impl Spec {
@@ -42,7 +62,10 @@ impl Spec {
         from.read_exact(&mut length)?;
         let body = exactly(u32::from_be_bytes(length).into(), from)?;
         let spec: Self = serde_json::from_slice(&body)?;
-        let stdin = exactly(spec.stdin as u64, from)?;
+        let stdin = match spec.stdin {
+            Stdin::Given(length) => exactly(length as u64, from)?,
+            Stdin::Open | Stdin::Terminal => Vec::new(),
+        };
         Ok((spec, stdin))
     }
 }
@@ -68,6 +91,8 @@ pub(crate) enum Order {
     LetGo,
     /// Adopt orphans again.
     Adopt,
+    /// This signal to the leader's process group.
+    Signal(u8),
 }
 
 impl Order {
@@ -77,13 +102,18 @@ impl Order {
             Self::Interrupt => b'I',
             Self::LetGo => b'L',
             Self::Adopt => b'A',
+            // All of their numbers are below those of letters.
+            Self::Signal(number) => number,
         }
     }
 
     pub(crate) fn of(byte: u8) -> Option<Self> {
-        [Self::Kill, Self::Interrupt, Self::LetGo, Self::Adopt]
-            .into_iter()
-            .find(|order| order.byte() == byte)
+        match byte {
+            1..=31 => Some(Self::Signal(byte)),
+            _ => [Self::Kill, Self::Interrupt, Self::LetGo, Self::Adopt]
+                .into_iter()
+                .find(|order| order.byte() == byte),
+        }
     }
 }
 
@@ -136,15 +166,19 @@ mod tests {
 
     #[test]
     fn a_spec_and_its_stdin_cross() {
-        let spec =
-            Spec { argv: vec!["cat".to_owned()], cwd: "/".into(), stdin: 3, ..Spec::default() };
+        let spec = Spec {
+            argv: vec!["cat".to_owned()],
+            cwd: "/".into(),
+            stdin: Stdin::Given(3),
+            ..Spec::default()
+        };
         let frame = spec.frame(b"abc").unwrap();
         assert_eq!(Spec::read(&mut &frame[..]).unwrap(), (spec, b"abc".to_vec()));
     }
 
     #[test]
     fn a_spec_that_says_it_is_longer_than_it_is_takes_no_room_for_that() {
-        let spec = Spec { stdin: usize::MAX, ..Spec::default() };
+        let spec = Spec { stdin: Stdin::Given(usize::MAX), ..Spec::default() };
         for frame in [spec.frame(b"abc").unwrap(), vec![0xff, 0xff, 0xff, 0xff, b'{']] {
             let error = Spec::read(&mut &frame[..]).unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::UnexpectedEof);
@@ -154,6 +188,7 @@ mod tests {
     #[test]
     fn only_known_orders_are_orders() {
         assert_eq!(Order::of(Order::Kill.byte()), Some(Order::Kill));
-        assert_eq!(Order::of(b'x'), None);
+        assert_eq!(Order::of(Order::Signal(15).byte()), Some(Order::Signal(15)));
+        assert_eq!([0, 32, b'x'].map(Order::of), [None; 3]);
     }
 }

@@ -1,14 +1,16 @@
 //! The static program in every sandbox: PID 1, runs, contexts and files, over one unix socket.
 //!
 //! `agent serve` is the container's command, `agent connect` is what `pods/exec` starts, and
-//! `agent supervise` is the small parent that `serve` gives to every run. `agent install` and
-//! `agent version` are how it gets into a pod, and how that is tried out.
+//! `agent supervise` is the small parent that `serve` gives to every run, and `agent enter` what gives a
+//! program its terminal. `agent install` and `agent version` are how it gets into a pod, and how that is
+//! tried out.
 
 mod adoption;
 mod clock;
 mod connect;
 mod context;
 mod control;
+mod failure;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
@@ -23,6 +25,7 @@ mod serve;
 mod service;
 mod settings;
 mod supervise;
+mod terminal;
 
 use std::io::Write;
 use std::path::Path;
@@ -53,6 +56,11 @@ pub fn main() -> ExitCode {
             Some(leader) => supervise::take_over(&leader),
         }
         .map_err(|error| format!("could not supervise: {error}")),
+        Some(control::ENTER) => {
+            let error = terminal::enter(arguments);
+            // As a shell tells of what it found and could not run.
+            return say(std::io::stderr(), &format!("agent: {error}"), ExitCode::from(126));
+        }
         Some("install") => match arguments.next() {
             Some(directory) => {
                 install::install(Path::new(&directory)).map_err(|error| error.to_string())

@@ -1,4 +1,5 @@
-//! What a run writes: both pipes read as it comes, counted and hashed whole, whatever is kept of it.
+//! What a run writes: both pipes, or its terminal, read as it comes, counted and hashed whole, whatever is
+//! kept of it.
 
 use std::io::{self, ErrorKind};
 use std::os::fd::OwnedFd;
@@ -14,7 +15,7 @@ use wire::v1::{Stream, StreamTotal};
 /// A child that goes on writing would make it endless otherwise.
 const DRAIN_LIMIT: usize = 1 << 20;
 
-/// The two pipes of a process.
+/// The two pipes of a process, or its terminal as the first of them.
 #[derive(Debug)]
 pub(crate) struct Output {
     stdout: Source,
@@ -38,13 +39,18 @@ struct Total {
 impl Output {
     /// Takes the read ends, which nobody else reads.
     pub(crate) fn new(stdout: OwnedFd, stderr: OwnedFd) -> io::Result<Self> {
-        let source = |pipe| {
-            Ok::<_, io::Error>(Source {
-                pipe: Some(Receiver::from_owned_fd(pipe)?),
-                total: Total::default(),
-            })
-        };
-        Ok(Self { stdout: source(stdout)?, stderr: source(stderr)?, buffer: Vec::new() })
+        let pipes = (Receiver::from_owned_fd(stdout)?, Receiver::from_owned_fd(stderr)?);
+        Ok(Self::of(pipes.0, Some(pipes.1)))
+    }
+
+    /// Takes a terminal's own end, which does not block.
+    pub(crate) fn terminal(end: OwnedFd) -> io::Result<Self> {
+        Ok(Self::of(Receiver::from_owned_fd_unchecked(end)?, None))
+    }
+
+    fn of(stdout: Receiver, stderr: Option<Receiver>) -> Self {
+        let source = |pipe| Source { pipe, total: Total::default() };
+        Self { stdout: source(Some(stdout)), stderr: source(stderr), buffer: Vec::new() }
     }
 
     /// Waits until one of the pipes has something or has ended; for ever once both have ended.

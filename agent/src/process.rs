@@ -7,17 +7,18 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
-use nix::errno::Errno;
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
 use tokio::time::timeout;
+use wire::v1::Terminal;
 use wire::{Code, Error};
 
-use crate::control::{self, Failure, Order, Report, Spec, Stage};
+use crate::control::{self, Order, Report, Spec, Stdin};
+use crate::failure::{explain, fault, no_terminal};
 use crate::output::Output;
 use crate::reaper::Reaper;
-use crate::settings;
+use crate::{settings, terminal};
 
 /// How long a supervisor may take to say that it has started something. What it starts can stop it
 /// before it does, and the machine may be busy.
@@ -78,17 +79,30 @@ pub(crate) struct Ends {
 
 impl Ends {
     pub(crate) fn new() -> io::Result<Self> {
-        let (ours, theirs) = StdUnixStream::pair()?;
         let (stdout, their_stdout) = io::pipe()?;
         let (stderr, their_stderr) = io::pipe()?;
+        let output = Output::new(stdout.into(), stderr.into())?;
+        Self::with(output, their_stdout.into(), their_stderr.into())
+    }
+
+    /// Of a process that has a terminal; where one writes to that is given beside them.
+    fn terminal(size: Terminal) -> io::Result<(Self, pipe::Sender)> {
+        let (ours, theirs) = terminal::open(size)?;
+        let output = Output::terminal(ours.try_clone()?)?;
+        let input = pipe::Sender::from_owned_fd_unchecked(ours)?;
+        Ok((Self::with(output, theirs.try_clone()?, theirs)?, input))
+    }
+
+    fn with(output: Output, their_stdout: OwnedFd, their_stderr: OwnedFd) -> io::Result<Self> {
+        let (ours, theirs) = StdUnixStream::pair()?;
         ours.set_nonblocking(true)?;
         Ok(Self {
             orders: ours.try_clone()?,
             control: UnixStream::from_std(ours)?,
-            output: Output::new(stdout.into(), stderr.into())?,
+            output,
             their_control: theirs.into(),
-            their_stdout: their_stdout.into(),
-            their_stderr: their_stderr.into(),
+            their_stdout,
+            their_stderr,
         })
     }
 }
@@ -100,7 +114,36 @@ pub(crate) async fn start(
     spec: &Spec,
     stdin: &[u8],
 ) -> Result<(Control, Output), Error> {
-    launch(reaper, spec, stdin, Vec::new()).await
+    let ends = Ends::new().map_err(|error| fault(&error))?;
+    launch(reaper, spec, stdin, ends, Vec::new()).await
+}
+
+/// The same for a process whose stdin stays open, with the end that is written to.
+pub(crate) async fn start_open(
+    reaper: &Reaper,
+    mut spec: Spec,
+) -> Result<(Control, Output, pipe::Sender), Error> {
+    let pipe = || {
+        let (theirs, ours) = io::pipe()?;
+        let theirs = FdMapping { parent_fd: theirs.into(), child_fd: control::INPUT };
+        Ok((Ends::new()?, pipe::Sender::from_owned_fd(ours.into())?, vec![theirs]))
+    };
+    let (ends, input, theirs) = pipe().map_err(|error: io::Error| fault(&error))?;
+    spec.stdin = Stdin::Open;
+    let (control, output) = launch(reaper, &spec, &[], ends, theirs).await?;
+    Ok((control, output, input))
+}
+
+/// The same for a process at a terminal. What is found but cannot be executed has started, and says so there.
+pub(crate) async fn start_at_terminal(
+    reaper: &Reaper,
+    mut spec: Spec,
+    size: Terminal,
+) -> Result<(Control, Output, pipe::Sender), Error> {
+    let (ends, input) = Ends::terminal(size).map_err(|error| no_terminal(&error))?;
+    spec.stdin = Stdin::Terminal;
+    let (control, output) = launch(reaper, &spec, &[], ends, Vec::new()).await?;
+    Ok((control, output, input))
 }
 
 /// The same for an interpreter, with what it is driven through.
@@ -114,7 +157,8 @@ pub(crate) async fn start_private(
     let theirs: Vec<_> =
         theirs.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
     spec.private = i32::try_from(theirs.len()).unwrap_or_default();
-    let (control, output) = launch(reaper, &spec, &[], theirs).await?;
+    let ends = Ends::new().map_err(|error| fault(&error))?;
+    let (control, output) = launch(reaper, &spec, &[], ends, theirs).await?;
     Ok((control, output, private))
 }
 
@@ -122,9 +166,11 @@ async fn launch(
     reaper: &Reaper,
     spec: &Spec,
     stdin: &[u8],
-    private: Vec<FdMapping>,
+    ends: Ends,
+    handed_on: Vec<FdMapping>,
 ) -> Result<(Control, Output), Error> {
-    let (mut control, output) = supervisor(reaper, private).map_err(|error| fault(&error))?;
+    let (mut control, output) =
+        supervisor(reaper, ends, handed_on).map_err(|error| fault(&error))?;
     let frame = spec.frame(stdin).map_err(|error| fault(&error))?;
     // A supervisor that dies here is seen below.
     let _ = control.socket.write_all(&frame).await;
@@ -137,8 +183,11 @@ async fn launch(
     }
 }
 
-fn supervisor(reaper: &Reaper, private: Vec<FdMapping>) -> io::Result<(Control, Output)> {
-    let ends = Ends::new()?;
+fn supervisor(
+    reaper: &Reaper,
+    ends: Ends,
+    handed_on: Vec<FdMapping>,
+) -> io::Result<(Control, Output)> {
     // The link and not the path: it stays right whatever happens to the file system.
     let mut command = Command::new("/proc/self/exe");
     command
@@ -147,8 +196,8 @@ fn supervisor(reaper: &Reaper, private: Vec<FdMapping>) -> io::Result<(Control, 
         .stdout(ends.their_stdout)
         .stderr(ends.their_stderr);
     settings::hide_ours(&mut command);
-    if !private.is_empty() {
-        command.fd_mappings(private).map_err(io::Error::other)?;
+    if !handed_on.is_empty() {
+        command.fd_mappings(handed_on).map_err(io::Error::other)?;
     }
     let pid = reaper.spawn(&mut command, ends.orders)?;
     Ok((Control::new(ends.control, reaper, pid), ends.output))
@@ -195,84 +244,27 @@ impl Control {
         let _ = self.socket.try_write(&[order.byte()]);
     }
 
+    /// Where orders go that come from elsewhere.
+    pub(crate) fn orders(&self) -> Orders {
+        Orders { reaper: self.reaper.clone(), supervisor: self.pid }
+    }
+
     /// Ends the run without its supervisor, which has not obeyed an order to kill.
     pub(crate) fn force(&self) {
         self.reaper.kill(self.pid);
     }
 }
 
-pub(crate) fn fault(error: &io::Error) -> Error {
-    match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EAGAIN | Errno::ENOMEM | Errno::EMFILE | Errno::ENFILE) => Error::new(
-            Code::TooMany,
-            format!(
-                "the sandbox can start no more processes ({error}); end some, or ask for a larger sandbox"
-            ),
-        ),
-        _ => Error::new(Code::Internal, format!("could not start a supervisor: {error}")),
-    }
+/// Orders to a supervisor from those who do not hold its [`Control`].
+#[derive(Debug)]
+pub(crate) struct Orders {
+    reaper: Reaper,
+    supervisor: i32,
 }
 
-/// What a caller can do about a process that would not start.
-fn explain(spec: &Spec, failure: &Failure) -> Error {
-    let errno = Errno::from_raw(failure.errno);
-    let name = spec.argv.first().map_or("", String::as_str);
-    let cwd = spec.cwd.display();
-    let (code, message) = match (failure.stage, errno) {
-        (Stage::Directory, Errno::ENOENT) => (
-            Code::FileNotFound,
-            format!("{cwd}: no such directory; make it first or set another cwd"),
-        ),
-        (Stage::Directory, Errno::ENOTDIR) => {
-            (Code::FileKind, format!("{cwd}: not a directory; set cwd to one"))
-        }
-        (Stage::Directory, _) => (
-            Code::PermissionDenied,
-            format!("{cwd}: cannot be entered ({}); set another cwd", errno.desc()),
-        ),
-        (Stage::Lookup, Errno::EACCES) => (
-            Code::CommandNotFound,
-            format!("{name}: is no executable file; chmod +x it or name its interpreter"),
-        ),
-        (Stage::Lookup, _) if name == "/bin/sh" => (
-            Code::CommandNotFound,
-            "/bin/sh: the image has no shell; use argv instead of shell".to_owned(),
-        ),
-        (Stage::Lookup, _) if name.contains('/') => {
-            (Code::CommandNotFound, format!("{name}: no such program in the image"))
-        }
-        (Stage::Lookup, _) => (
-            Code::CommandNotFound,
-            format!(
-                "{name}: not found in PATH; use an image that has it, install it, or give its full path"
-            ),
-        ),
-        (Stage::Execute, Errno::ENOENT) => (
-            Code::CommandNotFound,
-            format!("{name}: exists, but the interpreter or loader that it names does not"),
-        ),
-        (Stage::Execute, Errno::ENOEXEC) => (
-            Code::CommandNotFound,
-            format!(
-                "{name}: is no program for this machine and has no #! line; name its interpreter"
-            ),
-        ),
-        (Stage::Execute, Errno::E2BIG) => (
-            Code::InvalidArgument,
-            format!(
-                "{name}: argv and env are longer than the kernel takes (128 KiB each, 2 MiB together); pass the data by stdin or a file"
-            ),
-        ),
-        (Stage::Execute, Errno::EAGAIN | Errno::ENOMEM) => (
-            Code::TooMany,
-            format!(
-                "{name}: the sandbox can start no more processes ({}); end some first",
-                errno.desc()
-            ),
-        ),
-        (Stage::Execute, _) => {
-            (Code::CommandNotFound, format!("{name}: cannot be started ({})", errno.desc()))
-        }
-    };
-    Error::new(code, message)
+impl Orders {
+    /// Sends a signal to the process group that the supervisor looks after.
+    pub(crate) fn signal(&self, number: u8) {
+        self.reaper.order(self.supervisor, Order::Signal(number));
+    }
 }

@@ -67,6 +67,13 @@ impl Reaper {
         true
     }
 
+    /// Gives a supervisor an order; one that has ended needs none.
+    pub(crate) fn order(&self, supervisor: i32, order: Order) {
+        if let Some(control) = self.lock().get_mut(&supervisor) {
+            let _ = control.write(&[order.byte()]);
+        }
+    }
+
     /// Kills a supervisor that does not obey: user code can stop it. What was below it is killed when
     /// it is reaped.
     pub(crate) fn kill(&self, supervisor: i32) {

@@ -11,11 +11,12 @@ use wire::v1::run_spec::What;
 use wire::v1::{
     AttachRequest, CancelReply, CancelRequest, ContextsReply, ContextsRequest, CopyRequest,
     CreateContextReply, CreateContextRequest, DeleteContextReply, DeleteContextRequest, EditReply,
-    EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest,
-    InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest,
-    OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest, RemoveReply,
-    RemoveRequest, RunEvent, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
-    SetModeRequest, StatRequest, WriteReply, WriteRequest,
+    EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest, InputReply,
+    InputRequest, Interactive, InterruptContextReply, InterruptContextRequest, ListRequest,
+    MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest,
+    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, RunsReply,
+    RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest,
+    StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -23,8 +24,9 @@ use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
 use crate::pictures;
 use crate::reaper::Reaper;
+use crate::run::command::{self, Source};
 use crate::run::registry::Registry;
-use crate::run::{Run, command, phases, program, spec};
+use crate::run::{Run, phases, program, spec};
 use crate::settings::{self, Settings};
 use crate::supervise;
 
@@ -48,30 +50,24 @@ impl Service {
         let (run, new) = self.runs.start(&request.run_id, checked.hash, checked.title)?;
         if new {
             // In tasks of their own: a caller that goes away ends nothing.
+            let (own, timeout) = (Arc::clone(&run), checked.timeout);
+            let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));
             match checked.what {
                 What::Command(command) => {
-                    let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));
-                    tokio::spawn(command::run(
-                        Arc::clone(&run),
-                        command,
-                        checked.timeout,
-                        reaper,
-                        settings,
-                    ));
+                    let source = Source::Spec;
+                    tokio::spawn(command::run(own, command, source, timeout, reaper, settings));
+                }
+                What::Interactive(Interactive { command, terminal }) => {
+                    let command = command.unwrap_or_default();
+                    let source = terminal.map_or(Source::Pipe, Source::Terminal);
+                    tokio::spawn(command::run(own, command, source, timeout, reaper, settings));
                 }
                 What::Code(code) => match program::named(&code.language) {
                     Some(program) => {
-                        let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));
-                        tokio::spawn(phases::run(
-                            Arc::clone(&run),
-                            program,
-                            code.source,
-                            checked.timeout,
-                            reaper,
-                            settings,
-                        ));
+                        let source = code.source;
+                        tokio::spawn(phases::run(own, program, source, timeout, reaper, settings));
                     }
-                    None => self.contexts.run(Arc::clone(&run), code, checked.timeout),
+                    None => self.contexts.run(own, code, timeout),
                 },
             }
         }
@@ -158,6 +154,21 @@ impl Agent for Service {
     ) -> Result<Response<CancelReply>, Status> {
         let was_running = self.runs.find(&request.into_inner().run_id)?.cancel();
         Ok(Response::new(CancelReply { was_running }))
+    }
+
+    async fn input(&self, request: Request<InputRequest>) -> Result<Response<InputReply>, Status> {
+        let request = request.into_inner();
+        let run = self.runs.find(&request.run_id)?;
+        Ok(Response::new(run.input(request).await?))
+    }
+
+    async fn signal(
+        &self,
+        request: Request<SignalRequest>,
+    ) -> Result<Response<SignalReply>, Status> {
+        let SignalRequest { run_id, signal } = request.into_inner();
+        let was_running = self.runs.find(&run_id)?.signal(signal)?;
+        Ok(Response::new(SignalReply { was_running }))
     }
 
     async fn runs(&self, request: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {

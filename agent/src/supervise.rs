@@ -27,7 +27,9 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{self, Pid};
 use wire::limits::KILL_GRACE;
 
-use crate::control::{Exit, Failure, Order, REQUESTS, Report, Spec, Stage, Status};
+use crate::control::{
+    ENTER, Exit, Failure, INPUT, Order, REQUESTS, Report, Spec, Stage, Status, Stdin,
+};
 use crate::{clock, proc};
 
 /// Where a program is looked for when the environment has no PATH.
@@ -118,16 +120,35 @@ fn command(spec: &Spec) -> Result<Command, Failure> {
     let path = spec.env.get("PATH").cloned().or_else(|| env::var("PATH").ok());
     let program = look_up(name, path.as_deref().unwrap_or(DEFAULT_PATH), &spec.cwd)
         .map_err(|errno| fail(Stage::Lookup, errno))?;
-    let mut command = Command::new(program);
-    command
-        .arg0(name)
-        .args(&spec.argv[1..])
-        .envs(&spec.env)
-        .current_dir(&spec.cwd)
-        // A group of its own, so that an interrupt reaches what a terminal's would and not us.
-        .process_group(0)
-        .stdin(if spec.stdin == 0 { Stdio::null() } else { Stdio::piped() });
+    let mut command = match spec.stdin {
+        // It makes a session of its own, which the leader of a group cannot.
+        Stdin::Terminal => {
+            let mut command = Command::new("/proc/self/exe");
+            command.arg(ENTER).arg(program).arg(name);
+            command
+        }
+        Stdin::Given(_) | Stdin::Open => {
+            let mut command = Command::new(program);
+            // A group of its own, so that an interrupt reaches what a terminal's would and not us.
+            command.arg0(name).process_group(0);
+            command
+        }
+    };
+    let stdin = match spec.stdin {
+        Stdin::Given(0) | Stdin::Terminal => Stdio::null(),
+        Stdin::Given(_) => Stdio::piped(),
+        Stdin::Open => input().map_err(|error| cannot_start(&error))?.into(),
+    };
+    command.args(&spec.argv[1..]).envs(&spec.env).current_dir(&spec.cwd).stdin(stdin);
     Ok(command)
+}
+
+/// The pipe that the agent writes to. Opened anew, since the descriptor that we were given would be handed on
+/// besides, and whoever held it would keep the pipe from breaking.
+fn input() -> io::Result<File> {
+    let input = File::open(format!("/proc/self/fd/{INPUT}"))?;
+    unistd::close(INPUT)?;
+    Ok(input)
 }
 
 /// Whether a program of this name would be found from this directory by what runs here.
@@ -190,6 +211,15 @@ fn obey(mut control: UnixStream, leader: &Mutex<Option<Pid>>) {
                     let _ = signal::killpg(leader, Signal::SIGINT);
                 }
                 let _ = report(&control, &Report::Interrupted);
+            }
+            Some(Order::Signal(number)) => {
+                if let (Some(leader), Ok(signal)) =
+                    (*lock(leader), Signal::try_from(i32::from(number)))
+                {
+                    // One that has not made its group yet is alone.
+                    let _ =
+                        signal::killpg(leader, signal).or_else(|_| signal::kill(leader, signal));
+                }
             }
             Some(Order::LetGo) => {
                 let let_go = prctl::set_child_subreaper(false).map_err(io::Error::from);

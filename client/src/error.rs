@@ -79,7 +79,7 @@ pub enum Error {
     Uncertain {
         /// The call.
         doing: &'static str,
-        /// The file, directory or context.
+        /// The file, directory, context or run.
         path: String,
         /// Why it cannot be told.
         reason: String,

@@ -1,18 +1,19 @@
-//! What an agent knows of its runs: a list of them, their output by parts, and what they have shown.
+//! What an agent knows of its runs: a list of them, their output by parts, what they have shown; and what
+//! reaches them while they go on.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use wire::{
     limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUN_ID, MAX_RUNS, MAX_TITLE, OUTPUT},
     v1::{
-        AttachRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo,
-        RunsRequest, Stream,
+        AttachRequest, InputReply, InputRequest, OutputReply, OutputRequest, PictureReply,
+        PictureRequest, RunEvent, RunInfo, RunSpec, RunsRequest, SignalRequest, Stream,
     },
 };
 
 use crate::{
-    Error, Lane, Session,
-    session::{CALL_DEADLINE, Call},
+    Error, Lane, Run, Session,
+    session::{Agent, CALL_DEADLINE, Call},
 };
 
 impl Session {
@@ -66,6 +67,45 @@ impl Session {
             return Err(corrupted(&format!("{stream} of run {}", request.run_id), why));
         }
         Ok(reply)
+    }
+
+    /// Starts an interactive run, or attaches to it if its id is known. An agent that is too old to know of them would
+    /// find nothing in its spec, and so is asked first.
+    pub async fn interactive(self: &Arc<Self>, id: String, spec: RunSpec) -> Result<Run, Error> {
+        let nothing =
+            InputRequest { run_id: id.clone(), offset: Some(0), ..InputRequest::default() };
+        match self.input(nothing).await {
+            Ok(_) | Err(Error::Agent(_)) => Ok(self.run(id, spec)),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Writes to the stdin of an interactive run, as the request says. With an offset it may be tried again;
+    /// without, a lost answer leaves it unknown whether it was written.
+    pub async fn input(&self, request: InputRequest) -> Result<InputReply, Error> {
+        let call = Call::new("Input", Lane::Control);
+        let run = format!("run {}", request.run_id);
+        if request.offset.is_none() {
+            let input = |mut agent: Agent| async move { agent.input(request).await };
+            return self.call_once(call, &run, input).await;
+        }
+        self.call(call, |mut agent| {
+            let request = request.clone();
+            async move { agent.input(request).await }
+        })
+        .await
+    }
+
+    /// Sends a signal to a command's process group, by its number on Linux; says whether it was running.
+    pub async fn signal(&self, run: &str, signal: i32) -> Result<bool, Error> {
+        let request = SignalRequest { run_id: run.into(), signal };
+        let call = Call::new("Signal", Lane::Control);
+        let reply = self
+            .call_once(call, &format!("run {run}"), |mut agent| async move {
+                agent.signal(request).await
+            })
+            .await?;
+        Ok(reply.was_running)
     }
 
     /// A picture that a run has shown, scaled down as the request says; `None` where it fits as it is.

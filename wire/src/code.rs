@@ -33,6 +33,8 @@ codes! {
     RunConflict = "RUN_CONFLICT", AlreadyExists;
     /// No run has this id, or its log is gone.
     RunNotFound = "RUN_NOT_FOUND", NotFound;
+    /// The run takes no input: it is not interactive, has closed its stdin, or has ended.
+    InputClosed = "INPUT_CLOSED", FailedPrecondition;
     /// Too many runs or contexts at once.
     TooMany = "TOO_MANY", ResourceExhausted;
     /// No context has this name.

@@ -6,6 +6,12 @@ use std::time::Duration;
 pub const MAX_MESSAGE: usize = 8 << 20;
 /// The longest code or stdin of one run, in bytes. Larger input is written to a file first.
 pub const MAX_SOURCE: usize = 6 << 20;
+/// The longest input of one call, in bytes: what a person pastes, and held in memory while the run reads it.
+pub const MAX_INPUT: usize = 1 << 20;
+/// How long input waits for a run that does not read it.
+pub const INPUT_PATIENCE: Duration = Duration::from_secs(5);
+/// The most rows or columns of a terminal: more than anybody's screen, and programs allocate both multiplied.
+pub const MAX_TERMINAL: u32 = 1000;
 /// The longest run id, in bytes. Ids are `[A-Za-z0-9_.-]`, since logs are files named after them.
 pub const MAX_RUN_ID: usize = 64;
 /// The longest context name, in bytes, of the same characters.

@@ -11,7 +11,8 @@ use super::language::Language;
 use super::protocol::{self, Said};
 use crate::adoption::Adoption;
 use crate::control::{Order, Report};
-use crate::process::{SILENCE, fault};
+use crate::failure::fault;
+use crate::process::SILENCE;
 use crate::reaper::Reaper;
 
 /// What a driver's status says if a new interpreter would find other packages than it has.

@@ -1,44 +1,87 @@
 //! A command: one process, its output, and whatever it leaves running.
 
+use std::env;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until, timeout};
+use wire::Error;
 use wire::limits::{DRAIN_GRACE, KILL_GRACE};
-use wire::v1::{Command, Stream};
+use wire::v1::{Command, Stream, Terminal};
 
+use super::interactive::Reach;
 use super::{Cause, End, Run};
-use crate::control::{Exit, Order, Report, Spec};
+use crate::control::{Exit, Order, Report, Spec, Stdin};
 use crate::output::Output;
 use crate::process::{self, Control};
 use crate::reaper::Reaper;
 use crate::settings::Settings;
 
+/// What programs believe a terminal can where nobody says it: what those of most people can.
+const TERM: &str = "xterm-256color";
+
+/// Where a command reads its input.
+pub(crate) enum Source {
+    /// What its spec holds.
+    Spec,
+    /// What comes while it runs.
+    Pipe,
+    /// The same, at a terminal.
+    Terminal(Terminal),
+}
+
 /// Runs a command to its outcome, then looks after what it left behind.
 pub(crate) async fn run(
     run: Arc<Run>,
     command: Command,
+    source: Source,
     limit: Duration,
     reaper: Reaper,
     settings: Arc<Settings>,
 ) {
-    let spec = Spec {
-        argv: command.argv,
-        env: command.env,
-        cwd: settings.workspace.join(command.cwd),
-        stdin: command.stdin.len(),
-        private: 0,
-    };
-    let started = process::start(&reaper, &spec, &command.stdin).await;
-    let (mut control, mut output) = match started {
+    let started = start(command, source, &reaper, &settings).await;
+    let (reach, mut control, mut output) = match started {
         Ok(started) => started,
         Err(error) => return run.fail(error),
     };
+    run.within_reach(reach);
     run.started(false);
     let (cause, exit) = follow(&run, &mut control, &mut output, limit).await;
     run.finish(End { cause, exit, totals: output.totals(), context_lost: false });
     drop(run);
     outlive(&mut control, &mut output).await;
+}
+
+async fn start(
+    command: Command,
+    source: Source,
+    reaper: &Reaper,
+    settings: &Settings,
+) -> Result<(Reach, Control, Output), Error> {
+    let mut spec = Spec {
+        argv: command.argv,
+        env: command.env,
+        cwd: settings.workspace.join(command.cwd),
+        stdin: Stdin::Given(command.stdin.len()),
+        private: 0,
+    };
+    match source {
+        Source::Spec => {
+            let (control, output) = process::start(reaper, &spec, &command.stdin).await?;
+            Ok((Reach::new(control.orders()), control, output))
+        }
+        Source::Pipe => {
+            let (control, output, end) = process::start_open(reaper, spec).await?;
+            Ok((Reach::interactive(control.orders(), end, false), control, output))
+        }
+        Source::Terminal(size) => {
+            if env::var_os("TERM").is_none() {
+                spec.env.entry("TERM".to_owned()).or_insert_with(|| TERM.to_owned());
+            }
+            let (control, output, end) = process::start_at_terminal(reaper, spec, size).await?;
+            Ok((Reach::interactive(control.orders(), end, true), control, output))
+        }
+    }
 }
 
 /// Records output until the process and its pipes have ended.

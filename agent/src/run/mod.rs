@@ -4,6 +4,7 @@
 //! So a slow reader, or none, holds nothing up, and memory does not grow with the output.
 
 pub(crate) mod command;
+pub(crate) mod interactive;
 pub(crate) mod log;
 mod outcome;
 mod page;
@@ -15,7 +16,7 @@ pub(crate) mod spec;
 use std::path::PathBuf;
 use std::pin::pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::{Instant, SystemTime};
 
 use bytes::Bytes;
@@ -28,6 +29,7 @@ use wire::v1::{self, Outcome, RunEvent, RunInfo, Started, Truncated};
 use wire::{Code, Error};
 
 use crate::clock;
+use interactive::Reach;
 use log::{Hash, Log, Mark, Reader};
 pub(crate) use outcome::{Cause, End};
 use registry::Registry;
@@ -53,6 +55,8 @@ pub(crate) struct Run {
     progress: watch::Sender<Progress>,
     cancelled: watch::Sender<bool>,
     claimed: AtomicBool,
+    /// Of a command that has begun.
+    reach: OnceLock<Reach>,
     oom_kills: u64,
 }
 
@@ -101,6 +105,7 @@ impl Run {
             progress: watch::Sender::new(progress),
             cancelled: watch::Sender::new(false),
             claimed: AtomicBool::new(false),
+            reach: OnceLock::new(),
             oom_kills: crate::settings::oom_kills(),
         }
     }
@@ -112,6 +117,12 @@ impl Run {
     /// Takes the right to bring the run to its end; only the first who asks gets it.
     pub(crate) fn claim(&self) -> bool {
         !self.claimed.swap(true, Ordering::Relaxed)
+    }
+
+    /// Lets others reach it.
+    pub(crate) fn within_reach(&self, reach: Reach) {
+        // A run is started once.
+        let _ = self.reach.set(reach);
     }
 
     /// Records that the run begins now: its times count from here.
@@ -164,6 +175,9 @@ impl Run {
         self.announce(&state, true);
         let kept = state.kept;
         drop(state);
+        if let Some(reach) = self.reach.get() {
+            reach.close();
+        }
         self.registry.ended(&self.identity.id, kept);
     }
 
@@ -182,7 +196,11 @@ impl Run {
     /// Asks for the run's end, and says whether it was going on.
     pub(crate) fn cancel(&self) -> bool {
         self.cancelled.send_replace(true);
-        !self.progress.borrow().ended
+        !self.has_ended()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.progress.borrow().ended
     }
 
     /// Whether somebody has asked for the run's end.

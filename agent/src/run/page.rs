@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::{Bytes, BytesMut};
 use prost::Message;
 use regex::bytes::{Regex, RegexBuilder};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout_at};
 use wire::limits::{
     MAX_LINE, MAX_OUTPUT_WAIT, MAX_PATTERN, OUTPUT, PATTERN_MEMORY, PATTERN_NESTING,
 };
@@ -45,20 +45,39 @@ impl Run {
         let pattern = pattern(&request.pattern)?;
         let wait = Duration::from_millis(request.wait_ms).min(MAX_OUTPUT_WAIT);
         let behind = if request.until_end { u64::MAX } else { request.offset };
-        self.wait_behind(stream, behind, wait).await?;
+        let quiet = Duration::from_millis(request.quiet_ms);
+        self.wait_behind(stream, behind, wait, quiet).await?;
         let run = Arc::clone(self);
         // A log may be long, and nobody else should wait while it is read.
         files::blocking(move || run.read(&request, pattern.as_ref())).await
     }
 
-    async fn wait_behind(&self, stream: Stream, offset: u64, wait: Duration) -> Result<(), Error> {
+    /// Waits until there is something behind a place of a stream, and then until nothing has come for a while.
+    async fn wait_behind(
+        &self,
+        stream: Stream,
+        mut offset: u64,
+        wait: Duration,
+        quiet: Duration,
+    ) -> Result<(), Error> {
         let mut progress = self.progress.subscribe();
-        let enough = progress.wait_for(|progress| {
-            progress.ended || progress.failed.is_some() || progress.end.written.to(stream) > offset
-        });
-        match timeout(wait, enough).await {
-            Ok(Ok(progress)) => progress.failed.clone().map_or(Ok(()), Err),
-            Ok(Err(_)) | Err(_) => Ok(()),
+        let deadline = Instant::now() + wait;
+        let mut until = deadline;
+        loop {
+            let enough = progress.wait_for(|progress| {
+                progress.ended
+                    || progress.failed.is_some()
+                    || progress.end.written.to(stream) > offset
+            });
+            let Ok(Ok(progress)) = timeout_at(until, enough).await else { return Ok(()) };
+            if let Some(error) = &progress.failed {
+                return Err(error.clone());
+            }
+            if progress.ended || quiet.is_zero() {
+                return Ok(());
+            }
+            offset = progress.end.written.to(stream);
+            until = deadline.min(Instant::now() + quiet);
         }
     }
 

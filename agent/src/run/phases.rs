@@ -14,6 +14,7 @@ use wire::v1::Exception;
 use wire::v1::run_event::Event;
 use wire::{Code, Error};
 
+use super::interactive::Reach;
 use super::program::Program;
 use super::{Cause, End, Run, command};
 use crate::control::{Exit, Spec, Status};
@@ -80,6 +81,7 @@ pub(crate) async fn run(
             return run.finish(End { exit, totals, ..End::default() });
         }
     };
+    run.within_reach(Reach::new(control.orders()));
     match &mut former {
         Some(compiler) => output.go_on_from(compiler),
         None => run.started(false),

@@ -7,9 +7,10 @@ use prost::Message;
 use sha2::{Digest, Sha256};
 use wire::limits::{DEFAULT_TIMEOUT, MAX_CONTEXT, MAX_RUN_ID, MAX_SOURCE, MAX_TIMEOUT, MAX_TITLE};
 use wire::v1::run_spec::What;
-use wire::v1::{Code as Source, Command, RunSpec};
+use wire::v1::{Code as Source, Command, Interactive, RunSpec};
 use wire::{Code, Error};
 
+use super::interactive::size;
 use super::log::Hash;
 use super::program;
 use crate::context::language::Language;
@@ -44,6 +45,7 @@ pub(crate) fn check(id: &str, spec: Option<RunSpec>) -> Result<Checked, Error> {
     let what = match spec.what {
         Some(What::Command(spec)) => What::Command(command(spec)?),
         Some(What::Code(spec)) => What::Code(code(spec)?),
+        Some(What::Interactive(spec)) => What::Interactive(interactive(spec)?),
         None => return Err(refuse("the spec has neither a command nor code; set one")),
     };
     let title = title(&what);
@@ -52,11 +54,13 @@ pub(crate) fn check(id: &str, spec: Option<RunSpec>) -> Result<Checked, Error> {
 
 /// A line that says what runs, of at most `MAX_TITLE` bytes.
 fn title(what: &What) -> String {
+    let line = |argv: &[String]| match argv {
+        [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => line.clone(),
+        argv => argv.join(" "),
+    };
     let whole = match what {
-        What::Command(command) => match &command.argv[..] {
-            [shell, flag, line] if shell == "/bin/sh" && flag == "-c" => line.clone(),
-            argv => argv.join(" "),
-        },
+        What::Command(command) => line(&command.argv),
+        What::Interactive(spec) => line(spec.command.as_ref().map_or(&[], |command| &command.argv)),
         What::Code(code) => {
             let source = String::from_utf8_lossy(&code.source);
             let first = source.lines().find(|line| !line.trim().is_empty()).unwrap_or_default();
@@ -92,6 +96,16 @@ fn command(spec: Command) -> Result<Command, Error> {
     }
     place(&spec.cwd, &spec.env)?;
     Ok(Command { argv, shell: String::new(), ..spec })
+}
+
+fn interactive(spec: Interactive) -> Result<Interactive, Error> {
+    let given =
+        spec.command.ok_or_else(|| refuse("interactive: the command is missing; set it"))?;
+    if !given.stdin.is_empty() {
+        return Err(refuse("stdin: an interactive run has none of its own; send it by Input"));
+    }
+    spec.terminal.map_or(Ok(()), size)?;
+    Ok(Interactive { command: Some(command(given)?), ..spec })
 }
 
 /// Checks where something is to start, and with which variables.

@@ -134,8 +134,9 @@ impl Agent {
             .env("CODESANDBOX_RUNS_DIR", self.runs())
             .env("CODESANDBOX_WORKDIR", self.workspace())
             .env("CODESANDBOX_POD_UID", "a-uid")
-            // A machine that sets it would hide whether output is flushed.
+            // A machine that sets them would hide whether output is flushed, and what a terminal is called.
             .env_remove("PYTHONUNBUFFERED")
+            .env_remove("TERM")
             .envs(self.env.iter().copied())
             .stderr(Stdio::piped())
             .spawn()

@@ -11,11 +11,12 @@ use tonic::Status;
 use wire::{
     limits,
     v1::{
-        Outcome, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo,
-        RunSpec, Stream, run_event::Event,
+        InputRequest, Outcome, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent,
+        RunInfo, RunSpec, Stream, run_event::Event,
     },
 };
 
+use crate::changes::{cut, uncertain};
 use crate::support::{
     Answer, Asked, Cluster, Fault, apiserver, at_last,
     events::{event, exited, lines, lost, output, script, started},
@@ -510,4 +511,35 @@ async fn one_event_of_a_run_is_read_by_its_number_and_another_is_not_taken_for_i
         "{lie:?}"
     );
     assert_eq!(soon(session.event("r", 4)).await.unwrap(), None);
+}
+
+/// Written twice it would be other input; with an offset the agent knows what it has.
+#[tokio::test]
+async fn input_whose_answer_is_lost_is_sent_again_only_with_its_offset() {
+    let text = |offset| InputRequest {
+        run_id: "r".into(),
+        data: "x".into(),
+        offset,
+        ..InputRequest::default()
+    };
+    let end = cut(async |session| session.input(text(None)).await).await;
+    assert_eq!(uncertain(end), ("Input run r".into(), 1));
+    let (end, made) = cut(async |session| session.input(text(Some(0))).await).await;
+    assert_eq!((end.unwrap().taken, made), (1, 2));
+    let end = cut(async |session| session.signal("r", 15).await).await;
+    assert_eq!(uncertain(end), ("Signal run r".into(), 1));
+}
+
+/// It would say that the spec is empty, which the caller could not understand.
+#[tokio::test]
+async fn an_interactive_run_is_not_sent_to_an_agent_that_is_too_old_for_it() {
+    let cluster = Cluster::start().await;
+    cluster.agent.runs(script(&lines(2)));
+    let session = cluster.session();
+    let mut run = soon(session.interactive("r".into(), RunSpec::default())).await.unwrap();
+    assert_eq!(soon(run.next()).await.unwrap().as_ref(), Some(&lines(2)[0]));
+    cluster.agent.script(|script| script.old = true);
+    let old = soon(session.interactive("s".into(), RunSpec::default())).await.map(drop);
+    assert!(matches!(old, Err(Error::TooOld { .. })), "{old:?}");
+    assert_eq!(cluster.agent.starts(), 1);
 }

@@ -22,11 +22,12 @@ use wire::{
         self, AttachRequest, CancelReply, CancelRequest, ContextInfo, ContextsReply,
         ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
         DeleteContextRequest, EditReply, EditRequest, Entry, ForkContextReply, ForkContextRequest,
-        HelloReply, HelloRequest, InterruptContextReply, InterruptContextRequest, ListRequest,
-        MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply,
-        PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent,
-        RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest,
-        StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
+        HelloReply, HelloRequest, InputReply, InputRequest, InterruptContextReply,
+        InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
+        OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply,
+        RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent,
+        SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, WriteReply,
+        WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -309,6 +310,20 @@ impl v1::agent_server::Agent for Agent {
 
     async fn cancel(&self, _: Request<CancelRequest>) -> Result<Response<CancelReply>, Status> {
         Ok(Response::new(CancelReply { was_running: true }))
+    }
+
+    async fn input(&self, request: Request<InputRequest>) -> Result<Response<InputReply>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        self.change("").await?;
+        let taken = request.into_inner().data.len() as u64;
+        Ok(Response::new(InputReply { taken, ..InputReply::default() }))
+    }
+
+    async fn signal(&self, _: Request<SignalRequest>) -> Result<Response<SignalReply>, Status> {
+        self.change("").await?;
+        Ok(Response::new(SignalReply { was_running: true }))
     }
 
     async fn runs(&self, _: Request<RunsRequest>) -> Result<Response<RunsReply>, Status> {
