@@ -62,6 +62,55 @@ async def test_contexts_are_a_toolset(mode):
 
 
 @pytest.mark.parametrize("mode", MODES)
+async def test_interactive_programs_are_a_toolset(mode):
+    """A REPL with pipes and a shell at a terminal are talked with, signalled, and end as they say."""
+    async with child(mode) as client:
+        names = [tool.name for tool in (await client.list_tools()).tools]
+        assert not {"run_start", "run_input", "run_signal"} & set(names)
+    async with child(mode, "--toolsets=interactive") as client, sandbox(client, f"mcp-interactive-{mode}") as id:
+
+        async def call(tool, **arguments):
+            return await client.call_tool(tool, {"sandbox_id": id, **arguments})
+
+        async def body(tool, **arguments):
+            """What it has written, and how it is, without what differs from run to run."""
+            told = text(await call(tool, **arguments))
+            facts, _, rest = told.partition("\n")
+            written = rest.split("\n[")[0].removeprefix("--- output\n")
+            return facts.split()[0], written
+
+        echo = "while read -r line; do echo \"heard $line\"; done; echo over"
+        assert await body("run_start", run_id="pipes", command=f"echo ready; {echo}") == ("status=running", "ready")
+        assert await body("run_input", run_id="pipes", input="one\ntwo\n") == ("status=running", "heard one\nheard two")
+        assert (await body("run_input", run_id="pipes", input="three\n", close=True))[1].startswith("heard three")
+        whole = "ready\nheard one\nheard two\nheard three\nover"
+        assert await body("run_output", run_id="pipes", wait_seconds=30) == ("exit_code=0", whole)
+        again = await call("run_input", run_id="pipes", input="three\n", input_offset=8, close=True)
+        assert not again.is_error and text(again).endswith("[input: 14 bytes so far]")
+        late = await call("run_input", run_id="pipes", input="four\n")
+        assert late.is_error and text(late).startswith("INPUT_CLOSED: run pipes: has ended, after 14 bytes of input")
+
+        shell = {"argv": ["bash", "--norc", "--noediting", "-i"], "env": {"PS1": "$ "}, "terminal": True, "columns": 100}
+        await call("run_start", run_id="terminal", **shell)
+        facts, written = await body("run_input", run_id="terminal", input="stty size; sleep 60\n")
+        assert (facts, written.splitlines()[-1]) == ("status=running", "24 100")
+        facts, written = await body("run_input", run_id="terminal", input="\u0003")
+        assert facts == "status=running" and written.rstrip().endswith("$")
+        facts, written = await body("run_input", run_id="terminal", input="echo ended by $?; tty\n")
+        assert "ended by 130" in written and "/dev/pts/" in written
+        await call("run_input", run_id="terminal", input="exit 7\n")
+        assert (await body("run_output", run_id="terminal", wait_seconds=30))[0] == "exit_code=7"
+
+        assert (await body("run_start", run_id="told", command="trap 'echo told; exit 3' USR1; echo up; while :; do sleep 0.1; done"))[1] == "up"
+        told = (await call("run_signal", run_id="told", signal="USR1")).structured_content
+        assert told == {"run_id": "told", "was_running": True}
+        ended = text(await call("run_output", run_id="told", stream="stdout", wait_seconds=30))
+        assert ended.startswith("exit_code=3 ") and ended.endswith("--- stdout\nup\ntold")
+        told = (await call("run_signal", run_id="told", signal="TERM")).structured_content
+        assert told == {"run_id": "told", "was_running": False}
+
+
+@pytest.mark.parametrize("mode", MODES)
 async def test_a_cancelled_call_over_stdio_ends_its_run(mode):
     """By `notifications/cancelled`: there is no connection of its own to close."""
     async with child(mode) as client, sandbox(client, f"mcp-stdio-cancel-{mode}") as id:

@@ -1,12 +1,15 @@
 //! What the tools take. The doc comments are what models read.
 
 mod files;
+mod interactive;
 mod runs;
 mod sandboxes;
 
 use serde::{Deserialize, Deserializer};
 
 pub(crate) use files::{FileEdit, FileList, FileRead, FileSearch, FileWrite};
+pub(crate) use interactive::{RunInput, RunSignal, RunStart};
+use runs::default_output;
 pub(crate) use runs::{
     Language, OutputStream, RunCode, RunCommand, RunId, RunList, RunOptions, RunOutput,
 };

@@ -15,6 +15,16 @@ pub(crate) const LOG_FULL: &str =
 
 /// The answer: a line of facts, the text, and where to go on.
 pub(crate) fn told(args: &RunOutput, reply: &OutputReply) -> CallToolResult {
+    answer(args, reply, "call again", None)
+}
+
+/// The same from a tool with more to say, after which another one goes on.
+pub(crate) fn answer(
+    args: &RunOutput,
+    reply: &OutputReply,
+    go_on: &str,
+    more: Option<String>,
+) -> CallToolResult {
     let ids = format!("run_id={} sandbox_id={}", args.run_id, args.sandbox_id);
     let mut text = match &reply.outcome {
         None => format!("status=running {ids}"),
@@ -43,7 +53,7 @@ pub(crate) fn told(args: &RunOutput, reply: &OutputReply) -> CallToolResult {
         let body = String::from_utf8_lossy(data);
         text = format!("{text}\n--- {stream}\n{}", body.trim_end_matches('\n'));
     }
-    for note in notes(reply, searched, stream, from, next) {
+    for note in notes(reply, searched, stream, from, next, go_on).into_iter().chain(more) {
         text = format!("{text}\n[{note}]");
     }
     let lost = reply.outcome.as_ref().is_some_and(outcome::lost);
@@ -51,12 +61,21 @@ pub(crate) fn told(args: &RunOutput, reply: &OutputReply) -> CallToolResult {
     if lost { CallToolResult::error(content) } else { CallToolResult::success(content) }
 }
 
-fn notes(reply: &OutputReply, searched: bool, stream: &str, from: u64, next: u64) -> Vec<String> {
+fn notes(
+    reply: &OutputReply,
+    searched: bool,
+    stream: &str,
+    from: u64,
+    next: u64,
+    go_on: &str,
+) -> Vec<String> {
     let mut notes = Vec::new();
     let done = if searched { "searched" } else { "these are" };
     let kept = reply.kept;
     if next < kept || reply.outcome.is_none() {
-        notes.push(format!("{done} bytes {from}..{next} of {kept} of {stream}; call again with offset={next} for more"));
+        notes.push(format!(
+            "{done} bytes {from}..{next} of {kept} of {stream}; {go_on} with offset={next} for more"
+        ));
     } else if from > 0 || searched {
         notes.push(format!("{done} bytes {from}..{next} of {kept} of {stream}"));
     }

@@ -137,7 +137,7 @@ impl<'a> Progress<'a> {
 }
 
 /// An id for a run whose caller chose none.
-fn new_id() -> String {
+pub(crate) fn new_id() -> String {
     let random: u64 = rand::random();
     format!("r-{random:016x}")
 }

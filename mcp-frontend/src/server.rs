@@ -229,7 +229,8 @@ impl ServerHandler for Server {
 
 #[cfg(test)]
 mod tests {
-    use rmcp::model::CallToolResult;
+    use clap::ValueEnum;
+    use rmcp::model::{CallToolResult, Tool};
     use serde_json::json;
 
     use super::*;
@@ -282,33 +283,43 @@ mod tests {
         insta::assert_json_snapshot!(toolsets::tools(&[]).list_all());
     }
 
+    /// The tools of a set alone.
+    fn set(set: Toolset) -> Vec<Tool> {
+        let plain = toolsets::tools(&[]);
+        let mut all = toolsets::tools(&[set]).list_all();
+        all.retain(|tool| plain.get(&tool.name).is_none());
+        all
+    }
+
     #[test]
     fn the_tools_about_contexts_as_clients_see_them() {
-        let plain = toolsets::tools(&[]);
-        let mut all = toolsets::tools(&[Toolset::Contexts]).list_all();
-        all.retain(|tool| plain.get(&tool.name).is_none());
-        insta::assert_json_snapshot!(all);
+        insta::assert_json_snapshot!(set(Toolset::Contexts));
+    }
+
+    #[test]
+    fn the_tools_for_interactive_runs_as_clients_see_them() {
+        insta::assert_json_snapshot!(set(Toolset::Interactive));
     }
 
     /// So that a gateway can route, meter and authorise by sandbox without reading bodies.
     #[test]
     fn every_sandbox_id_is_in_a_header_too() {
         let mut with_id = 0;
-        for tool in toolsets::tools(&[Toolset::Contexts]).list_all() {
+        for tool in toolsets::tools(Toolset::value_variants()).list_all() {
             let id = tool.input_schema.get("properties").and_then(|all| all.get("sandbox_id"));
             if let Some(id) = id {
                 assert_eq!(id["x-mcp-header"], "Sandbox", "{}", tool.name);
                 with_id += 1;
             }
         }
-        assert_eq!(with_id, 17);
+        assert_eq!(with_id, 20);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.
     #[test]
     fn the_catalogue_keeps_its_budget() {
         assert!(INSTRUCTIONS.len() <= 2000, "{}", INSTRUCTIONS.len());
-        for tool in toolsets::tools(&[Toolset::Contexts]).list_all() {
+        for tool in toolsets::tools(Toolset::value_variants()).list_all() {
             let description = tool.description.unwrap_or_default();
             assert!(description.len() <= 600, "{}: {}", tool.name, description.len());
         }

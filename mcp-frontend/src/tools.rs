@@ -2,6 +2,7 @@
 
 mod contexts;
 mod files;
+mod interactive;
 mod runs;
 mod sandboxes;
 

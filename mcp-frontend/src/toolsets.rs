@@ -14,6 +14,8 @@ pub(crate) type Tools = ToolRouter<Server>;
 pub(crate) enum Toolset {
     /// Make, list, copy, interrupt and delete the interpreters whose state run_code keeps
     Contexts,
+    /// Start programs that ask and are answered, at a terminal or not; write to their input; send signals
+    Interactive,
 }
 
 /// The tools for everybody, made once: the macro's own way makes them anew at every call.
@@ -31,6 +33,7 @@ pub(crate) fn tools(sets: &[Toolset]) -> Arc<Tools> {
     for set in sets {
         tools += match set {
             Toolset::Contexts => tidy(Server::context_tool_router()),
+            Toolset::Interactive => tidy(Server::interactive_tool_router()),
         };
     }
     Arc::new(tools)

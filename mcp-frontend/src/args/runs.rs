@@ -174,6 +174,19 @@ pub(crate) enum OutputStream {
 }
 
 impl RunOutput {
+    /// What a run has written behind an offset.
+    pub(crate) fn behind(sandbox_id: String, run_id: String, offset: u64, most: usize) -> Self {
+        Self {
+            sandbox_id,
+            run_id,
+            stream: OutputStream::Both,
+            offset: Some(offset),
+            pattern: String::new(),
+            wait_seconds: 0,
+            max_output_chars: most,
+        }
+    }
+
     /// What the agent is asked for, within the bounds the schema names.
     pub(crate) fn request(&self) -> OutputRequest {
         let stream = match self.stream {
@@ -190,6 +203,7 @@ impl RunOutput {
             pattern: self.pattern.clone(),
             wait_ms: self.wait_seconds.min(MAX_WAIT) * 1000,
             until_end: self.offset.is_none(),
+            quiet_ms: 0,
         }
     }
 }
@@ -216,7 +230,7 @@ pub(crate) struct RunId {
     pub(crate) run_id: String,
 }
 
-fn default_output() -> usize {
+pub(super) fn default_output() -> usize {
     DEFAULT_OUTPUT
 }
 fn default_runs() -> u32 {
