@@ -3,7 +3,7 @@
 # what goes into it, and what is in the cache already is not built again.
 # Writes "name tag archive" lines to target/make/images for the scripts that follow.
 #
-#   E2E=yes        the image of the e2e tests' client, too
+#   E2E=yes        the images of the e2e tests, too: their client, and sandboxes' images with next to nothing in them
 #   BINARIES=DIR   take operator, mcp-frontend and agent from DIR instead of building them
 #   ENGINE=…       docker, podman or buildah; by default the first that works
 #   BASE=…         what the images with Python stand on; by default Debian's, or one made here where no registry is
@@ -25,6 +25,11 @@ binaries() {
   flags=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUSTFLAGS
   (cd "$TOP" && env "$flags=-C target-feature=+crt-static" cargo build --locked --release --target "$host" -p operator -p mcp-frontend -p agent) >&2
   BINARIES=${CARGO_TARGET_DIR:-$TOP/target}/$host/release
+}
+
+# The program of e2e-scratch. It has no dependencies, and so no need of cargo.
+speak() { # FILE
+  (cd "$TOP/images/e2e-scratch" && rustc --edition 2024 -C opt-level=s -C strip=symbols -C target-feature=+crt-static -o "$1" speak.rs)
 }
 
 hash_of() { cat "$@" | sha256sum | cut -c1-12; }
@@ -115,5 +120,10 @@ if [[ ${E2E:-} == yes ]]; then
   cp "$TOP/images/e2e-client/Containerfile" "$TOP/e2e/requirements.txt" "$context/"
   cp "${SSL_CERT_FILE:-/etc/ssl/certs/ca-certificates.crt}" "$context/ca-certificates.crt"
   on_base e2e-client "$context"
+  rm -rf "${context:?}"/*
+  cp "$TOP/images/e2e-scratch/Containerfile" "$context/"
+  speak "$context/speak"
+  image e2e-scratch "$(hash_of "$context/speak" "$context/Containerfile")" "$context"
+  on_base e2e-busybox "$TOP/images/e2e-busybox"
 fi
 mv "$OUT/images.new" "$OUT/images"
