@@ -110,7 +110,8 @@ fn message(
 ) -> String {
     let said = kubelet.map(|text| format!(" ({})", words(text))).unwrap_or_default();
     match reason {
-        Reason::Completed => "the sandbox ended by itself; create another one to go on".into(),
+        // Of a pod that was evicted Kubernetes 1.36 says no more, if its agent ended well when it was told to.
+        Reason::Completed => "the sandbox was told to end, by something in it or by its node; create another one, with more spec.resources.ephemeralStorage if its disk was full (the pod's events say so)".into(),
         Reason::DeadlineExceeded => {
             "the administrator's maximum lifetime is over; create another sandbox to go on".into()
         }
