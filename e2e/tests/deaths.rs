@@ -41,6 +41,7 @@ deaths! {
     a_reset_of_the_kubelets_connections_loses_nothing: KubeletsConnections,
     the_death_of_a_bridge_loses_nothing: Bridge,
     the_death_of_the_agent_loses_what_ran_and_says_so: Agent,
+    // tests.md F2: the container, and a process alone.
     a_sandbox_out_of_memory_loses_what_ran_and_says_so: ContainerMemory,
     a_process_out_of_memory_loses_nothing_else: ProcessMemory,
     the_death_of_the_front_end_loses_nothing: FrontEnd,

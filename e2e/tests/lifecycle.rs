@@ -1,13 +1,21 @@
 //! A sandbox from its manifest to nothing.
 
-use api::{CodeSandboxSpec, condition, names, reason};
+use std::time::Duration;
+
+use anyhow::Context;
+use api::{CodeSandbox, CodeSandboxSpec, Resources, TerminationReason, condition, names, reason};
 use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason, spec};
-use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use k8s_openapi::{
+    api::{core::v1::Pod, networking::v1::NetworkPolicy},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams, PostParams},
+    runtime::wait::await_condition,
 };
 use serde_json::json;
+use tokio::time::timeout;
 
 const HELLO: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/hello.yaml");
 
@@ -80,8 +88,40 @@ async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
     assert_eq!((first.attempt, second.attempt), (Some(1), Some(2)));
     assert_eq!(second.pod_name.as_deref(), Some("killed-2"));
     let last = second.last_termination.unwrap();
-    assert_eq!(last.reason, api::TerminationReason::Killed, "{}", last.message);
+    assert_eq!(last.reason, TerminationReason::Killed, "{}", last.message);
     cluster.delete("killed").await
+}
+
+/// How long the kubelet may take to see that a disk is full: it looks at a new pod's within a minute, and then every
+/// one or two.
+const DISK_IS_SEEN: Duration = Duration::from_secs(150);
+
+/// tests.md F3. Nothing fails in the sandbox itself: an emptyDir takes what the node has, until the kubelet looks.
+#[tokio::test]
+async fn a_full_disk_ends_the_sandbox_which_says_so_and_leaves_nothing() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let resources =
+        Resources { ephemeral_storage: Quantity("32Mi".into()), ..Resources::default() };
+    let sandbox = cluster.ready("disk", CodeSandboxSpec { resources, ..spec() }).await?;
+    let filled = sandbox.shell("head -c 64M /dev/urandom >fill; wc -c <fill").await?;
+    assert_eq!(filled.text(), "67108864\n");
+
+    let finished = |s: Option<&CodeSandbox>| s.is_some_and(|s| is(s, condition::FINISHED));
+    let ended = await_condition(cluster.sandboxes.clone(), "disk", finished);
+    let ended = timeout(DISK_IS_SEEN, ended).await.context("the kubelet did not see it")??;
+    let ended = ended.context("it was deleted")?;
+    let status = ended.status.clone().unwrap();
+    let last = status.last_termination.unwrap();
+    assert_eq!(reason(&ended, condition::READY), format!("{:?}", last.reason));
+    // Kubernetes 1.36 says of an evicted pod that it has succeeded, if its agent ended well when it was told to.
+    let said = matches!(last.reason, TerminationReason::Completed | TerminationReason::Evicted);
+    assert!(said && status.attempt.unwrap_or(1) == 1, "{last:?}");
+    let remedy =
+        "create another one, with more spec.resources.ephemeralStorage if its disk was full";
+    assert!(last.message.contains(remedy), "{}", last.message);
+    cluster.delete("disk").await?;
+    assert_eq!(cluster.left_of(&ended).await?, Vec::<String>::new());
+    Ok(())
 }
 
 #[tokio::test]

@@ -1,7 +1,10 @@
 //! What it is like inside a sandbox.
 
 use e2e::{Cluster, run};
-use wire::v1::{Code, Command, RunSpec, outcome::How, run_spec::What};
+use wire::{
+    Error,
+    v1::{Code, Command, RunSpec, outcome::How, run_spec::What},
+};
 
 /// tests.md F8, and the rest of the pod's hardening, as user code sees it.
 #[tokio::test]
@@ -92,4 +95,28 @@ async fn both_streams_full_do_not_deadlock() -> anyhow::Result<()> {
     let ran = run(&sandbox.session(), spec).await?;
     assert_eq!((ran.stdout.len(), ran.stderr.len()), (1 << 20, 1 << 20));
     sandbox.delete().await
+}
+
+/// tests.md F3. The tmpfs that every container has there; what `file_write` says of it is in e2e/mcp/test_cases_files.py.
+#[tokio::test]
+async fn full_shared_memory_is_said_to_its_program_and_holds_up_nothing_else() -> anyhow::Result<()>
+{
+    let cluster = Cluster::connect().await?;
+    let sandbox = cluster.ready("shm", e2e::spec()).await?;
+    let session = sandbox.session();
+    let filled = sandbox.shell("dd if=/dev/zero of=/dev/shm/fill bs=1M").await?;
+    let why = String::from_utf8_lossy(&filled.stderr).into_owned();
+    assert_eq!(filled.outcome.how, Some(How::Exited(1)), "{why}");
+    assert!(why.contains("error writing '/dev/shm/fill': No space left on device"), "{why}");
+    let refused = session.write("/dev/shm/more", "x".into(), 0, false).await;
+    let Err(client::Error::Agent(error)) = refused else { panic!("{refused:?}") };
+    let full = "/dev/shm/more: the disk is full; remove files first";
+    assert_eq!(error, Error::new(wire::Code::NoSpace, full));
+
+    session.write("kept", "whole".into(), 0, false).await?;
+    assert_eq!(sandbox.shell("cat kept; ls -A /dev/shm").await?.text(), "wholefill\n");
+    let object = sandbox.object.clone();
+    sandbox.delete().await?;
+    assert_eq!(cluster.left_of(&object).await?, Vec::<String>::new());
+    Ok(())
 }
