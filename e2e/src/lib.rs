@@ -240,7 +240,11 @@ impl Ran {
 pub async fn run(session: &Arc<Session>, spec: RunSpec) -> anyhow::Result<Ran> {
     static COUNT: std::sync::atomic::AtomicU64 = std::sync::atomic::AtomicU64::new(0);
     let count = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    let mut run = session.run(format!("e2e-{}-{count}", std::process::id()), spec);
+    follow(session.run(format!("e2e-{}-{count}", std::process::id()), spec)).await
+}
+
+/// Follows a run to its end, within [`PATIENCE`].
+pub async fn follow(mut run: client::Run) -> anyhow::Result<Ran> {
     let mut ran = Ran { stdout: vec![], stderr: vec![], outcome: Outcome::default() };
     timeout(PATIENCE, async {
         while let Some(event) = run.next().await? {

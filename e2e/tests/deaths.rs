@@ -1,28 +1,55 @@
-//! The kill matrix, each victim once with ten sandboxes. `make soak` does the same for an hour.
+//! The kill matrix, each victim once with ten sandboxes, and many deaths at once. `make soak` does the former for an hour.
 
-use std::io::Write;
+use std::{fmt::Display, io::Write};
 
 use e2e::deaths::{Dice, Matrix, Victim, node};
 
 /// Held by whoever kills something: all of them share the one cluster.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
 
-async fn nothing_false_twice_or_left_after(victim: Victim) -> anyhow::Result<()> {
+/// Past libtest, which shows what is printed only when a test fails.
+fn say(what: impl Display) -> anyhow::Result<()> {
+    Ok(writeln!(std::io::stderr(), "{what}")?)
+}
+
+/// Whether there is something to kill; says so if not.
+fn is_here(what: impl Display) -> anyhow::Result<bool> {
     if !node::is_here() {
-        writeln!(
-            std::io::stderr(),
-            "{victim}: not killed, since only CLUSTER=embedded has its node here"
-        )?;
+        say(format!("{what}: not killed, since only CLUSTER=embedded has its node here"))?;
+    }
+    Ok(node::is_here())
+}
+
+fn seed() -> u64 {
+    std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1)
+}
+
+async fn nothing_false_twice_or_left_after(victim: Victim) -> anyhow::Result<()> {
+    if !is_here(victim)? {
         return Ok(());
     }
     let _alone = ALONE.lock().await;
     let matrix = Matrix::new().await?;
-    let seed = std::env::var("SEED").ok().and_then(|seed| seed.parse().ok()).unwrap_or(1);
-    let round = matrix.round(victim, &mut Dice::new(seed + victim as u64)).await?;
-    // Past libtest, which shows what is printed only when a test fails.
-    writeln!(std::io::stderr(), "{round}")?;
+    let round = matrix.round(victim, &mut Dice::new(seed() + victim as u64)).await?;
+    say(&round)?;
     assert_eq!(round.findings, []);
     assert!(round.kills > 0, "nothing was killed");
+    Ok(())
+}
+
+/// tests.md A11: front end, exec streams, API server and kubelet, one upon the other and at random.
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_deaths_at_random_moments_leave_fifty_runs_whole_and_true() -> anyhow::Result<()> {
+    if !is_here("a storm")? {
+        return Ok(());
+    }
+    let _alone = ALONE.lock().await;
+    let seed = seed();
+    say(format!("a storm with SEED={seed}"))?;
+    let storm = Matrix::new().await?.storm(20, &mut Dice::new(seed)).await?;
+    say(&storm)?;
+    assert_eq!(storm.findings, []);
+    assert_eq!((storm.deaths.values().sum::<u64>(), storm.runs), (20, 50));
     Ok(())
 }
 

@@ -46,7 +46,7 @@ pub(super) struct Caller {
     pub(super) slowest: (Duration, String),
     /// The last error's words.
     last: String,
-    deadline: Instant,
+    pub(super) deadline: Instant,
 }
 
 impl Caller {
@@ -70,7 +70,7 @@ impl Caller {
         Self::new(self.door, &self.sandbox, self.step)
     }
 
-    fn in_time(&self) -> bool {
+    pub(super) fn in_time(&self) -> bool {
         Instant::now() < self.deadline
     }
 
@@ -155,7 +155,7 @@ impl Caller {
     }
 
     /// Asks for a run until there is an outcome; with it the whole answer.
-    async fn outcome(&mut self, mut arguments: Value) -> (Claim, Value) {
+    pub(super) async fn outcome(&mut self, mut arguments: Value) -> (Claim, Value) {
         arguments["wait_seconds"] = 20.into();
         let mut unknowns = 0;
         while self.in_time() {

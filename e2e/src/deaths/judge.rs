@@ -1,6 +1,6 @@
 //! What a victim's death may cost and what it may not: judged from what was seen, and nothing else.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, fmt};
 
 use super::{Step, Victim};
 
@@ -116,7 +116,8 @@ pub(super) fn judge(victim: Victim, step: Step, end: &End) -> Vec<Finding> {
     findings
 }
 
-fn judge_run(victim: Victim, ran: &Ran) -> Vec<Finding> {
+/// What is wrong with how a run ended under this victim's death.
+pub(super) fn judge_run(victim: Victim, ran: &Ran) -> Vec<Finding> {
     let mut findings = Vec::new();
     let Ran { claim, output, starts, finishes } = ran;
     if *starts > 1 {
@@ -145,7 +146,7 @@ fn judge_run(victim: Victim, ran: &Ran) -> Vec<Finding> {
 
 /// What is wrong with the errors a caller was told on the way.
 pub(super) fn judge_errors(
-    victim: Victim,
+    victim: &dyn fmt::Display,
     step: Step,
     errors: &BTreeMap<String, u64>,
 ) -> Vec<Finding> {
@@ -232,7 +233,7 @@ mod tests {
     fn a_sandbox_that_is_there_may_not_be_said_to_be_gone() {
         let faults = |step, code: &str| {
             let errors = BTreeMap::from([(code.to_owned(), 1), ("UNAVAILABLE".into(), 7)]);
-            let findings = judge_errors(Victim::ApiServer, step, &errors);
+            let findings = judge_errors(&Victim::ApiServer, step, &errors);
             findings.into_iter().map(|(fault, _)| fault).collect::<Vec<_>>()
         };
         assert_eq!(faults(Step::Run, "SANDBOX_NOT_FOUND"), [Fault::Invented]);

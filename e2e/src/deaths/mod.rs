@@ -11,6 +11,7 @@ mod kill;
 mod matrix;
 pub mod node;
 mod round;
+mod storm;
 mod tally;
 mod workload;
 
@@ -20,6 +21,7 @@ pub use judge::{Fault, Finding};
 pub use matrix::Matrix;
 pub use node::Usage;
 pub use round::Round;
+pub use storm::Storm;
 pub use tally::{Tally, listed};
 
 /// What dies.

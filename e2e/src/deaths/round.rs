@@ -164,7 +164,7 @@ impl Matrix {
         if victim == Victim::ContainerMemory && step != Step::Delete {
             round.findings.extend(self.unsaid(&mut caller).await);
         }
-        round.findings.extend(judge_errors(victim, step, &caller.errors));
+        round.findings.extend(judge_errors(&victim, step, &caller.errors));
         round.count(&caller);
         Ok(())
     }
