@@ -18,6 +18,17 @@ use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
 use wire::v1::{Command, Empty};
 
+/// What a caller has written is in the answer, which has to fit where answers are.
+#[tokio::test]
+async fn what_is_refused_is_refused_in_few_words() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let long = "x".repeat(1 << 20);
+    assert_eq!(attach(&mut client, &long, 0).await.unwrap_err(), Code::RunNotFound);
+    let error = refused(&mut client, "r", argv(&[&long])).await;
+    assert!(error.code == Code::CommandNotFound && error.message.ends_with("xxx…"), "{error}");
+}
+
 #[tokio::test]
 async fn a_command_tells_its_output_and_its_exit_code() {
     let agent = Agent::start();

@@ -4,6 +4,8 @@ use std::fmt;
 
 use tonic::Status;
 
+use crate::limits::MAX_ERROR;
+
 macro_rules! codes {
     ($($(#[$doc:meta])* $variant:ident = $text:literal, $grpc:ident;)*) => {
         /// What went wrong, stable for programs.
@@ -101,7 +103,13 @@ impl Error {
 
 impl From<Error> for Status {
     fn from(error: Error) -> Self {
-        Self::new(error.code.grpc(), error.to_string())
+        let mut text = error.to_string();
+        // It may hold a caller's own words, such as a path, and travels in a header.
+        if text.len() > MAX_ERROR {
+            text.truncate(text.floor_char_boundary(MAX_ERROR - '…'.len_utf8()));
+            text.push('…');
+        }
+        Self::new(error.code.grpc(), text)
     }
 }
 
@@ -115,6 +123,14 @@ mod tests {
             let error = Error::new(code, "/x: no such file");
             assert_eq!(Error::of(&Status::from(error.clone())), Some(error));
         }
+    }
+
+    #[test]
+    fn an_error_that_no_header_would_hold_is_cut() {
+        let error = Error::new(Code::FileNotFound, "é".repeat(MAX_ERROR));
+        let told = Error::of(&Status::from(error)).unwrap();
+        assert_eq!(told.code, Code::FileNotFound);
+        assert!(told.message.ends_with("é…") && told.message.len() < MAX_ERROR);
     }
 
     #[test]

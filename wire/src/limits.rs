@@ -4,6 +4,8 @@ use std::time::Duration;
 
 /// The largest message. Code and stdin travel in one message, so this bounds them too (with [`MAX_SOURCE`]).
 pub const MAX_MESSAGE: usize = 8 << 20;
+/// The longest error, in bytes. It is a header, in which a byte may take three, and clients take 16 KiB of them.
+pub const MAX_ERROR: usize = 4096;
 /// The longest code or stdin of one run, in bytes. Larger input is written to a file first.
 pub const MAX_SOURCE: usize = 6 << 20;
 /// The longest input of one call, in bytes: what a person pastes, and held in memory while the run reads it.
