@@ -51,6 +51,7 @@ struct Part {
     target: File,
     /// Not to its end: a file may grow for ever.
     left: u64,
+    mode: Permissions,
 }
 
 struct Directory {
@@ -168,8 +169,10 @@ impl Copying {
 
 impl Part {
     fn new(source: File, target: File, found: &Metadata) -> io::Result<Self> {
-        target.set_permissions(found.permissions())?;
-        Ok(Self { source, target, left: found.len() })
+        let mode = found.permissions();
+        // Nobody reads in the copy what they may not in the origin.
+        target.set_permissions(mode.clone())?;
+        Ok(Self { source, target, left: found.len(), mode })
     }
 
     /// Copies a step's worth of it, and says whether there is more.
@@ -177,7 +180,12 @@ impl Part {
         let most = self.left.min(FILE_STEP);
         let copied = io::copy(&mut (&self.source).take(most), &mut self.target)?;
         self.left -= copied;
-        Ok(copied == most && self.left > 0)
+        let more = copied == most && self.left > 0;
+        if !more {
+            // Whoever is not root loses the bits that lend rights when they write.
+            self.target.set_permissions(self.mode.clone())?;
+        }
+        Ok(more)
     }
 }
 
