@@ -62,6 +62,7 @@ crds: ## Writes crds/ from api/
 e2e: export E2E = yes
 e2e: install venv node ## Tests against the cluster, in Rust and with the official MCP clients
 	$(STEP) "gVisor" hack/cluster.sh gvisor
+	$(STEP) "the agent's tests under gVisor" hack/gvisor-tests.sh
 	$(STEP) "kwok" hack/cluster.sh build kwok
 	$(STEP) "e2e tests" hack/with-cluster.sh cargo test --locked --no-fail-fast -p e2e $(ARGS)
 	$(STEP) "e2e tests with the official MCP clients" hack/with-cluster.sh pytest -q e2e

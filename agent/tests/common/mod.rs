@@ -87,6 +87,9 @@ impl Drop for PidsGroup {
 const ON_A_DISK: &str =
     r#"mount -t tmpfs -o size="$DISK" tmpfs "$CODESANDBOX_WORKDIR" && exec "$0" serve"#;
 
+/// What makes agents PID 1 of a namespace of their own, as they are in sandboxes: gVisor gives orphans to no other.
+const AS_PID_1: &str = "AGENTS_AS_PID_1";
+
 impl Agent {
     pub fn start() -> Self {
         Self::start_with(&[])
@@ -127,6 +130,10 @@ impl Agent {
         let mut command = Command::new(self.disk.map_or(agent, |_| "unshare"));
         match self.disk {
             Some(size) => command.args(["-rm", "sh", "-c", ON_A_DISK, agent]).env("DISK", size),
+            None if std::env::var_os(AS_PID_1).is_some() => {
+                command = Command::new("unshare");
+                command.args(["-pf", "--mount-proc", "--kill-child", agent, "serve"])
+            }
             None => command.arg("serve"),
         };
         let mut child = command
