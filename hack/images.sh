@@ -20,11 +20,17 @@ engine() {
 }
 
 binaries() {
-  local host flags; host=$(rustc -vV | sed -n 's/^host: //p')
+  local host flags static='-C target-feature=+crt-static' built
+  host=$(rustc -vV | sed -n 's/^host: //p')
+  built=${CARGO_TARGET_DIR:-$TOP/target}/$host
   # Static, because the images are empty but for them. With an explicit --target the flags leave build scripts and macros alone.
   flags=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUSTFLAGS
-  (cd "$TOP" && env "$flags=-C target-feature=+crt-static" cargo build --locked --release --target "$host" -p operator -p mcp-frontend -p agent) >&2
-  BINARIES=${CARGO_TARGET_DIR:-$TOP/target}/$host/release
+  (cd "$TOP" && env "$flags=$static" cargo build --locked --release --target "$host" -p operator -p mcp-frontend) >&2
+  # Its list of addresses to adjust, which is read at every start, packed into a few pages.
+  (cd "$TOP" && env "$flags=$static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --locked --profile agent --target "$host" -p agent) >&2
+  BINARIES=$built/shipped
+  mkdir -p "$BINARIES"
+  cp "$built"/release/{operator,mcp-frontend} "$built/agent/agent" "$BINARIES/"
 }
 
 # The program of e2e-scratch. It has no dependencies, and so no need of cargo.
