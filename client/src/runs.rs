@@ -6,8 +6,9 @@ use std::{sync::Arc, time::Duration};
 use wire::{
     limits::{MAX_LINE, MAX_OUTPUT_WAIT, MAX_RUN_ID, MAX_RUNS, MAX_TITLE, OUTPUT},
     v1::{
-        AttachRequest, InputReply, InputRequest, OutputReply, OutputRequest, PictureReply,
-        PictureRequest, RunEvent, RunInfo, RunSpec, RunsRequest, SignalRequest, Stream,
+        AttachRequest, CancelRequest, InputReply, InputRequest, OutputReply, OutputRequest,
+        PictureReply, PictureRequest, RunEvent, RunInfo, RunSpec, RunsRequest, SignalRequest,
+        Stream,
     },
 };
 
@@ -67,6 +68,18 @@ impl Session {
             return Err(corrupted(&format!("{stream} of run {}", request.run_id), why));
         }
         Ok(reply)
+    }
+
+    /// Cancels a run; says whether it was going on.
+    pub async fn cancel(&self, id: &str) -> Result<bool, Error> {
+        let request = CancelRequest { run_id: id.into() };
+        let reply = self
+            .call(Call::new("Cancel", Lane::Control), |mut agent| {
+                let request = request.clone();
+                async move { agent.cancel(request).await }
+            })
+            .await?;
+        Ok(reply.was_running)
     }
 
     /// Starts an interactive run, or attaches to it if its id is known. An agent that is too old to know of them would

@@ -14,10 +14,7 @@ use tonic::{
 use tower::service_fn;
 use wire::{
     limits,
-    v1::{
-        AttachRequest, CancelRequest, HelloRequest, RunEvent, RunRequest, RunSpec,
-        agent_client::AgentClient,
-    },
+    v1::{AttachRequest, HelloRequest, RunEvent, RunRequest, RunSpec, agent_client::AgentClient},
 };
 
 use crate::{
@@ -71,6 +68,7 @@ impl Call {
 struct Connection {
     agent: Agent,
     closed: Closed,
+    languages: Vec<String>,
 }
 
 impl Session {
@@ -99,6 +97,14 @@ impl Session {
         self.agent(Lane::Control).await.map(drop)
     }
 
+    /// The languages whose programs the sandbox had when its stream was opened, which costs nothing while that is
+    /// open; none from an agent that does not say.
+    pub async fn languages(&self) -> Result<Vec<String>, Error> {
+        self.warm().await?;
+        let slot = self.control.lock().await;
+        Ok(slot.as_ref().map_or_else(Vec::new, |connection| connection.languages.clone()))
+    }
+
     /// Starts a run, or attaches to it if its id is known. The run goes on when the [`Run`] is dropped.
     pub fn run(self: &Arc<Self>, id: String, spec: RunSpec) -> Run {
         Run::new(self.clone(), RunRequest { run_id: id, spec: Some(spec), from: 0 })
@@ -107,18 +113,6 @@ impl Session {
     /// Attaches to a run by its id, from an event's number.
     pub fn attach(self: &Arc<Self>, id: String, from: u64) -> Run {
         Run::new(self.clone(), RunRequest { run_id: id, spec: None, from })
-    }
-
-    /// Cancels a run; says whether it was going on.
-    pub async fn cancel(&self, id: &str) -> Result<bool, Error> {
-        let request = CancelRequest { run_id: id.into() };
-        let reply = self
-            .call(Call::new("Cancel", Lane::Control), |mut agent| {
-                let request = request.clone();
-                async move { agent.cancel(request).await }
-            })
-            .await?;
-        Ok(reply.was_running)
     }
 
     /// One call, tried once more on a new stream when the old one broke: only for what may happen twice.
@@ -274,7 +268,11 @@ impl Session {
                 client: wire::PROTOCOL,
             });
         }
-        Ok(Connection { agent, closed })
+        // No more than there are, whatever it says; a later agent may well know more.
+        let honest = |name: &String| name.len() <= limits::MAX_LANGUAGES;
+        let languages = hello.languages.into_iter().filter(honest);
+        let languages = languages.take(limits::MAX_LANGUAGES).collect();
+        Ok(Connection { agent, closed, languages })
     }
 }
 

@@ -28,6 +28,7 @@ async def every_tool(client, name):
         assert id in [each["sandbox_id"] for each in listed.structured_content["sandboxes"]]
         got = await client.call_tool("sandbox_get", {"sandbox_id": id})
         assert got.structured_content["ready"] and got.structured_content["network_isolated"]
+        assert {"python", "bash"} <= set(got.structured_content["languages"])
 
         await client.call_tool("run_code", {"sandbox_id": id, "code": "x = 20"})
         ran = await client.call_tool("run_code", {"sandbox_id": id, "code": "print('out', end='')\nx + 22"})

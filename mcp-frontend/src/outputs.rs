@@ -34,6 +34,15 @@ pub(crate) struct Sandbox {
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct LookedAt {
+    #[serde(flatten)]
+    pub(crate) sandbox: Sandbox,
+    /// Those that run_code speaks there; absent where it does not say.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) languages: Option<Vec<String>>,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Sandboxes {
     pub(crate) sandboxes: Vec<Sandbox>,
 }

@@ -10,6 +10,15 @@ use wire::v1::{
 use crate::{Code, Error, Principal, Service};
 
 impl Service {
+    /// The languages whose programs a sandbox had when its stream was opened; none where its agent is too old to say.
+    pub async fn languages(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+    ) -> Result<Vec<String>, Error> {
+        Ok(self.session(principal, sandbox).await?.languages().await?)
+    }
+
     /// Starts a run in a sandbox, or attaches to it if its id is known there. The run goes on
     /// when the answer is dropped.
     pub async fn run(

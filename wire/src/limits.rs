@@ -45,6 +45,8 @@ pub const PICTURE_TURN: Duration = Duration::from_secs(5);
 pub const MAX_LINE: usize = 64 << 10;
 /// How long an answer about a run's output waits for more at most: below what load balancers take for silence.
 pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
+/// How many languages an agent may name, and the longest name, in bytes: more than there are.
+pub const MAX_LANGUAGES: usize = 32;
 /// How many contexts may live at once. Each is two processes, so the sandbox's own limits may come first.
 pub const MAX_CONTEXTS: usize = 100;
 /// How many copies of a context one call makes.

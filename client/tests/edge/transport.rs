@@ -335,3 +335,23 @@ fn a_dropped_session_leaves_no_exec_and_no_task() {
         });
     }
 }
+
+#[tokio::test]
+async fn the_languages_are_those_of_the_greeting_within_bounds() {
+    let names = |length, count| vec!["x".repeat(length); count];
+    for (said, told) in [
+        (vec![], vec![]),
+        (vec!["python".to_owned(), "go".to_owned()], vec!["python".to_owned(), "go".to_owned()]),
+        (names(32, 33), names(32, 32)),
+        (names(33, 1), vec![]),
+    ] {
+        let cluster = Cluster::start().await;
+        let session = cluster.session();
+        cluster.agent.script(|script| script.hello.languages = said);
+        for _ in 0..2 {
+            assert_eq!(soon(session.languages()).await.unwrap(), told);
+        }
+        // An open stream is asked nothing.
+        assert_eq!(cluster.asked(), 1);
+    }
+}

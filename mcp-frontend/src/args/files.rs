@@ -17,7 +17,7 @@ pub(crate) struct FileRead {
     /// Where to begin, in bytes.
     #[serde(default)]
     pub(crate) offset: u64,
-    /// How many bytes to read at most. Default 65536.
+    /// Bytes to read at most. Default 65536.
     #[serde(default = "default_limit")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub(crate) limit: usize,
@@ -101,7 +101,7 @@ pub(crate) struct FileSearch {
     #[serde(default)]
     #[schemars(range(max = 20))]
     pub(crate) context: u32,
-    /// How many matches to return at most.
+    /// Matches to return at most.
     #[serde(default = "default_matches")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) max_matches: u32,
@@ -116,11 +116,11 @@ pub(crate) struct FileList {
     /// Directory to list. Default /workspace.
     #[serde(default = "default_directory")]
     pub(crate) path: String,
-    /// How many levels to descend.
+    /// Levels to descend.
     #[serde(default = "default_depth")]
     #[schemars(range(min = 1, max = 16))]
     pub(crate) depth: u32,
-    /// How many entries to return at most.
+    /// Entries to return at most.
     #[serde(default = "default_entries")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) limit: u32,

@@ -30,7 +30,7 @@ macro_rules! run_arguments {
             #[serde(default = "default_wait")]
             #[schemars(range(max = 45))]
             wait_seconds: u64,
-            /// Characters of output for each stream; the middle of more is omitted, and that is said.
+            /// Characters of each stream; the middle of more is omitted, which is said.
             #[serde(default = "default_output")]
             #[schemars(range(min = 200, max = 100_000))]
             max_output_chars: usize,

@@ -30,7 +30,7 @@ pub(crate) struct SandboxCreate {
     pub(crate) network: NetworkAccess,
     /// How long it lives, such as "30m" or "2h"; then it and its files are deleted. Default 1h, at most 168h.
     pub(crate) ttl: Option<String>,
-    /// How many seconds to wait until it is ready.
+    /// Seconds to wait until it is ready.
     #[serde(default = "default_wait")]
     #[schemars(range(max = 45))]
     pub(crate) wait_seconds: u64,

@@ -4,14 +4,17 @@ use std::time::Duration;
 
 use rmcp::{handler::server::wrapper::Parameters, tool, tool_router};
 use service::Create;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use super::{Context, ToolResult};
+use super::{Context, ToolResult, waits};
 use crate::{
     args::{MAX_WAIT, NetworkAccess, SandboxCreate, SandboxId, SandboxList},
     outputs,
     server::Server,
 };
+
+/// How long a sandbox may take to say which languages it has.
+const LANGUAGES: Duration = Duration::from_secs(3);
 
 #[tool_router(router = sandbox_tool_router, vis = "pub(crate)")]
 impl Server {
@@ -65,9 +68,9 @@ impl Server {
         }))
     }
 
-    /// Look at one sandbox: whether it is ready, why not, when it expires, how it ended last.
+    /// Look at one sandbox: whether it is ready, why not, when it expires, how it ended last, its languages.
     #[tool(
-        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Sandbox>(),
+        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::LookedAt>(),
         annotations(title = "Get sandbox", read_only_hint = true, open_world_hint = false)
     )]
     async fn sandbox_get(
@@ -75,8 +78,23 @@ impl Server {
         Parameters(args): Parameters<SandboxId>,
         context: Context,
     ) -> ToolResult {
-        let result = self.service.get(&self.principal(&context)?, &args.sandbox_id).await;
-        self.answer(result.map(|sandbox| outputs::Sandbox::from(&*sandbox)))
+        let principal = self.principal(&context)?;
+        let looked = async {
+            let sandbox = self.service.get(&principal, &args.sandbox_id).await?;
+            let mut looked =
+                outputs::LookedAt { sandbox: outputs::Sandbox::from(&*sandbox), languages: None };
+            if looked.sandbox.ready {
+                let languages = self.service.languages(&principal, &args.sandbox_id);
+                // All else is known without the sandbox, and is wanted most when that does not answer.
+                let languages = timeout(LANGUAGES, languages).await;
+                // None are named by an agent that is too old to look.
+                looked.languages =
+                    languages.ok().and_then(Result::ok).filter(|languages| !languages.is_empty());
+            }
+            Ok(looked)
+        };
+        let looked = self.unless_closing(looked, || waits(&args.sandbox_id)).await;
+        self.answer(looked)
     }
 
     /// Delete a sandbox with its files and everything that runs in it. Fine if it is gone already.
