@@ -14,8 +14,8 @@ use wire::v1::{
     EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest, InputReply,
     InputRequest, Interactive, InterruptContextReply, InterruptContextRequest, ListRequest,
     MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest,
-    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, RunEvent, RunRequest, RunsReply,
-    RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest,
+    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunRequest,
+    RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest,
     StatRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
@@ -111,6 +111,7 @@ impl Agent for Service {
     type RunStream = Events<RunEvent>;
     type AttachStream = Events<RunEvent>;
     type ReadStream = Events<ReadEvent>;
+    type ResumeStream = Events<ReadEvent>;
     type ListStream = Events<Entry>;
     type FindStream = Events<Entry>;
     type SearchStream = Events<SearchEvent>;
@@ -238,7 +239,18 @@ impl Agent for Service {
     ) -> Result<Response<Self::ReadStream>, Status> {
         let request = request.into_inner();
         let path = self.resolve(&request.path)?;
-        Ok(Response::new(boxed(files::read(path, request.offset, request.length).await?)))
+        let ReadRequest { offset, length, .. } = request;
+        Ok(Response::new(boxed(files::read(path, offset, offset, length).await?)))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<ResumeRequest>,
+    ) -> Result<Response<Self::ResumeStream>, Status> {
+        let ResumeRequest { rest, digest_from } = request.into_inner();
+        let ReadRequest { path, offset, length } = rest.unwrap_or_default();
+        let path = self.resolve(&path)?;
+        Ok(Response::new(boxed(files::read(path, digest_from, offset, length).await?)))
     }
 
     async fn write(

@@ -15,8 +15,8 @@ use wire::v1::entry::Kind;
 use wire::v1::read_event::Event;
 use wire::v1::write_request::Part;
 use wire::v1::{
-    Entry, ListRequest, ReadRequest, RemoveRequest, StatRequest, WriteReply, WriteRequest,
-    WriteStart,
+    Entry, ListRequest, ReadRequest, RemoveRequest, ResumeRequest, StatRequest, WriteReply,
+    WriteRequest, WriteStart,
 };
 use wire::{Code, Error};
 
@@ -88,6 +88,40 @@ async fn files_of_every_size_come_back_as_they_went() {
     let (_, part) = read(&mut client, "-a '\"\n é 1048576", 252, 100_000).await.unwrap();
     assert_eq!((part.len(), part[0]), (100_000, 1));
     assert_eq!(read(&mut client, "-a '\"\n é 1", 5, 0).await.unwrap().1, b"");
+}
+
+/// Larger than what is hashed in one step.
+#[tokio::test]
+async fn a_read_is_resumed_with_a_digest_of_all() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let data: Vec<u8> = (0..10 << 20).map(|i: u32| u8::try_from(i % 251).unwrap()).collect();
+    std::fs::write(agent.workspace().join("a"), &data).unwrap();
+    let mut resumed = async |digest_from, offset, length| {
+        let rest = Some(ReadRequest { path: "a".to_owned(), offset, length });
+        let events = client.resume(ResumeRequest { rest, digest_from }).await;
+        let mut events = events.map_err(|status| ours(&status).code)?.into_inner();
+        let mut arrived = Vec::new();
+        loop {
+            match events.message().await.unwrap().unwrap().event.unwrap() {
+                Event::Entry(_) => {}
+                Event::Data(part) => arrived.extend(part),
+                Event::End(end) => break Ok::<_, Code>((arrived, end.bytes, end.sha256)),
+            }
+        }
+    };
+    for (from, offset, length) in [(0, 9 << 20, 0), (7, 7, 5), (3, 8 << 20, 100), (0, 10 << 20, 0)]
+    {
+        let (arrived, bytes, sha256) = resumed(from, offset, length).await.unwrap();
+        let (from, offset) = (usize::try_from(from).unwrap(), usize::try_from(offset).unwrap());
+        let end = if length == 0 { data.len() } else { offset + usize::try_from(length).unwrap() };
+        assert!(arrived == data[offset..end] && bytes == arrived.len() as u64);
+        assert_eq!(sha256, Sha256::digest(&data[from..end]).to_vec());
+    }
+    // It has become shorter: the digest is of less than whoever asks has.
+    let (arrived, bytes, sha256) = resumed(0, 11 << 20, 0).await.unwrap();
+    assert_eq!((arrived, bytes, sha256), (vec![], 0, Sha256::digest(&data).to_vec().into()));
+    assert_eq!(resumed(1, 0, 0).await.unwrap_err(), Code::InvalidArgument);
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! Files of a sandbox, streamed, with a digest both ways.
 
+mod download;
 mod edit;
 mod search;
 mod tree;
@@ -14,10 +15,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::timeout;
 use wire::{
     limits::CHUNK,
-    v1::{
-        Entry, ReadEnd, ReadEvent, ReadRequest, WriteEnd, WriteRequest, WriteStart,
-        read_event::Event, write_request::Part,
-    },
+    v1::{Entry, WriteEnd, WriteRequest, WriteStart, write_request::Part},
 };
 
 use crate::{
@@ -71,52 +69,6 @@ impl Session {
             });
         self.all("Read", length, download).await?;
         Ok(contents)
-    }
-
-    /// Reads a part of a file (`length` 0: to its end), handing on what arrives. Its bytes are right
-    /// only when this has returned without an error.
-    pub async fn download(
-        &self,
-        path: &str,
-        offset: u64,
-        length: u64,
-        lane: Lane,
-        mut take: impl FnMut(Piece),
-    ) -> Result<u64, Error> {
-        let request = ReadRequest { path: path.into(), offset, length };
-        // Only the opening is tried again: what was handed on cannot be taken back.
-        let mut stream = self
-            .call(Call::new("Read", lane), |mut agent| {
-                let request = request.clone();
-                async move { agent.read(request).await }
-            })
-            .await?;
-        let corrupted = |why| Err(Error::Corrupted { what: path.into(), why });
-        let (mut hasher, mut received) = (Sha256::new(), 0);
-        while let Some(ReadEvent { event }) = self.message("Read", &mut stream).await? {
-            match event {
-                Some(Event::Entry(entry)) => take(Piece::Entry(entry)),
-                Some(Event::Data(data)) => {
-                    received += data.len() as u64;
-                    // Callers keep what they get: an agent that sends for ever is stopped here.
-                    if length > 0 && received > length {
-                        return corrupted(TOO_LONG);
-                    }
-                    hasher.update(&data);
-                    take(Piece::Data(data));
-                }
-                Some(Event::End(ReadEnd { bytes, sha256 })) => {
-                    check_digest(path, &hasher.finalize(), &sha256)?;
-                    if bytes != received {
-                        return corrupted("its length differs from the agent's");
-                    }
-                    return Ok(bytes);
-                }
-                None => {}
-            }
-        }
-        let reason = format!("{path} ended before its digest");
-        Err(Error::Lost { pod: self.pod().into(), reason })
     }
 
     /// Replaces a file, all of it or nothing. `mode` 0 keeps the file's own, or 0644.

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use client::{Contents, Error, Lane, Session};
+use client::{Contents, Error, Lane, Piece, Session};
 use tokio::time::Instant;
 use wire::{
     Code, limits,
@@ -55,19 +55,81 @@ async fn an_empty_file_goes_both_ways() {
     assert_eq!((contents.entry, contents.data), (entry("/x"), vec![]));
 }
 
-#[tokio::test]
-async fn a_download_that_breaks_is_no_file() {
-    let cluster = Cluster::start().await;
-    cluster.agent.script(|script| script.file = large());
+/// What comes of downloading the agent's file where the connection is cut after so many pieces, and how many entries
+/// and bytes came.
+async fn cut_download(
+    cluster: &Cluster,
+    length: u64,
+    cuts: &[usize],
+    mut at_a_cut: impl FnMut(),
+) -> (Result<u64, Error>, usize, Vec<u8>) {
     let session = cluster.session();
-    let mut pieces = 0;
-    let download = session.download("/x", 0, 0, Lane::Bulk, |_| {
+    let (mut pieces, mut entries, mut data) = (0, 0, Vec::new());
+    let download = session.download("/x", 4, length, Lane::Bulk, |piece| {
         pieces += 1;
-        if pieces == 20 {
+        match piece {
+            Piece::Entry(_) => entries += 1,
+            Piece::Data(piece) => data.extend_from_slice(&piece),
+        }
+        if cuts.contains(&pieces) {
+            at_a_cut();
             cluster.inject(Fault::Cut);
         }
     });
     let end = soon(download).await;
+    (end, entries, data)
+}
+
+#[tokio::test]
+async fn a_download_that_breaks_goes_on_where_it_broke() {
+    let file = large();
+    let most = file.len() as u64 - 4;
+    for length in [0, most] {
+        let cluster = Cluster::start().await;
+        cluster.agent.script(|script| script.file.clone_from(&file));
+        // Behind the first is what was on its way already.
+        let (end, entries, data) = cut_download(&cluster, length, &[20, 250], || {}).await;
+        assert_eq!((end.unwrap(), entries, cluster.asked()), (most, 1, 3));
+        assert!(data == file[4..]);
+    }
+}
+
+/// All of its bytes are there; what is missing is that they are right.
+#[tokio::test]
+async fn a_download_that_breaks_before_its_digest_gets_that() {
+    for length in [0, 4] {
+        let cluster = Cluster::start().await;
+        cluster.agent.script(|script| {
+            script.file = "not data".into();
+            script.read = Some(read_events("/x", &"data".into())[..2].to_vec());
+            script.silent = true;
+        });
+        let go_on = || cluster.agent.script(|script| script.silent = false);
+        let (end, entries, data) = cut_download(&cluster, length, &[2], go_on).await;
+        assert_eq!((end.unwrap(), entries, &data[..]), (4, 1, &b"data"[..]));
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_changes_while_its_download_is_broken_is_corrupted() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| script.file = large());
+    let change = || {
+        cluster.agent.script(|script| {
+            let mut file = script.file.to_vec();
+            file[4] ^= 1;
+            script.file = file.into();
+        });
+    };
+    let (end, ..) = cut_download(&cluster, 0, &[20], change).await;
+    assert_eq!(corrupted(end), "/x arrived corrupted: its sha256 differs from the agent's");
+}
+
+#[tokio::test]
+async fn a_download_that_an_old_agent_cannot_resume_is_no_file() {
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| (script.file, script.old) = (large(), true));
+    let (end, ..) = cut_download(&cluster, 0, &[20], || {}).await;
     assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
 }
 

@@ -25,9 +25,9 @@ use wire::{
         HelloReply, HelloRequest, InputReply, InputRequest, InterruptContextReply,
         InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
         OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply,
-        RemoveRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent,
-        SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, WriteReply,
-        WriteRequest, read_event, write_request::Part,
+        RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest,
+        SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest,
+        WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -275,6 +275,7 @@ async fn take(mut parts: Streaming<WriteRequest>) -> Result<(String, Vec<u8>), S
 impl v1::agent_server::Agent for Agent {
     type RunStream = BoxStream<RunEvent>;
     type AttachStream = BoxStream<RunEvent>;
+    type ResumeStream = BoxStream<ReadEvent>;
     type ReadStream = BoxStream<ReadEvent>;
     type ListStream = BoxStream<Entry>;
     type FindStream = BoxStream<Entry>;
@@ -395,6 +396,27 @@ impl v1::agent_server::Agent for Agent {
             length => file.len().min(start + length),
         };
         Ok(self.stream(told.unwrap_or_else(|| read_events(&path, &file.slice(start..end)))))
+    }
+
+    async fn resume(
+        &self,
+        request: Request<ResumeRequest>,
+    ) -> Result<Response<Self::ResumeStream>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        let ResumeRequest { rest, digest_from } = request.into_inner();
+        let ReadRequest { path, offset, length } = rest.unwrap();
+        let file = self.script(|script| script.file.clone());
+        let [from, start, length] =
+            [digest_from, offset, length].map(|n| usize::try_from(n).unwrap());
+        let end = if length == 0 { file.len() } else { file.len().min(start + length) };
+        let mut events = read_events(&path, &file.slice(start..end));
+        if let Some(read_event::Event::End(end)) = &mut events.last_mut().unwrap().event {
+            let part = from..start + usize::try_from(end.bytes).unwrap();
+            end.sha256 = Sha256::digest(&file[part]).to_vec().into();
+        }
+        Ok(self.stream(events))
     }
 
     async fn write(
