@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-FILES=${FILES:-"append bash cells commands compiled connect contexts edit files find forks interactive javascript journal named output search tree"}
+FILES=${FILES:-"append bash cells commands compiled connect contexts edit files find forks interactive javascript journal magics named output search tree"}
 
 # What gVisor does in another way, and docs say so.
 OTHERWISE=(

@@ -40,6 +40,7 @@ static LANGUAGES: [Language; 4] = [
         driver: &[
             include_str!("python/channel.py"),
             include_str!("python/cells.py"),
+            include_str!("python/magics.py"),
             include_str!("python/awaiting.py"),
             include_str!("python/displays.py"),
             include_str!("python/ipython.py"),

@@ -16,7 +16,7 @@ COROUTINE = 0x80  # inspect.CO_COROUTINE, and inspect takes a while to import
 
 def compile_cell(source, name):
     """Compiles a cell whole; its last expression becomes the value of RESULT."""
-    tree = parse(source, name)
+    tree = parse_magics(source, name)
     last = tree.body[-1] if tree.body else None
     if isinstance(last, ast.Expr) and not ends_quietly(source):
         target = ast.Name(RESULT, ast.Store())
@@ -25,8 +25,30 @@ def compile_cell(source, name):
     return compile(tree, name, "exec", AWAIT, dont_inherit=True)
 
 
+def parse_magics(source, name):
+    """The syntax tree of a cell, in which what is not Python has become calls."""
+    own = source
+    source = of_cell(source) or source
+    while True:
+        try:
+            return parse(source, name)
+        except SyntaxError as error:
+            source = with_calls(source, error)
+            if source is None:
+                show_own_line(error, own)
+                raise
+
+
+def show_own_line(error, source):
+    """Puts the user's line into an error in the place of what it has become."""
+    lines = lines_in(source)
+    if error.text and error.lineno and error.lineno <= len(lines):
+        if "__magic__(" in error.text:
+            error.text = lines[error.lineno - 1]
+
+
 def parse(source, name):
-    """The syntax tree of a cell."""
+    """The syntax tree of a cell without magics."""
     try:
         # Not ast.parse: its frame would stand in the user's tracebacks.
         return compile(source, name, "exec", ast.PyCF_ONLY_AST | AWAIT, dont_inherit=True)
