@@ -8,9 +8,6 @@ import builtins
 import os
 import sys
 
-CELLS = ("%%bash", "%%sh")
-KNOWN = "! %pip %cd %matplotlib %%bash %%sh"
-
 
 def with_calls(source, error):
     """The cell with a call in place of the line at which Python gave up; None if that is neither."""
@@ -32,8 +29,9 @@ def with_calls(source, error):
     name = "!" if bare[0] == "!" else bare.split()[0]
     rest = bare[len(name) :].strip()
     if name not in MAGICS:
-        raise refused(error, "{} is one of IPython's, and here there are {}; write it in Python".format(name, KNOWN))
-    if name in CELLS:
+        known = " ".join(MAGICS)
+        raise refused(error, "{} is one of IPython's, and here there are {}; write it in Python".format(name, known))
+    if of_cells(name):
         raise refused(error, "{} is for whole cells: alone in the first line".format(name))
     lines[at] = "{}__magic__({!r}, {!r})".format(indent, name, rest)
     return "\n".join(lines)
@@ -43,9 +41,14 @@ def of_cell(source):
     """The call that a cell is whose first line is a magic for all of it; None for other cells."""
     lines = lines_in(source.lstrip())
     words = lines[0].split()
-    if len(words) != 1 or words[0] not in CELLS:
+    if len(words) != 1 or words[0] not in MAGICS or not of_cells(words[0]):
         return None
     return "__magic__({!r}, {!r})".format(words[0], "\n".join(lines[1:]))
+
+
+def of_cells(name):
+    """Whether a magic is for all of a cell."""
+    return name.startswith("%%")
 
 
 def lines_in(source):
