@@ -117,7 +117,7 @@ pub(crate) enum Signal {
 
 impl RunStart {
     pub(crate) fn spec(self) -> RunSpec {
-        let size = Terminal { rows: self.rows.unwrap_or(0), columns: self.columns.unwrap_or(0) };
+        let size = size(self.rows, self.columns);
         let command = Command {
             argv: self.argv.unwrap_or_default(),
             shell: self.command.unwrap_or_default(),
@@ -133,7 +133,7 @@ impl RunStart {
 
 impl RunInput {
     pub(crate) fn request(&self) -> InputRequest {
-        let size = Terminal { rows: self.rows.unwrap_or(0), columns: self.columns.unwrap_or(0) };
+        let size = size(self.rows, self.columns);
         InputRequest {
             run_id: self.run_id.clone(),
             data: self.input.clone().into(),
@@ -142,6 +142,11 @@ impl RunInput {
             terminal: (size != Terminal::default()).then_some(size),
         }
     }
+}
+
+/// A terminal's size, in which a 0 is what nobody says.
+fn size(rows: Option<u32>, columns: Option<u32>) -> Terminal {
+    Terminal { rows: rows.unwrap_or(0), columns: columns.unwrap_or(0) }
 }
 
 fn default_wait() -> u64 {

@@ -175,15 +175,21 @@ pub(crate) enum OutputStream {
 
 impl RunOutput {
     /// What a run has written behind an offset.
-    pub(crate) fn behind(sandbox_id: String, run_id: String, offset: u64, most: usize) -> Self {
+    pub(crate) fn behind(
+        sandbox_id: String,
+        run_id: String,
+        offset: u64,
+        wait_seconds: u64,
+        max_output_chars: usize,
+    ) -> Self {
         Self {
             sandbox_id,
             run_id,
             stream: OutputStream::Both,
             offset: Some(offset),
             pattern: String::new(),
-            wait_seconds: 0,
-            max_output_chars: most,
+            wait_seconds,
+            max_output_chars,
         }
     }
 

@@ -1,7 +1,5 @@
 //! The tools for programs that ask and are answered: a set that is added where agents debug, install or log in.
 
-use std::time::Duration;
-
 use rmcp::{
     handler::server::wrapper::Parameters,
     schemars::{self, JsonSchema},
@@ -9,17 +7,17 @@ use rmcp::{
 };
 use serde::Serialize;
 use service::{Code, Error, Principal};
-use wire::v1::{InputReply, OutputReply};
+use wire::v1::{InputReply, OutputReply, OutputRequest};
 
 use super::{Context, ToolResult};
 use crate::{
-    args::{MAX_WAIT, RunInput, RunOutput, RunSignal, RunStart},
+    args::{RunInput, RunOutput, RunSignal, RunStart},
     page, run,
     server::Server,
 };
 
-/// How long nothing has to come before an answer is taken to be whole: programs write in bursts.
-const QUIET: Duration = Duration::from_millis(300);
+/// How long nothing has to come before an answer is taken to be whole, in milliseconds: programs write in bursts.
+const QUIET_MS: u64 = 300;
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 struct Signaled {
@@ -28,18 +26,11 @@ struct Signaled {
     was_running: bool,
 }
 
-/// What a run has written, waited for until it has come to rest.
-struct Burst {
-    at: RunOutput,
-    wait: Duration,
-}
-
-impl Burst {
-    async fn read(&self, server: &Server, principal: &Principal) -> Result<OutputReply, Error> {
-        let mut request = self.at.request();
-        request.wait_ms = millis(self.wait);
-        request.quiet_ms = millis(QUIET);
-        server.service.output(principal, &self.at.sandbox_id, &request).await
+impl Server {
+    /// What a run has written behind a place, waited for until it has come to rest.
+    async fn burst(&self, principal: &Principal, at: &RunOutput) -> Result<OutputReply, Error> {
+        let request = OutputRequest { quiet_ms: QUIET_MS, ..at.request() };
+        self.service.output(principal, &at.sandbox_id, &request).await
     }
 }
 
@@ -61,16 +52,14 @@ impl Server {
         let principal = self.principal(&context)?;
         let id = args.run_id.clone().unwrap_or_else(run::new_id);
         let (own_id, sandbox) = (args.run_id.is_some(), args.sandbox_id.clone());
-        let burst = Burst {
-            at: RunOutput::behind(sandbox.clone(), id.clone(), 0, args.max_output_chars),
-            wait: Duration::from_secs(args.wait_seconds.min(MAX_WAIT)),
-        };
+        let RunStart { wait_seconds: wait, max_output_chars: most, .. } = args;
+        let at = RunOutput::behind(sandbox.clone(), id.clone(), 0, wait, most);
         let spec = args.spec();
         let started = async {
             let run = self.service.interactive(&principal, &sandbox, id.clone(), spec);
             // Its first event: until then it has not begun, or cannot.
             run.await?.next().await?;
-            burst.read(self, &principal).await
+            self.burst(&principal, &at).await
         };
         let next = "Call run_start again with that run_id: the same id never runs twice.";
         let started = tokio::select! {
@@ -81,7 +70,7 @@ impl Server {
                 cancelled.and_then(|_| Err(unknown(&id, "It was ended with the call.")))
             }
         };
-        self.told(started.map(|reply| page::answer(&burst.at, &reply, "call run_output", None)))
+        self.told(started.map(|reply| page::answer(&at, &reply, "call run_output", None)))
     }
 
     /// Write to the input of a program that was started with run_start. Returns what it has written since.
@@ -99,20 +88,14 @@ impl Server {
     ) -> ToolResult {
         let principal = self.principal(&context)?;
         let (sandbox, request) = (args.sandbox_id.clone(), args.request());
-        let wait = Duration::from_secs(args.wait_seconds.min(MAX_WAIT));
         let written = async {
             let reply = self.service.input(&principal, &sandbox, request).await?;
-            let RunInput { sandbox_id, run_id, max_output_chars, .. } = &args;
-            let at = RunOutput::behind(
-                sandbox_id.clone(),
-                run_id.clone(),
-                reply.output,
-                *max_output_chars,
-            );
-            let burst = Burst { at, wait };
-            let output = burst.read(self, &principal).await?;
+            let (run, most) = (args.run_id.clone(), args.max_output_chars);
+            let wait = args.wait_seconds;
+            let at = RunOutput::behind(sandbox.clone(), run, reply.output, wait, most);
+            let output = self.burst(&principal, &at).await?;
             let note = input_note(&reply, args.close);
-            Ok(page::answer(&burst.at, &output, "call run_output", Some(note)))
+            Ok(page::answer(&at, &output, "call run_output", Some(note)))
         };
         let next =
             "Look with run_output before sending it again, or send it with its input_offset.";
@@ -159,10 +142,6 @@ fn unknown(run: &str, next: &str) -> Error {
             "the call about run {run} broke off, and what became of it is not known. {next}"
         ),
     }
-}
-
-fn millis(time: Duration) -> u64 {
-    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]
