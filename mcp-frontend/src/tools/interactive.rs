@@ -93,7 +93,8 @@ impl Server {
             let (run, most) = (args.run_id.clone(), args.max_output_chars);
             let wait = args.wait_seconds;
             let at = RunOutput::behind(sandbox.clone(), run, reply.output, wait, most);
-            let output = self.burst(&principal, &at).await?;
+            let output = self.burst(&principal, &at).await;
+            let output = output.map_err(|error| unread(&args.run_id, &reply, &error))?;
             let note = input_note(&reply, args.close);
             Ok(page::answer(&at, &output, "call run_output", Some(note)))
         };
@@ -134,6 +135,18 @@ fn input_note(reply: &InputReply, close: bool) -> String {
     }
 }
 
+/// Of input that was taken, and whose answer could not be read: sent again it would be written twice.
+fn unread(run: &str, reply: &InputReply, error: &Error) -> Error {
+    let note = input_note(reply, false);
+    Error {
+        code: error.code,
+        message: format!(
+            "run {run} has taken its input ({note}), and what it wrote since could not be read ({}). Do not send what was taken again; read with run_output from offset={}.",
+            error.message, reply.output
+        ),
+    }
+}
+
 /// Of a verb that may have done what it does although its answer does not come.
 fn unknown(run: &str, next: &str) -> Error {
     Error {
@@ -162,5 +175,16 @@ mod tests {
             let note = input_note(&reply, close);
             assert!(note.contains(words) && note.contains("input_offset=12"), "{note}");
         }
+    }
+
+    /// The service's own words would be to try again.
+    #[test]
+    fn input_that_was_taken_is_not_asked_for_again_when_its_answer_is_lost() {
+        let lost = Error { code: Code::Unavailable, message: "lost the stream. Try again.".into() };
+        let reply = InputReply { taken: 12, output: 7, ..InputReply::default() };
+        assert_eq!(
+            unread("r", &reply, &lost).to_string(),
+            "UNAVAILABLE: run r has taken its input (input: 12 bytes so far), and what it wrote since could not be read (lost the stream. Try again.). Do not send what was taken again; read with run_output from offset=7."
+        );
     }
 }
