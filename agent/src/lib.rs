@@ -14,6 +14,7 @@ mod failure;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod idle;
 mod install;
 mod output;
 mod pictures;

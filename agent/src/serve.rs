@@ -1,5 +1,6 @@
-//! `agent serve`: PID 1 of a sandbox, from its socket's first byte to SIGTERM.
+//! `agent serve`: PID 1 of a sandbox, from its socket's first byte to SIGTERM or the end of its idle timeout.
 
+use std::future::pending;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
@@ -19,6 +20,7 @@ use wire::limits::{
 use wire::v1::agent_server::AgentServer;
 
 use crate::context::Contexts;
+use crate::idle::{self, Counted, Usage};
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
@@ -30,7 +32,7 @@ const BLOCKING_THREADS: usize = 8;
 /// not used costs nothing.
 const BLOCKING_STACK: usize = 2 << 20;
 
-/// Serves until SIGTERM.
+/// Serves until SIGTERM, or until nobody has used the sandbox for its idle timeout.
 pub(crate) fn serve(settings: Settings) -> io::Result<()> {
     // Runs share our uid: without this they could attach to us, or read our memory.
     prctl::set_dumpable(false)?;
@@ -61,8 +63,11 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
+    let usage = Usage::new();
+    let (idle_timeout, last_words) = (settings.idle_timeout, settings.last_words.clone());
     let service = Service {
         settings,
+        usage: usage.clone(),
         reaper: reaper.clone(),
         runs: Arc::clone(&runs),
         contexts,
@@ -78,13 +83,25 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
-        .add_service(service)
+        .add_service(Counted { service, usage: usage.clone() })
         .serve_with_incoming(UnixListenerStream::new(listener));
     tokio::pin!(server);
+    let idle = async {
+        match idle_timeout {
+            Some(limit) => usage.until_idle(limit).await,
+            None => pending().await,
+        }
+    };
     let stop = async {
         tokio::select! {
             _ = terminate.recv() => {}
             _ = interrupt.recv() => {}
+            () = idle => {
+                crate::log("nobody has used the sandbox for its idle timeout");
+                if let Err(error) = idle::leave_word(&last_words) {
+                    crate::log(&format!("could not write {}: {error}", last_words.display()));
+                }
+            }
         }
         crate::log("stops");
         runs.stop();

@@ -22,6 +22,7 @@ use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
+use crate::idle::Usage;
 use crate::pictures;
 use crate::reaper::Reaper;
 use crate::run::command::{self, Source};
@@ -36,6 +37,7 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 #[derive(Debug)]
 pub(crate) struct Service {
     pub(crate) settings: Arc<Settings>,
+    pub(crate) usage: Usage,
     pub(crate) reaper: Reaper,
     pub(crate) runs: Arc<Registry>,
     pub(crate) contexts: Arc<Contexts>,
@@ -49,6 +51,7 @@ impl Service {
         let checked = spec::check(&request.run_id, request.spec)?;
         let (run, new) = self.runs.start(&request.run_id, checked.hash, checked.title)?;
         if new {
+            run.is_use(self.usage.hold());
             // In tasks of their own: a caller that goes away ends nothing.
             let (own, timeout) = (Arc::clone(&run), checked.timeout);
             let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));

@@ -2,6 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::time::Duration;
 use std::{env, fs};
 
 /// What begins the name of every variable that is ours.
@@ -16,6 +17,10 @@ pub(crate) struct Settings {
     pub(crate) runs: PathBuf,
     /// Where runs start and relative paths begin: `CODESANDBOX_WORKDIR`.
     pub(crate) workspace: PathBuf,
+    /// How long nobody may use the sandbox before it ends: `CODESANDBOX_IDLE_TIMEOUT_MS`. None: for as long as it lives.
+    pub(crate) idle_timeout: Option<Duration>,
+    /// Where the kubelet finds a pod's last words: `CODESANDBOX_TERMINATION_LOG`, or Kubernetes' own default.
+    pub(crate) last_words: PathBuf,
     /// What Hello proves the pod with: `CODESANDBOX_POD_UID`.
     pub(crate) pod_uid: String,
 }
@@ -30,6 +35,11 @@ impl Settings {
             runs: var("RUNS_DIR")
                 .map_or_else(|| PathBuf::from("/.codesandbox/runs"), PathBuf::from),
             workspace: var("WORKDIR").map_or_else(default_workspace, PathBuf::from),
+            idle_timeout: var("IDLE_TIMEOUT_MS")
+                .and_then(|milliseconds| milliseconds.parse().ok())
+                .map(Duration::from_millis),
+            last_words: var("TERMINATION_LOG")
+                .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from),
             pod_uid: var("POD_UID").unwrap_or_default(),
         }
     }

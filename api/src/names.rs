@@ -48,6 +48,8 @@ pub const RESERVED_ENV: &str = "CODESANDBOX_";
 pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 /// The variable that tells the agent in which directory commands start.
 pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
+/// The variable that tells the agent how long nobody may use the sandbox, in milliseconds.
+pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
 /// What begins the name of every Secret a CodeSandbox may read from.
 pub const SECRET_PREFIX: &str = "sandbox-";
 /// The one policy of a namespace that denies all traffic of every sandbox pod.

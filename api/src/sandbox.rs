@@ -33,7 +33,7 @@ use crate::{CodeSandboxStatus, Duration, names};
 // and refuses the whole CRD.
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.className == oldSelf.className && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && self.workingDir == oldSelf.workingDir && self.resources == oldSelf.resources && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && self.network == oldSelf.network && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && self.ttlAfterFinished == oldSelf.ttlAfterFinished")
+    validation = Rule::new("self.className == oldSelf.className && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && self.workingDir == oldSelf.workingDir && self.resources == oldSelf.resources && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && self.network == oldSelf.network && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && (has(self.idleTimeout) == has(oldSelf.idleTimeout) && (!has(self.idleTimeout) || self.idleTimeout == oldSelf.idleTimeout)) && self.ttlAfterFinished == oldSelf.ttlAfterFinished")
         .message("only spec.ttl can be changed; to change anything else, delete the CodeSandbox and create a new one"),
 )]
 pub struct CodeSandboxSpec {
@@ -89,6 +89,13 @@ pub struct CodeSandboxSpec {
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
     pub ttl: Duration,
+
+    /// How long nobody may use the sandbox before it finishes, such as 15m. Default: as long as it lives. A run that goes on and
+    /// a transfer are use; an open connection, a live context that waits and a look at what there is are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
+        .message("must be between 1s and 168h (a week)"))]
+    pub idle_timeout: Option<Duration>,
 
     /// How long the object stays once the sandbox has finished, so that its end can be read.
     #[serde(default = "default::ttl_after_finished")]
@@ -283,6 +290,7 @@ impl Default for CodeSandboxSpec {
             network: Network::default(),
             runtime_class_name: None,
             ttl: default::ttl(),
+            idle_timeout: None,
             ttl_after_finished: default::ttl_after_finished(),
         }
     }

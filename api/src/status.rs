@@ -95,6 +95,8 @@ pub struct Termination {
 pub enum TerminationReason {
     /// The agent ended with 0.
     Completed,
+    /// Nobody used the sandbox for its idleTimeout.
+    IdleTimeout,
     /// The administrator's maximum lifetime was over.
     DeadlineExceeded,
     /// The container used more memory than its limit.

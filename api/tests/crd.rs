@@ -59,12 +59,12 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     let mut found = Vec::new();
     nullable(&spec(), "", &mut found);
     found.sort();
-    let optional = ["env", "env[].value", "env[].valueFrom", "gpu", "image"];
+    let optional = ["env", "env[].value", "env[].valueFrom", "gpu", "idleTimeout", "image"];
     let more = ["imagePullPolicy", "imagePullSecrets", "runtimeClassName"];
     assert_eq!(found, [&optional[..], &more[..]].concat());
 
-    let nulls = json!({"env": null, "gpu": null, "image": null, "imagePullPolicy": null,
-        "imagePullSecrets": null, "runtimeClassName": null});
+    let nulls = json!({"env": null, "gpu": null, "idleTimeout": null, "image": null,
+        "imagePullPolicy": null, "imagePullSecrets": null, "runtimeClassName": null});
     let read: CodeSandboxSpec = serde_json::from_value(nulls).unwrap();
     assert_eq!(read, CodeSandboxSpec::default());
     let value = json!({"env": [{"name": "A", "value": null, "valueFrom": null}]});

@@ -1,9 +1,10 @@
 //! A sandbox from its manifest to nothing.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use api::{CodeSandbox, CodeSandboxSpec, Resources, TerminationReason, condition, names, reason};
+use bytes::Bytes;
 use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason, spec};
 use k8s_openapi::{
     api::{core::v1::Pod, networking::v1::NetworkPolicy},
@@ -92,6 +93,32 @@ async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
     cluster.delete("killed").await
 }
 
+/// tests.md D6. What is done in it takes longer than the idle timeout; then nothing is.
+#[tokio::test]
+async fn a_sandbox_finishes_when_nobody_uses_it_and_not_before() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let idle_timeout = Duration::from_secs(3);
+    let spec = CodeSandboxSpec { idle_timeout: Some("3s".into()), ..spec() };
+    let sandbox = cluster.ready("unused", spec).await?;
+    let ran = sandbox.shell("sleep 5; echo done").await?;
+    assert_eq!(ran.text(), "done\n");
+    let (session, data) = (sandbox.session(), Bytes::from(vec![7; 100 << 20]));
+    let since = Instant::now();
+    while since.elapsed() < 2 * idle_timeout {
+        session.write("file", data.clone(), 0, false).await?;
+    }
+
+    // Though a stream is open.
+    let used = Instant::now();
+    let ended = cluster.wait("unused", "Finished", |s| is(s, condition::FINISHED)).await?;
+    assert!(used.elapsed() >= idle_timeout, "{:?}", used.elapsed());
+    let last = ended.status.clone().unwrap().last_termination.unwrap();
+    assert_eq!((last.reason, last.exit_code), (TerminationReason::IdleTimeout, Some(0)));
+    assert_eq!(reason(&ended, condition::READY), "IdleTimeout");
+    assert!(last.message.contains("create another one"), "{}", last.message);
+    cluster.delete("unused").await
+}
+
 /// How long the kubelet may take to see that a disk is full: it looks at a new pod's within a minute, and then every
 /// one or two.
 const DISK_IS_SEEN: Duration = Duration::from_secs(150);
@@ -169,6 +196,7 @@ async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
         json!({"network": {"egress": "Internet"}}),
         json!({"env": [{"name": "A", "value": "b"}]}),
         json!({"ttlAfterFinished": "1s"}),
+        json!({"idleTimeout": "1h"}),
     ] {
         let error = patch(change.clone()).await.unwrap_err().to_string();
         assert!(error.contains("only spec.ttl can be changed"), "{change}: {error}");
@@ -189,6 +217,7 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("bad", json!({"ttl": "0s"}), "must be between 1s and 168h"),
         ("bad", json!({"ttl": "8 hours"}), "spec.ttl"),
         ("bad", json!({"ttl": "169h"}), "must be between 1s and 168h"),
+        ("bad", json!({"idleTimeout": "500ms"}), "must be between 1s and 168h"),
         ("bad", json!({"workingDir": "tmp"}), "must be an absolute path"),
         ("bad", json!({"env": [{"name": "CODESANDBOX_X", "value": "1"}]}), "reserved"),
         ("bad", json!({"env": [{"name": "X"}]}), "needs either value or valueFrom"),

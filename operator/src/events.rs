@@ -67,7 +67,7 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
         && was(condition::FINISHED).is_none_or(|before| before.status != "True")
     {
         notices.push(notice(
-            finished.reason != "Completed",
+            !matches!(&*finished.reason, "Completed" | "IdleTimeout"),
             &finished.reason,
             "Finish",
             &finished.message,

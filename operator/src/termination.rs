@@ -5,6 +5,9 @@ use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod, 
 
 use crate::status::{container, pod_condition, words};
 
+/// What the agent leaves as its container's termination message when nobody has used the sandbox for its idle timeout.
+const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
+
 /// How a pod ended that will not run again; `None` while it may.
 pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
     let status = pod.status.as_ref()?;
@@ -24,6 +27,7 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
             None if exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")) => {
                 Reason::OOMKilled
             }
+            None if phase == "Succeeded" && exit.is_some_and(says_idle) => Reason::IdleTimeout,
             None if phase == "Succeeded" => Reason::Completed,
             None => Reason::Unknown,
         },
@@ -92,6 +96,11 @@ fn disrupted(pod: &Pod) -> Option<Reason> {
     }
 }
 
+/// Whether the agent left word that nobody used the sandbox. User code could as well, and then ends its own sandbox.
+fn says_idle(exit: &ContainerStateTerminated) -> bool {
+    exit.message.as_deref().map(str::trim) == Some(IDLE)
+}
+
 /// Whether a container that "terminated" was in truth never started, which is another story than an end.
 pub(crate) fn never_ran(exit: &ContainerStateTerminated) -> bool {
     matches!(exit.reason.as_deref(), Some("StartError" | "ContainerCannotRun"))
@@ -112,6 +121,9 @@ fn message(
     match reason {
         // Of a pod that was evicted Kubernetes 1.36 says no more, if its agent ended well when it was told to.
         Reason::Completed => "the sandbox was told to end, by something in it or by its node; create another one, with more spec.resources.ephemeralStorage if its disk was full (the pod's events say so)".into(),
+        Reason::IdleTimeout => {
+            "nobody used the sandbox for its spec.idleTimeout; create another one to go on, with a longer one where pauses are longer".into()
+        }
         Reason::DeadlineExceeded => {
             "the administrator's maximum lifetime is over; create another sandbox to go on".into()
         }
@@ -145,6 +157,12 @@ mod tests {
             "state": {"terminated": {"exitCode": code, "reason": reason}}}])
     }
 
+    fn said(message: &str) -> Value {
+        let mut containers = exited(0, "Completed");
+        containers[0]["state"]["terminated"]["message"] = message.into();
+        containers
+    }
+
     fn disruption(reason: &str) -> Value {
         json!([{"type": "DisruptionTarget", "status": "True", "reason": reason}])
     }
@@ -154,6 +172,16 @@ mod tests {
         for (status, reason, exit_code) in [
             (
                 json!({"phase": "Succeeded", "containerStatuses": exited(0, "Completed")}),
+                Reason::Completed,
+                Some(0),
+            ),
+            (
+                json!({"phase": "Succeeded", "containerStatuses": said("{\"reason\":\"IdleTimeout\"}")}),
+                Reason::IdleTimeout,
+                Some(0),
+            ),
+            (
+                json!({"phase": "Succeeded", "containerStatuses": said("{\"reason\":\"Expired\"}")}),
                 Reason::Completed,
                 Some(0),
             ),

@@ -25,6 +25,8 @@ pub struct Create {
     pub egress: Egress,
     /// How long it lives.
     pub ttl: Option<String>,
+    /// How long nobody may use it.
+    pub idle_timeout: Option<String>,
 }
 
 impl Create {
@@ -46,6 +48,7 @@ impl Create {
                 .then(|| Gpu { count: self.gpu_count, resource: names::DEFAULT_GPU.into() }),
             network: Network { egress: self.egress },
             ttl: self.ttl.as_deref().map_or(defaults.ttl, Into::into),
+            idle_timeout: self.idle_timeout.as_deref().map(Into::into),
             ..CodeSandboxSpec::default()
         };
         let mut sandbox = CodeSandbox::new(name, spec);
@@ -78,6 +81,7 @@ mod tests {
             gpu_count: 2,
             egress: Egress::Internet,
             ttl: Some("5m".into()),
+            idle_timeout: Some("1m".into()),
             ..Create::default()
         };
         let spec = request.object("a", &Principal::new("me"), "other").spec;
@@ -93,6 +97,7 @@ mod tests {
             gpu: Some(Gpu { count: 2, resource: "nvidia.com/gpu".into() }),
             network: Network { egress: Egress::Internet },
             ttl: "5m".into(),
+            idle_timeout: Some("1m".into()),
             ..CodeSandboxSpec::default()
         };
         assert_eq!(spec, expected);

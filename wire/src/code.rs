@@ -67,6 +67,8 @@ codes! {
     Corrupted = "CORRUPTED", DataLoss;
     /// Agent and client do not understand each other.
     Protocol = "PROTOCOL", FailedPrecondition;
+    /// The sandbox ends, because nobody has used it for its idle timeout.
+    IdleEnding = "IDLE_ENDING", FailedPrecondition;
     /// A fault of the agent.
     Internal = "INTERNAL", Internal;
 }

@@ -29,6 +29,7 @@ use wire::v1::{self, Outcome, RunEvent, RunInfo, Started, Truncated};
 use wire::{Code, Error};
 
 use crate::clock;
+use crate::idle::Use;
 use interactive::Reach;
 use log::{Hash, Log, Mark, Reader};
 pub(crate) use outcome::{Cause, End};
@@ -69,6 +70,8 @@ struct State {
     /// The bytes of event data in the log, as the registry counts them.
     kept: u64,
     truncated: bool,
+    /// While it has not ended.
+    in_use: Option<Use>,
     /// What had to be recorded when the disk had no room: the truncation and the outcome at most.
     tail: Vec<RunEvent>,
 }
@@ -95,6 +98,7 @@ impl Run {
             outcome: None,
             kept: 0,
             truncated: false,
+            in_use: None,
             tail: Vec::new(),
         };
         Self {
@@ -112,6 +116,11 @@ impl Run {
 
     pub(crate) fn id(&self) -> &str {
         &self.identity.id
+    }
+
+    /// Keeps the sandbox until it has ended.
+    pub(crate) fn is_use(&self, in_use: Use) {
+        self.lock().in_use = Some(in_use);
     }
 
     /// Takes the right to bring the run to its end; only the first who asks gets it.
@@ -172,6 +181,7 @@ impl Run {
         let event = state.number(Event::Outcome(outcome));
         state.must_append(event);
         state.log.close();
+        state.in_use = None;
         self.announce(&state, true);
         let kept = state.kept;
         drop(state);
@@ -184,6 +194,7 @@ impl Run {
     /// Forgets a run that never began, and tells who waits for it why.
     pub(crate) fn fail(&self, error: Error) {
         self.registry.forget(&self.identity.id, &self.path);
+        self.lock().in_use = None;
         self.progress.send_modify(|progress| progress.failed = Some(error));
     }
 

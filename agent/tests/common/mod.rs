@@ -141,6 +141,7 @@ impl Agent {
             .env("CODESANDBOX_RUNS_DIR", self.runs())
             .env("CODESANDBOX_WORKDIR", self.workspace())
             .env("CODESANDBOX_POD_UID", "a-uid")
+            .env("CODESANDBOX_TERMINATION_LOG", self.last_words())
             // A machine that sets them would hide whether output is flushed, and what a terminal is called.
             .env_remove("PYTHONUNBUFFERED")
             .env_remove("TERM")
@@ -174,6 +175,11 @@ impl Agent {
         (child.wait().unwrap().code(), since.elapsed())
     }
 
+    /// Waits until it has ended by itself, and gives its exit code.
+    pub fn ended(&mut self) -> Option<i32> {
+        self.child.take().unwrap().wait().unwrap().code()
+    }
+
     pub fn pid(&self) -> i32 {
         self.child.as_ref().unwrap().id().try_into().unwrap()
     }
@@ -184,6 +190,11 @@ impl Agent {
 
     pub fn runs(&self) -> PathBuf {
         self.root.path().join("runs")
+    }
+
+    /// The file that the kubelet would read when it has ended.
+    pub fn last_words(&self) -> PathBuf {
+        self.root.path().join("last-words")
     }
 
     pub async fn client(&self) -> Client {

@@ -12,7 +12,7 @@ pub(crate) struct FileRead {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// Path of the file; relative ones begin at /workspace.
+    /// Relative paths begin at /workspace.
     pub(crate) path: String,
     /// Where to begin, in bytes.
     #[serde(default)]
@@ -29,7 +29,7 @@ pub(crate) struct FileWrite {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// Path of the file; relative ones begin at /workspace. Its directories are made.
+    /// Relative paths begin at /workspace. Its directories are made.
     pub(crate) path: String,
     /// The whole new content as text. Give either this or content_base64.
     pub(crate) content: Option<String>,
@@ -46,7 +46,7 @@ pub(crate) struct FileEdit {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// Path of the file; relative ones begin at /workspace.
+    /// Relative paths begin at /workspace.
     pub(crate) path: String,
     /// Made in this order, each in what the one before it left.
     pub(crate) edits: Vec<Edit>,

@@ -26,15 +26,15 @@ macro_rules! run_arguments {
             /// Seconds after which the run is ended. Default 300.
             #[schemars(range(min = 1, max = 86400))]
             timeout_seconds: Option<u64>,
-            /// Seconds to wait before answering that the run still goes on.
+            /// Seconds to wait before answering that it still runs.
             #[serde(default = "default_wait")]
             #[schemars(range(max = 45))]
             wait_seconds: u64,
-            /// Characters of each stream; the middle of more is omitted, which is said.
+            /// Characters of each stream; the middle of more is omitted.
             #[serde(default = "default_output")]
             #[schemars(range(min = 200, max = 100_000))]
             max_output_chars: usize,
-            /// An id of your choice (letters, digits, _ . -). The same id never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
+            /// Your id for the run (letters, digits, _ . -), which never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
             run_id: Option<String>,
         }
 

@@ -10,7 +10,7 @@ use super::default_wait;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxCreate {
-    /// Name of the sandbox (a-z, 0-9, -; at most 50). Asking twice for the same name gives the same sandbox. Omit for a new one.
+    /// Name (a-z, 0-9, -; at most 50). The same name gives the same sandbox. Omit for a new one.
     pub(crate) name: Option<String>,
     /// Container image. Omit for the default: Python with numpy, pandas, matplotlib, plus node, bash, git, curl.
     pub(crate) image: Option<String>,
@@ -30,6 +30,8 @@ pub(crate) struct SandboxCreate {
     pub(crate) network: NetworkAccess,
     /// How long it lives, such as "30m" or "2h"; then it and its files are deleted. Default 1h, at most 168h.
     pub(crate) ttl: Option<String>,
+    /// End it when unused for so long, such as "10m".
+    pub(crate) idle_timeout: Option<String>,
     /// Seconds to wait until it is ready.
     #[serde(default = "default_wait")]
     #[schemars(range(max = 45))]

@@ -202,7 +202,7 @@ impl Server {
     /// Interrupt what a context is at, as Ctrl-C does: its state stays, and runs that wait for it go on.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<Interrupted>(),
-        annotations(title = "Interrupt context", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
+        annotations(title = "Interrupt context", read_only_hint = false, destructive_hint = true, open_world_hint = false)
     )]
     async fn context_interrupt(
         &self,

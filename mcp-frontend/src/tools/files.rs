@@ -34,7 +34,7 @@ impl Server {
     /// Write a file: all of it or nothing. An existing file is replaced, or with append added to.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Written>(),
-        annotations(title = "Write file", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
+        annotations(title = "Write file", read_only_hint = false, destructive_hint = true, open_world_hint = false)
     )]
     async fn file_write(
         &self,
@@ -70,7 +70,7 @@ impl Server {
     /// Change parts of a text file: each old text becomes the new one. All edits are made or none; an old text that does not occur exactly once is an error that says where it does.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Edited>(),
-        annotations(title = "Edit file", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
+        annotations(title = "Edit file", read_only_hint = false, destructive_hint = true, open_world_hint = false)
     )]
     async fn file_edit(
         &self,

@@ -107,7 +107,7 @@ impl Server {
     /// Send a signal to a program and all that runs in its process group. run_cancel ends all that a run has started.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<Signaled>(),
-        annotations(title = "Send signal", read_only_hint = false, destructive_hint = true, idempotent_hint = false, open_world_hint = false)
+        annotations(title = "Send signal", read_only_hint = false, destructive_hint = true, open_world_hint = false)
     )]
     async fn run_signal(
         &self,

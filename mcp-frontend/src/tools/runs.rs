@@ -17,7 +17,6 @@ impl Server {
         title = "Run code",
         read_only_hint = false,
         destructive_hint = true,
-        idempotent_hint = false,
         open_world_hint = true
     ))]
     async fn run_code(
@@ -41,7 +40,6 @@ impl Server {
         title = "Run command",
         read_only_hint = false,
         destructive_hint = true,
-        idempotent_hint = false,
         open_world_hint = true
     ))]
     async fn run_command(

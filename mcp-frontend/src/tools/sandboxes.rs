@@ -41,6 +41,7 @@ impl Server {
                 NetworkAccess::Internet => api::Egress::Internet,
             },
             ttl: args.ttl,
+            idle_timeout: args.idle_timeout,
         };
         let result = match self.service.create(&self.principal(&context)?, &request).await {
             Ok(sandbox) => Ok(tokio::select! {

@@ -36,7 +36,11 @@ fn ours(sandbox: &CodeSandbox) -> Vec<EnvVar> {
         ("LANG", "C.UTF-8"),
     ];
     let fixed = fixed.map(|(name, text)| value(name, text));
-    [uid].into_iter().chain(fixed).chain(THREADS.map(processors)).collect()
+    let idle =
+        sandbox.spec.idle_timeout.as_ref().map(|timeout| {
+            value(names::IDLE_TIMEOUT_ENV, &timeout.as_std().as_millis().to_string())
+        });
+    [uid].into_iter().chain(fixed).chain(idle).chain(THREADS.map(processors)).collect()
 }
 
 /// The sandbox's processors, rounded up, as the kubelet knows them: the cgroup is not to be seen under every runtime.

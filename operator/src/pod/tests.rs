@@ -30,6 +30,7 @@ fn everything_asked_for_is_in_the_pod() {
     sandbox.spec.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
     sandbox.spec.network = Network { egress: Egress::Internet };
     sandbox.spec.runtime_class_name = Some("gvisor".into());
+    sandbox.spec.idle_timeout = Some("90s".into());
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::ImageVolume, 3));
 }
 
