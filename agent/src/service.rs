@@ -52,6 +52,9 @@ impl Service {
         let (run, new) = self.runs.start(&request.run_id, checked.hash, checked.title)?;
         if new {
             run.is_use(self.usage.hold());
+            if checked.report_changes {
+                run.is_watched(self.settings.workspace.clone());
+            }
             // In tasks of their own: a caller that goes away ends nothing.
             let (own, timeout) = (Arc::clone(&run), checked.timeout);
             let (reaper, settings) = (self.reaper.clone(), Arc::clone(&self.settings));

@@ -398,7 +398,7 @@ async fn a_language_that_is_not_known_or_not_there_is_refused() {
     let agent = Agent::start_with(&[("PATH", "/no/such/directory")]);
     let mut client = agent.client().await;
     let code = v1::Code { language: "cobol".to_owned(), ..v1::Code::default() };
-    let spec = RunSpec { what: Some(What::Code(code)), timeout_ms: 0 };
+    let spec = RunSpec { what: Some(What::Code(code)), ..RunSpec::default() };
     let error = refused(&mut client, "a", spec).await;
     assert_eq!(error.code, Code::InvalidArgument);
     assert!(error.message.contains("python"));

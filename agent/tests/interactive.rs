@@ -164,9 +164,9 @@ async fn what_cannot_be_interactive_is_refused() {
     let agent = Agent::start();
     let mut client = agent.client().await;
     let given = Command { shell: "cat".to_owned(), stdin: "x".into(), ..Command::default() };
-    let given = RunSpec { what: Some(What::Command(given)), timeout_ms: 0 };
+    let given = RunSpec { what: Some(What::Command(given)), ..RunSpec::default() };
     let nothing = Interactive::default();
-    let nothing = RunSpec { what: Some(What::Interactive(nothing)), timeout_ms: 0 };
+    let nothing = RunSpec { what: Some(What::Interactive(nothing)), ..RunSpec::default() };
     let large = Terminal { rows: 24, columns: 1001 };
     for (spec, code, words) in [
         (piped(given), Code::InvalidArgument, "stdin: "),

@@ -209,7 +209,8 @@ impl Sandbox {
     /// Runs a shell line to its end.
     pub async fn shell(&self, line: &str) -> anyhow::Result<Ran> {
         let command = v1::Command { shell: line.into(), ..v1::Command::default() };
-        run(&self.session(), RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }).await
+        run(&self.session(), RunSpec { what: Some(What::Command(command)), ..RunSpec::default() })
+            .await
     }
 
     /// Deletes it and waits until nothing is left of it.

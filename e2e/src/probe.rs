@@ -89,7 +89,8 @@ pub async fn from_open_pod(targets: &Value) -> anyhow::Result<Reached> {
 pub async fn from_sandbox(sandbox: &Sandbox, targets: &Value) -> anyhow::Result<Reached> {
     let argv = ["python3", "-c", PROBE, &targets.to_string()].map(String::from).into();
     let command = v1::Command { argv, ..v1::Command::default() };
-    let spec = v1::RunSpec { what: Some(v1::run_spec::What::Command(command)), timeout_ms: 0 };
+    let spec =
+        v1::RunSpec { what: Some(v1::run_spec::What::Command(command)), ..v1::RunSpec::default() };
     let ran = crate::run(&sandbox.session(), spec).await?;
     serde_json::from_slice(&ran.stdout)
         .with_context(|| String::from_utf8_lossy(&ran.stderr).into_owned())

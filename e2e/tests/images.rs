@@ -29,7 +29,7 @@ async fn ready(
 async fn argv(session: &Arc<Session>, argv: &[&str]) -> anyhow::Result<Ran> {
     let argv = argv.iter().map(ToString::to_string).collect();
     let command = Command { argv, ..Command::default() };
-    run(session, RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }).await
+    run(session, RunSpec { what: Some(What::Command(command)), ..RunSpec::default() }).await
 }
 
 /// How it ended, and what it said on both streams.

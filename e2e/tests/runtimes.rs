@@ -70,7 +70,8 @@ async fn contexts_keep_their_state_over_an_interrupt_under_gvisor() -> anyhow::R
     let cell = async |language: &str, source: &str, timeout_ms| {
         let source = source.to_owned().into();
         let code = v1::Code { language: language.into(), source, ..v1::Code::default() };
-        run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms }).await
+        run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms, ..RunSpec::default() })
+            .await
     };
     for (language, set, hang, get) in [
         ("python", "kept = 1", "import time; time.sleep(1000)", "print(kept)"),
@@ -101,7 +102,7 @@ async fn contexts_are_copied_under_runc_and_gvisor() -> anyhow::Result<()> {
         let cell = async |context: &str, source: &str| {
             let (language, context) = ("python".into(), context.into());
             let code = v1::Code { language, context, source: source.to_owned().into() };
-            run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }).await
+            run(&session, RunSpec { what: Some(What::Code(code)), ..RunSpec::default() }).await
         };
         cell("origin", "x = 1").await?;
         assert_eq!(cell("origin", source).await?.text(), "True 1\n", "{name}");

@@ -75,7 +75,7 @@ async fn python_keeps_its_state_and_draws() -> anyhow::Result<()> {
     let code = |source: &'static str| {
         let code =
             Code { language: "python".into(), context: String::new(), source: source.into() };
-        run(&session, RunSpec { what: Some(What::Code(code)), timeout_ms: 0 })
+        run(&session, RunSpec { what: Some(What::Code(code)), ..RunSpec::default() })
     };
     code("import numpy, pandas, matplotlib\n\nclass A:\n\n    x = 1\n\n    y = 2\n").await?;
     let ran = code("print(A.x + A.y, end='')").await?;
@@ -91,7 +91,7 @@ async fn both_streams_full_do_not_deadlock() -> anyhow::Result<()> {
     let script = "import sys\nfor _ in range(1024):\n    sys.stdout.write('o' * 1024)\n    sys.stderr.write('e' * 1024)";
     let argv = ["python3", "-c", script].map(String::from).into();
     let command = Command { argv, ..Command::default() };
-    let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+    let spec = RunSpec { what: Some(What::Command(command)), ..RunSpec::default() };
     let ran = run(&sandbox.session(), spec).await?;
     assert_eq!((ran.stdout.len(), ran.stderr.len()), (1 << 20, 1 << 20));
     sandbox.delete().await

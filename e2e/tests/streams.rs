@@ -52,7 +52,7 @@ async fn a_silent_run_keeps_its_stream_beyond_the_idle_timeout_of_the_node() -> 
     let session = Session::new(pods, sandbox.pod(), uid.context("it is ready")?);
     let shell = format!("{BRIDGES}\nbridges; sleep {}; bridges", SILENCE.as_secs());
     let command = Command { shell, ..Command::default() };
-    let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+    let spec = RunSpec { what: Some(What::Command(command)), ..RunSpec::default() };
     let (ran, closed) = tokio::join!(run(&session, spec), timeout(SILENCE, closed));
     let ran = ran?;
     assert_eq!(ran.outcome.how, Some(How::Exited(0)));

@@ -1,6 +1,7 @@
 //! The door agents use: MCP over Streamable HTTP or stdio, on top of `service`. No logic of its own.
 
 mod args;
+mod changes;
 mod connections;
 mod contents;
 mod descriptors;

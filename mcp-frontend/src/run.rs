@@ -13,6 +13,7 @@ use wire::v1::RunSpec;
 
 use crate::{
     args::RunOptions,
+    changes::Asked,
     metrics::Metrics,
     outcome::RUN_LOST,
     pictures::{self, Smaller},
@@ -53,8 +54,12 @@ async fn follow(
     let deadline = Instant::now() + options.wait;
     let own_id = options.run_id.is_some();
     let id = options.run_id.unwrap_or_else(new_id);
+    spec.report_changes = options.changes;
     spec.timeout_ms = u64::try_from(options.timeout.as_millis()).unwrap_or(u64::MAX);
     let mut transcript = Transcript::new(sandbox.clone(), id.clone(), options.max_output);
+    if options.changes {
+        transcript.changes = Asked::Untold;
+    }
     let mut run = tokio::select! {
         run = service.run(principal, &sandbox, id.clone(), spec) => run?,
         // The sandbox is not ready yet.

@@ -10,6 +10,7 @@ use wire::v1::{
 };
 
 use crate::{
+    changes::{self, Asked},
     displays::{Displays, Picture},
     excerpt::Excerpt,
     hex, outcome,
@@ -31,6 +32,7 @@ pub(crate) struct Transcript {
     begun: bool,
     context_new: bool,
     log_truncated: bool,
+    pub(crate) changes: Asked,
     outcome: Option<Outcome>,
 }
 
@@ -47,6 +49,7 @@ impl Transcript {
             begun: false,
             context_new: false,
             log_truncated: false,
+            changes: Asked::Nothing,
             outcome: None,
         }
     }
@@ -65,6 +68,7 @@ impl Transcript {
                 self.exception = Excerpt::new(self.exception.max());
                 self.exception.push(traceback.as_bytes());
             }
+            Some(Event::Changes(changes)) => self.changes = Asked::Told(changes),
             Some(Event::Truncated(_)) => self.log_truncated = true,
             Some(Event::Outcome(outcome)) => {
                 self.outcome = Some(outcome);
@@ -161,6 +165,9 @@ impl Transcript {
         section("stdout", &self.stdout.text(complete));
         section("stderr", &self.stderr.text(complete));
         section("exception", &self.exception.text(complete));
+        if let Asked::Told(changes) = &self.changes {
+            section("changes", &changes::text(changes));
+        }
         for note in self.notes() {
             let _ = write!(text, "\n[{note}]");
         }
@@ -194,6 +201,9 @@ impl Transcript {
         }
         if self.context_new && self.outcome.as_ref().is_some_and(|o| !o.context_lost) {
             notes.push("a new interpreter was started for this run".into());
+        }
+        if self.outcome.is_some() && matches!(self.changes, Asked::Untold) {
+            notes.push("what it changed is not known: its sandbox is of an older version, its log is full, or it never began".into());
         }
         if !self.log_complete() {
             let later = self.outcome.as_ref().map_or_else(
@@ -233,6 +243,9 @@ impl Transcript {
         fields.insert("duration_ms".into(), outcome.duration_ms.into());
         fields.insert("log_complete".into(), self.log_complete().into());
         fields.insert("context_lost".into(), outcome.context_lost.into());
+        if let Asked::Told(changes) = &self.changes {
+            fields.insert("changes".into(), changes::meta(changes));
+        }
         for (name, total, excerpt) in
             [("stdout", &outcome.stdout, &self.stdout), ("stderr", &outcome.stderr, &self.stderr)]
         {

@@ -54,6 +54,11 @@ pub const MAX_FORKS: usize = 32;
 /// The largest part in which output and files travel: large enough to be cheap, small
 /// enough not to hold up other calls on the same stream.
 pub const CHUNK: usize = 64 << 10;
+/// How many files, directories and packages are looked at for what a run has changed: some tens of milliseconds and a
+/// mebibyte of memory. Of a larger workspace nothing is compared, for no caller asked to wait.
+pub const CHANGES_LOOKED_AT: usize = 10_000;
+/// How many changed files, and packages, and ports are told: more is to be looked at by other means.
+pub const CHANGES_TOLD: usize = 100;
 /// How long a run may take if its caller sets no timeout.
 pub const DEFAULT_TIMEOUT: Duration = Duration::from_mins(5);
 /// The longest timeout that is taken.

@@ -149,6 +149,7 @@ impl Interpreter {
         };
         // What an interpreter has used since it began is not what the cell has used.
         let exit = exit.map(|status| Exit { status, cpu_ms: 0, max_rss_bytes: 0 });
+        run.tell_changes().await;
         run.finish(End { cause: cell.cause, exit, totals: self.output.totals(), context_lost });
         if context_lost {
             self.leave();

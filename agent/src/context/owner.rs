@@ -131,6 +131,7 @@ impl Contexts {
                 }
             },
         };
+        run.look_before().await;
         if run.is_cancelled() {
             // While the interpreter came up.
             run.finish(cancelled());

@@ -45,6 +45,7 @@ pub(crate) use remove::remove;
 pub(crate) use rename::rename;
 pub(crate) use search::search;
 pub(crate) use stat::stat;
+pub(crate) use temporary::PREFIX as HIDDEN;
 pub(crate) use write::{How, write};
 
 /// Held while a file's contents change. An edit that has read a file before another change of it and

@@ -17,7 +17,7 @@ use nix::unistd::linkat;
 use tempfile::{Builder, NamedTempFile, TempDir, TempPath};
 
 /// What begins the name of a temporary file while it has one.
-const PREFIX: &str = ".codesandbox-";
+pub(crate) const PREFIX: &str = ".codesandbox-";
 
 /// A file beside the one whose place it will take. Dropping it removes it.
 #[derive(Debug)]

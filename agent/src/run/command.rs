@@ -39,6 +39,7 @@ pub(crate) async fn run(
     reaper: Reaper,
     settings: Arc<Settings>,
 ) {
+    run.look_before().await;
     let started = start(command, source, &reaper, &settings).await;
     let (reach, mut control, mut output) = match started {
         Ok(started) => started,
@@ -47,6 +48,7 @@ pub(crate) async fn run(
     run.within_reach(reach);
     run.started(false);
     let (cause, exit) = follow(&run, &mut control, &mut output, limit).await;
+    run.tell_changes().await;
     run.finish(End { cause, exit, totals: output.totals(), context_lost: false });
     drop(run);
     outlive(&mut control, &mut output).await;

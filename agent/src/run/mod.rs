@@ -3,6 +3,7 @@
 //! Who runs something only ever appends; who wants to see it reads the log's file at their own pace.
 //! So a slow reader, or none, holds nothing up, and memory does not grow with the output.
 
+mod changes;
 pub(crate) mod command;
 pub(crate) mod interactive;
 pub(crate) mod log;
@@ -30,6 +31,7 @@ use wire::{Code, Error};
 
 use crate::clock;
 use crate::idle::Use;
+use changes::Watched;
 use interactive::Reach;
 use log::{Hash, Log, Mark, Reader};
 pub(crate) use outcome::{Cause, End};
@@ -58,6 +60,8 @@ pub(crate) struct Run {
     claimed: AtomicBool,
     /// Of a command that has begun.
     reach: OnceLock<Reach>,
+    /// What it was like before, where its caller wants to know what it changes.
+    watched: OnceLock<Watched>,
     oom_kills: u64,
 }
 
@@ -110,6 +114,7 @@ impl Run {
             cancelled: watch::Sender::new(false),
             claimed: AtomicBool::new(false),
             reach: OnceLock::new(),
+            watched: OnceLock::new(),
             oom_kills: crate::settings::oom_kills(),
         }
     }

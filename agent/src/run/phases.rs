@@ -39,6 +39,7 @@ pub(crate) async fn run(
     if let Some(tool) = lacking {
         return run.fail(program.missing(tool));
     }
+    run.look_before().await;
     let directory = match spawn_blocking(move || unpack(program, &source)).await {
         Ok(Ok(directory)) => directory,
         Ok(Err(error)) => return run.fail(no_room(&error)),
@@ -90,6 +91,7 @@ pub(crate) async fn run(
     let (cause, exit) = command::follow(&run, &mut control, &mut output, left).await;
     // Before the outcome: who has seen that finds nothing of the run any more.
     forget(directory).await;
+    run.tell_changes().await;
     run.finish(End { cause, exit, totals: output.totals(), context_lost: false });
     drop(run);
     command::outlive(&mut control, &mut output).await;

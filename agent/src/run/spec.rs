@@ -20,6 +20,7 @@ use crate::context::language::Language;
 pub(crate) struct Checked {
     pub(crate) what: What,
     pub(crate) timeout: Duration,
+    pub(crate) report_changes: bool,
     pub(crate) hash: Hash,
     /// What it runs, for people.
     pub(crate) title: String,
@@ -49,7 +50,7 @@ pub(crate) fn check(id: &str, spec: Option<RunSpec>) -> Result<Checked, Error> {
         None => return Err(refuse("the spec has neither a command nor code; set one")),
     };
     let title = title(&what);
-    Ok(Checked { what, timeout, hash, title })
+    Ok(Checked { what, timeout, report_changes: spec.report_changes, hash, title })
 }
 
 /// A line that says what runs, of at most `MAX_TITLE` bytes.
@@ -176,7 +177,7 @@ mod tests {
     use super::*;
 
     fn spec(command: Command) -> RunSpec {
-        RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }
+        RunSpec { what: Some(What::Command(command)), ..RunSpec::default() }
     }
 
     fn argv(words: &[&str]) -> Command {
@@ -207,7 +208,7 @@ mod tests {
         assert!(refused("a", late).contains("timeout_ms"));
         let code = Source { language: "cobol".to_owned(), ..Source::default() };
         assert!(
-            refused("a", RunSpec { what: Some(What::Code(code)), timeout_ms: 0 })
+            refused("a", RunSpec { what: Some(What::Code(code)), ..RunSpec::default() })
                 .contains("python")
         );
     }

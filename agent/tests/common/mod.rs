@@ -307,7 +307,7 @@ pub fn argv(words: &[&str]) -> RunSpec {
 }
 
 pub fn command(command: v1::Command) -> RunSpec {
-    RunSpec { what: Some(What::Command(command)), timeout_ms: 0 }
+    RunSpec { what: Some(What::Command(command)), ..RunSpec::default() }
 }
 
 /// Code for the default context.
@@ -322,7 +322,7 @@ pub fn python_in(context: &str, source: &str) -> RunSpec {
 pub fn code(language: &str, context: &str, source: &str) -> RunSpec {
     let source = source.to_owned().into_bytes().into();
     let code = v1::Code { language: language.to_owned(), context: context.to_owned(), source };
-    RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }
+    RunSpec { what: Some(What::Code(code)), ..RunSpec::default() }
 }
 
 pub fn limited(spec: RunSpec, timeout: Duration) -> RunSpec {
@@ -447,6 +447,7 @@ pub async fn see(mut events: Streaming<RunEvent>) -> Seen {
             Event::Display(display) => seen.displays.push(display),
             Event::Exception(exception) => seen.exceptions.push(exception),
             Event::Truncated(_) => seen.truncated = true,
+            Event::Changes(_) => {}
             Event::Outcome(outcome) => seen.outcome = Some(outcome),
         }
         seen.events.push(event);

@@ -127,7 +127,7 @@ impl RunStart {
         };
         let what = Interactive { command: Some(command), terminal: self.terminal.then_some(size) };
         let timeout_ms = self.timeout_seconds.saturating_mul(1000);
-        RunSpec { what: Some(What::Interactive(what)), timeout_ms }
+        RunSpec { what: Some(What::Interactive(what)), timeout_ms, ..RunSpec::default() }
     }
 }
 

@@ -34,6 +34,9 @@ macro_rules! run_arguments {
             #[serde(default = "default_output")]
             #[schemars(range(min = 200, max = 100_000))]
             max_output_chars: usize,
+            /// Tell which files, packages and ports it changes.
+            #[serde(default)]
+            changes: bool,
             /// Your id for the run (letters, digits, _ . -), which never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
             run_id: Option<String>,
         }
@@ -45,6 +48,7 @@ macro_rules! run_arguments {
                     timeout: Duration::from_secs(self.timeout_seconds.unwrap_or(0)),
                     wait: Duration::from_secs(self.wait_seconds.min(MAX_WAIT)),
                     max_output: self.max_output_chars.clamp(200, MAX_OUTPUT),
+                    changes: self.changes,
                     run_id: self.run_id.clone(),
                 }
             }
@@ -59,6 +63,8 @@ pub(crate) struct RunOptions {
     pub(crate) wait: Duration,
     /// In bytes a stream, which for most output are characters.
     pub(crate) max_output: usize,
+    /// Whether to tell what the run changes.
+    pub(crate) changes: bool,
     pub(crate) run_id: Option<String>,
 }
 
@@ -85,10 +91,10 @@ run_arguments!(RunCommand {
     /// Directory to run in. Default /workspace.
     #[serde(default)]
     cwd: String,
-    /// Environment variables of this run only.
+    /// Environment variables of this run.
     #[serde(default)]
     env: BTreeMap<String, String>,
-    /// Standard input. Without it the program reads end of file at once.
+    /// Standard input. Without it the program reads end of file.
     #[serde(default)]
     stdin: String,
 });

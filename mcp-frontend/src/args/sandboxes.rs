@@ -12,7 +12,7 @@ use super::default_wait;
 pub(crate) struct SandboxCreate {
     /// Name (a-z, 0-9, -; at most 50). The same name gives the same sandbox. Omit for a new one.
     pub(crate) name: Option<String>,
-    /// Container image. Omit for the default: Python with numpy, pandas, matplotlib, plus node, bash, git, curl.
+    /// Container image. Default: Python with numpy, pandas, matplotlib; node, bash, git, curl.
     pub(crate) image: Option<String>,
     /// Environment variables.
     #[serde(default)]
@@ -21,14 +21,14 @@ pub(crate) struct SandboxCreate {
     pub(crate) cpu: Option<String>,
     /// Memory, such as "512Mi" or "4Gi". Default 1Gi.
     pub(crate) memory: Option<String>,
-    /// Number of GPUs. Default 0.
+    /// Number of GPUs.
     #[serde(default)]
     #[schemars(range(max = 16))]
     pub(crate) gpu: u8,
-    /// What it may reach: "deny" (default) nothing at all, "internet" public addresses.
+    /// What it may reach: "deny" (default) nothing, "internet" public addresses.
     #[serde(default)]
     pub(crate) network: NetworkAccess,
-    /// How long it lives, such as "30m" or "2h"; then it and its files are deleted. Default 1h, at most 168h.
+    /// How long it lives, such as "30m"; then it and its files are deleted. Default 1h, at most 168h.
     pub(crate) ttl: Option<String>,
     /// End it when unused for so long, such as "10m".
     pub(crate) idle_timeout: Option<String>,

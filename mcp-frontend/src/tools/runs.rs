@@ -30,7 +30,7 @@ impl Server {
             context: args.context_id,
             source: args.code.into(),
         };
-        let spec = RunSpec { what: Some(What::Code(code)), timeout_ms: 0 };
+        let spec = RunSpec { what: Some(What::Code(code)), ..RunSpec::default() };
         let principal = self.principal(&context)?;
         self.told(run::run(self, &principal, args.sandbox_id, spec, options, &context).await)
     }
@@ -55,7 +55,7 @@ impl Server {
             env: args.env.into_iter().collect(),
             stdin: args.stdin.into(),
         };
-        let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+        let spec = RunSpec { what: Some(What::Command(command)), ..RunSpec::default() };
         let principal = self.principal(&context)?;
         self.told(run::run(self, &principal, args.sandbox_id, spec, options, &context).await)
     }

@@ -1,4 +1,6 @@
-use wire::v1::{Display, Empty, Form, Output, PictureReply, Started, Truncated};
+use wire::v1::{
+    ChangeKind, Changes, Display, Empty, Form, Output, PictureReply, PortChange, Started, Truncated,
+};
 
 use super::*;
 
@@ -39,6 +41,20 @@ fn a_failed_run_is_a_successful_call() {
         "exit_code=3 duration=1.234s run_id=r-1 sandbox_id=sbx-a\n--- stdout\nout\n--- stderr\nwarned"
     );
     assert_eq!(result.structured_content, None);
+}
+
+#[test]
+fn what_a_run_changed_is_told_or_said_to_be_unknown() {
+    let changes = PortChange { kind: ChangeKind::Added.into(), port: 80 };
+    let changes = Changes { ports: vec![changes], ..Changes::default() };
+    let told = transcript([Event::Changes(changes), outcome(How::Exited(0))]);
+    let facts = "exit_code=0 duration=1.234s run_id=r-1 sandbox_id=sbx-a";
+    assert_eq!(told.text(), format!("{facts}\n--- changes\nports: +80"));
+    let mut told = transcript([outcome(How::Exited(0))]);
+    assert_eq!(told.text(), facts);
+    told.changes = Asked::Untold;
+    let unknown = "what it changed is not known: its sandbox is of an older version, its log is full, or it never began";
+    assert_eq!(told.text(), format!("{facts}\n[{unknown}]"));
 }
 
 #[test]

@@ -63,8 +63,10 @@ pub(crate) async fn measure(
         session.warm().await?;
         note(&seen, &name, "agent connected");
         let command = Command { argv: vec!["echo".into(), "x".into()], ..Command::default() };
-        let mut run = session
-            .run("first".into(), RunSpec { what: Some(What::Command(command)), timeout_ms: 0 });
+        let mut run = session.run(
+            "first".into(),
+            RunSpec { what: Some(What::Command(command)), ..RunSpec::default() },
+        );
         while let Some(event) = run.next().await? {
             if matches!(event.event, Some(Event::Output(_))) {
                 note(&seen, &name, "first output");

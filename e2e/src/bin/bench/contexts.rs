@@ -83,7 +83,7 @@ async fn beside_a_flood(session: &Arc<Session>) -> anyhow::Result<(Vec<f64>, (f6
     ask().await?;
     let shell = format!("head -c {FLOOD} /dev/zero");
     let command = Command { shell, ..Command::default() };
-    let spec = RunSpec { what: Some(What::Command(command)), timeout_ms: 0 };
+    let spec = RunSpec { what: Some(What::Command(command)), ..RunSpec::default() };
     let mut flood = session.run("flood".into(), spec);
     let began = Instant::now();
     let read = tokio::spawn(async move {
@@ -133,7 +133,7 @@ async fn timed(
 async fn python(session: &Arc<Session>, context: &str, source: &str) -> anyhow::Result<Ran> {
     let (language, context) = ("python".into(), context.into());
     let code = Code { language, context, source: source.to_owned().into() };
-    let ran = run(session, RunSpec { what: Some(What::Code(code)), timeout_ms: 0 }).await?;
+    let ran = run(session, RunSpec { what: Some(What::Code(code)), ..RunSpec::default() }).await?;
     ensure!(ran.outcome.how == Some(How::Exited(0)), "{ran:?}");
     Ok(ran)
 }
