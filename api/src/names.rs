@@ -50,6 +50,10 @@ pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
 /// The variable that tells the agent how long nobody may use the sandbox, in milliseconds.
 pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
+/// The annotation on a sandbox's pod that describes the machine, as JSON.
+pub const MACHINE: &str = "codesandbox.dev/machine";
+/// The file in a sandbox that holds it.
+pub const MACHINE_FILE: &str = "/etc/codesandbox.json";
 /// What begins the name of every Secret a CodeSandbox may read from.
 pub const SECRET_PREFIX: &str = "sandbox-";
 /// The one policy of a namespace that denies all traffic of every sandbox pod.

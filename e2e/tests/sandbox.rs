@@ -1,6 +1,8 @@
 //! What it is like inside a sandbox.
 
+use api::CodeSandboxSpec;
 use e2e::{Cluster, run};
+use serde_json::{Value, json};
 use wire::{
     Error,
     v1::{Code, Command, RunSpec, outcome::How, run_spec::What},
@@ -80,6 +82,20 @@ async fn python_keeps_its_state_and_draws() -> anyhow::Result<()> {
     code("import numpy, pandas, matplotlib\n\nclass A:\n\n    x = 1\n\n    y = 2\n").await?;
     let ran = code("print(A.x + A.y, end='')").await?;
     assert_eq!((ran.text().as_str(), ran.outcome.how), ("3", Some(How::Exited(0))));
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn a_sandbox_is_told_what_machine_it_is() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let spec = CodeSandboxSpec { idle_timeout: Some("1h".into()), ..e2e::spec() };
+    let sandbox = cluster.ready("machine", spec).await?;
+    let told = sandbox.shell("cat /etc/codesandbox.json").await?;
+    let expected = json!({
+        "name": "machine", "cpu": "1", "memory": "1Gi", "ephemeralStorage": "2Gi", "network": {"egress": "Deny"},
+        "idleTimeout": "1h", "workingDir": "/workspace", "writable": ["/workspace", "/home/sandbox", "/tmp"],
+    });
+    assert_eq!(serde_json::from_str::<Value>(&told.text())?, expected);
     sandbox.delete().await
 }
 

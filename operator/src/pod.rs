@@ -20,6 +20,7 @@ use crate::{config::Config, injection::Way};
 
 pub(crate) mod agent;
 mod env;
+mod machine;
 
 /// The user and group of everything in a sandbox: "nobody" of distroless images, and nobody's in others.
 const USER: i64 = 65532;
@@ -77,11 +78,10 @@ pub(crate) fn is_marked(pod: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
 
 /// The pod for an attempt.
 pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32) -> Pod {
-    Pod {
-        metadata: metadata(names::pod(&sandbox.name_any(), attempt), sandbox, config),
-        spec: Some(spec(sandbox, config, way)),
-        status: None,
-    }
+    let mut metadata = metadata(names::pod(&sandbox.name_any(), attempt), sandbox, config);
+    let (name, machine) = machine::annotation(sandbox);
+    metadata.annotations.get_or_insert_default().insert(name.into(), machine);
+    Pod { metadata, spec: Some(spec(sandbox, config, way)), status: None }
 }
 
 /// The metadata of a pod of a sandbox.
@@ -275,7 +275,7 @@ fn volumes(sandbox: &CodeSandbox, config: &Config, way: Way) -> Vec<Volume> {
         }),
         ..Volume::default()
     });
-    [agent::volume(way, config)].into_iter().chain(directories).collect()
+    [agent::volume(way, config), machine::volume()].into_iter().chain(directories).collect()
 }
 
 fn mounts() -> Vec<VolumeMount> {
@@ -284,7 +284,7 @@ fn mounts() -> Vec<VolumeMount> {
         mount_path: path.into(),
         ..VolumeMount::default()
     });
-    [agent::mount()].into_iter().chain(directories).collect()
+    [agent::mount(), machine::mount()].into_iter().chain(directories).collect()
 }
 
 #[cfg(test)]

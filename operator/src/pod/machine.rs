@@ -1,0 +1,79 @@
+//! What a sandbox tells those in it about itself: a file that programs and people can read.
+//!
+//! It is an annotation of the pod that the kubelet puts into a file: no request, no agent, and it is there in images
+//! without a shell. Only what never changes is in it; the ttl, for one, is not.
+
+use api::{CodeSandbox, Gpu, Network, Resources, names};
+use k8s_openapi::api::core::v1::{
+    DownwardAPIVolumeFile, DownwardAPIVolumeSource, ObjectFieldSelector, Volume, VolumeMount,
+};
+use kube::ResourceExt;
+use serde::Serialize;
+
+const VOLUME: &str = "machine";
+/// The file in the volume.
+const FILE: &str = "codesandbox.json";
+
+/// The machine, in the words of the sandbox's spec.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Machine<'a> {
+    name: String,
+    #[serde(flatten)]
+    resources: &'a Resources,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    gpu: Option<&'a Gpu>,
+    network: Network,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    runtime_class_name: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    idle_timeout: Option<&'a api::Duration>,
+    working_dir: &'a str,
+    writable: [&'static str; 3],
+}
+
+/// The annotation that holds it.
+pub(super) fn annotation(sandbox: &CodeSandbox) -> (&'static str, String) {
+    let spec = &sandbox.spec;
+    let machine = Machine {
+        name: sandbox.name_any(),
+        resources: &spec.resources,
+        gpu: spec.gpu.as_ref(),
+        network: spec.network,
+        runtime_class_name: spec.runtime_class_name.as_deref(),
+        idle_timeout: spec.idle_timeout.as_ref(),
+        working_dir: &spec.working_dir,
+        writable: [names::WORKSPACE, names::HOME, "/tmp"],
+    };
+    let text = serde_json::to_string_pretty(&machine).expect("strings and numbers are JSON");
+    (names::MACHINE, text + "\n")
+}
+
+pub(super) fn volume() -> Volume {
+    let file = DownwardAPIVolumeFile {
+        path: FILE.into(),
+        field_ref: Some(ObjectFieldSelector {
+            field_path: format!("metadata.annotations['{}']", names::MACHINE),
+            ..ObjectFieldSelector::default()
+        }),
+        ..DownwardAPIVolumeFile::default()
+    };
+    Volume {
+        name: VOLUME.into(),
+        downward_api: Some(DownwardAPIVolumeSource {
+            items: Some(vec![file]),
+            ..DownwardAPIVolumeSource::default()
+        }),
+        ..Volume::default()
+    }
+}
+
+pub(super) fn mount() -> VolumeMount {
+    VolumeMount {
+        name: VOLUME.into(),
+        mount_path: names::MACHINE_FILE.into(),
+        sub_path: Some(FILE.into()),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    }
+}
