@@ -4,9 +4,6 @@
 //! and a look at what there is are not, or a client that merely exists would keep its sandbox for ever.
 
 use std::convert::Infallible;
-use std::fs;
-use std::io;
-use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -21,8 +18,6 @@ use wire::{Code, Error};
 
 /// The calls that are no use.
 const LOOKS: [&str; 3] = ["Hello", "Runs", "Contexts"];
-/// What the pod's status says of a sandbox that ended for want of use. The operator knows it too.
-const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
 
 /// What uses the sandbox now, and since when nothing does.
 #[derive(Clone, Debug)]
@@ -87,11 +82,6 @@ impl Drop for Use {
         state.uses -= 1;
         state.since = Instant::now();
     }
-}
-
-/// Leaves word of why the sandbox has ended, where its pod's status takes it from.
-pub(crate) fn leave_word(at: &Path) -> io::Result<()> {
-    fs::write(at, IDLE)
 }
 
 /// A service whose calls are uses, from their first byte to the last of the answer.

@@ -10,12 +10,14 @@ mod clock;
 mod connect;
 mod context;
 mod control;
+mod ending;
 mod failure;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod idle;
 mod install;
+mod isolation;
 mod output;
 mod pictures;
 mod proc;
@@ -44,9 +46,10 @@ pub fn main() -> ExitCode {
     let mut arguments = std::env::args().skip(1);
     let settings = settings::Settings::from_env();
     let result = match arguments.next().as_deref() {
-        Some("serve") => {
-            serve::serve(settings).map_err(|error| format!("could not serve: {error}"))
-        }
+        Some("serve") => match serve::serve(settings) {
+            Ok(code) => return code,
+            Err(error) => Err(format!("could not serve: {error}")),
+        },
         Some("connect") => {
             let socket = arguments.next().unwrap_or(settings.socket);
             connect::connect(&socket)

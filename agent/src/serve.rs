@@ -1,9 +1,10 @@
-//! `agent serve`: PID 1 of a sandbox, from its socket's first byte to SIGTERM or the end of its idle timeout.
+//! `agent serve`: PID 1 of a sandbox, from its socket's first byte to its end.
 
 use std::future::pending;
 use std::io;
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixListener as StdUnixListener};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,10 @@ use wire::limits::{
 use wire::v1::agent_server::AgentServer;
 
 use crate::context::Contexts;
-use crate::idle::{self, Counted, Usage};
+use crate::ending::Ending;
+use crate::idle::{Counted, Usage};
+use crate::isolation::{self, Proof};
+
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
@@ -32,8 +36,8 @@ const BLOCKING_THREADS: usize = 8;
 /// not used costs nothing.
 const BLOCKING_STACK: usize = 2 << 20;
 
-/// Serves until SIGTERM, or until nobody has used the sandbox for its idle timeout.
-pub(crate) fn serve(settings: Settings) -> io::Result<()> {
+/// Serves until it is told to end, or has a reason of its own.
+pub(crate) fn serve(settings: Settings) -> io::Result<ExitCode> {
     // Runs share our uid: without this they could attach to us, or read our memory.
     prctl::set_dumpable(false)?;
     // One thread is enough for what is little more than copying, and costs the least memory.
@@ -50,7 +54,7 @@ pub(crate) fn serve(settings: Settings) -> io::Result<()> {
     result
 }
 
-async fn run(settings: Arc<Settings>) -> io::Result<()> {
+async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     // PID 1 is sent no signal that it does not handle, so these come first.
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
@@ -64,10 +68,12 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
     let usage = Usage::new();
+    let proof = Arc::new(Proof::new(isolation::canary(settings.canary.as_deref())?));
     let (idle_timeout, last_words) = (settings.idle_timeout, settings.last_words.clone());
     let service = Service {
         settings,
         usage: usage.clone(),
+        proof: Arc::clone(&proof),
         reaper: reaper.clone(),
         runs: Arc::clone(&runs),
         contexts,
@@ -93,24 +99,21 @@ async fn run(settings: Arc<Settings>) -> io::Result<()> {
         }
     };
     let stop = async {
-        tokio::select! {
-            _ = terminate.recv() => {}
-            _ = interrupt.recv() => {}
-            () = idle => {
-                crate::log("nobody has used the sandbox for its idle timeout");
-                if let Err(error) = idle::leave_word(&last_words) {
-                    crate::log(&format!("could not write {}: {error}", last_words.display()));
-                }
-            }
-        }
-        crate::log("stops");
+        let ending = tokio::select! {
+            _ = terminate.recv() => Ending::Signal(15),
+            _ = interrupt.recv() => Ending::Signal(2),
+            () = idle => Ending::IdleTimeout,
+            () = proof.seek() => Ending::NotIsolated,
+        };
+        ending.leave_word(&last_words);
         runs.stop();
         // A little more than a kill takes at most; what is left then goes with the container.
         let _ = tokio::time::timeout(KILL_GRACE + Duration::from_secs(1), reaper.kill_all()).await;
+        ending.code()
     };
     tokio::select! {
-        result = &mut server => result.map_err(io::Error::other),
-        () = stop => Ok(()),
+        result = &mut server => result.map(|()| ExitCode::SUCCESS).map_err(io::Error::other),
+        code = stop => Ok(code),
     }
 }
 

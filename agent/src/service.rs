@@ -23,6 +23,7 @@ use wire::{Code, Error};
 use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
 use crate::idle::Usage;
+use crate::isolation::Proof;
 use crate::pictures;
 use crate::reaper::Reaper;
 use crate::run::command::{self, Source};
@@ -38,6 +39,7 @@ type Events<T> = Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 pub(crate) struct Service {
     pub(crate) settings: Arc<Settings>,
     pub(crate) usage: Usage,
+    pub(crate) proof: Arc<Proof>,
     pub(crate) reaper: Reaper,
     pub(crate) runs: Arc<Registry>,
     pub(crate) contexts: Arc<Contexts>,
@@ -143,6 +145,7 @@ impl Agent for Service {
 
     async fn run(&self, request: Request<RunRequest>) -> Result<Response<Self::RunStream>, Status> {
         let request = request.into_inner();
+        self.proof.hold().await?;
         let from = request.from;
         follow(self.start(request)?, from).await
     }
@@ -204,6 +207,7 @@ impl Agent for Service {
         &self,
         request: Request<CreateContextRequest>,
     ) -> Result<Response<CreateContextReply>, Status> {
+        self.proof.hold().await?;
         Ok(Response::new(self.contexts.create(request.into_inner()).await?))
     }
 

@@ -19,6 +19,8 @@ pub(crate) struct Settings {
     pub(crate) workspace: PathBuf,
     /// How long nobody may use the sandbox before it ends: `CODESANDBOX_IDLE_TIMEOUT_MS`. None: for as long as it lives.
     pub(crate) idle_timeout: Option<Duration>,
+    /// What has to be out of reach before anything runs: `CODESANDBOX_CANARY`. None: nothing has to be.
+    pub(crate) canary: Option<String>,
     /// Where the kubelet finds a pod's last words: `CODESANDBOX_TERMINATION_LOG`, or Kubernetes' own default.
     pub(crate) last_words: PathBuf,
     /// What Hello proves the pod with: `CODESANDBOX_POD_UID`.
@@ -38,6 +40,7 @@ impl Settings {
             idle_timeout: var("IDLE_TIMEOUT_MS")
                 .and_then(|milliseconds| milliseconds.parse().ok())
                 .map(Duration::from_millis),
+            canary: var("CANARY"),
             last_words: var("TERMINATION_LOG")
                 .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from),
             pod_uid: var("POD_UID").unwrap_or_default(),

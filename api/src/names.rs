@@ -50,6 +50,10 @@ pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
 /// The variable that tells the agent how long nobody may use the sandbox, in milliseconds.
 pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
+/// The variable that tells the agent by which address it sees that the network is closed: [`API_SERVER_CANARY`], or address and port.
+pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
+/// The value of [`CANARY_ENV`] that stands for the API server's Service.
+pub const API_SERVER_CANARY: &str = "kubernetes";
 /// The annotation on a sandbox's pod that describes the machine, as JSON.
 pub const MACHINE: &str = "codesandbox.dev/machine";
 /// The file in a sandbox that holds it.

@@ -97,6 +97,8 @@ pub enum TerminationReason {
     Completed,
     /// Nobody used the sandbox for its idleTimeout.
     IdleTimeout,
+    /// The network stayed open, which policies were to close.
+    NotIsolated,
     /// The administrator's maximum lifetime was over.
     DeadlineExceeded,
     /// The container used more memory than its limit.
@@ -141,6 +143,8 @@ pub mod reason {
     pub const AGENT_INJECTION_FAILED: &str = "AgentInjectionFailed";
     /// Not Ready: the container ended and is started again.
     pub const RESTARTING: &str = "Restarting";
+    /// Not Ready: the agent saw the network open, and runs nothing in it.
+    pub const NOT_ISOLATED: &str = "NotIsolated";
     /// Not Ready: the API server refused the pod.
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
     /// Not Ready: the RuntimeClass that the sandbox names is not there.
@@ -163,6 +167,8 @@ pub mod reason {
     pub const INTERNET_POLICY: &str = "InternetPolicy";
     /// Not NetworkIsolated: the deny policy is missing, was changed or does not select the pod.
     pub const NOT_DENIED: &str = "NotDenied";
+    /// Not NetworkIsolated: the policies are there, but the node does not enforce them.
+    pub const NOT_ENFORCED: &str = "NotEnforced";
     /// Not NetworkIsolated: a policy of somebody else opens the pod.
     pub const OPENED_BY_POLICY: &str = "OpenedByPolicy";
 }

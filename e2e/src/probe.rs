@@ -45,7 +45,7 @@ with concurrent.futures.ThreadPoolExecutor(32) as pool:
     print(json.dumps(dict(pool.map(reached, json.loads(sys.argv[1])))))
 "#;
 
-/// Answers on TCP 8000, and on UDP 9000 whether it was asked itself or as one of a group.
+/// Answers on TCP 8000, and on UDP 9000 whether it was asked itself or as one of a group. Says what it got that is marked.
 const NEIGHBOUR: &str = r#"
 import socket, threading
 udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -54,6 +54,8 @@ udp.setsockopt(socket.IPPROTO_IP, socket.IP_ADD_MEMBERSHIP, socket.inet_aton("23
 def answer():
     while True:
         message, asker = udp.recvfrom(512)
+        if message.startswith(b"mark "):
+            print(message.decode(), flush=True)
         udp.sendto(message, asker)
 threading.Thread(target=answer, daemon=True).start()
 both = socket.has_dualstack_ipv6()

@@ -1,6 +1,10 @@
 //! What the administrator decides for every sandbox of this installation.
 
-use std::{net::IpAddr, str::FromStr, time::Duration};
+use std::{
+    net::{IpAddr, SocketAddr},
+    str::FromStr,
+    time::Duration,
+};
 
 use api::ImagePullPolicy;
 use clap::Args;
@@ -45,6 +49,15 @@ pub(crate) struct Config {
     /// How much of a sandbox's CPU limit is reserved for it on its node, in percent
     #[arg(long, env = "OPERATOR_CPU_REQUEST_PERCENT", default_value = "10", value_parser = clap::value_parser!(u8).range(1..=100))]
     pub(crate) cpu_request_percent: u8,
+
+    /// Run nothing in a sandbox before its agent has seen that the network is closed; where it stays open, never
+    #[arg(long, env = "OPERATOR_REQUIRE_NETWORK_ISOLATION", default_value_t = true, action = clap::ArgAction::Set)]
+    pub(crate) require_network_isolation: bool,
+
+    /// An address that answers every pod without a network policy and no sandbox, by which the agent sees that.
+    /// Default: that of the API server's Service
+    #[arg(long, env = "OPERATOR_NETWORK_CANARY")]
+    pub(crate) network_canary: Option<SocketAddr>,
 
     /// A resolver that sandboxes with egress Internet may use; repeat it for up to three
     #[arg(long = "dns-server", env = "OPERATOR_DNS_SERVERS", value_delimiter = ',', num_args = 1)]

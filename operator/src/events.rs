@@ -110,6 +110,7 @@ fn is_trouble(reason: &str) -> bool {
             | reason::START_FAILED
             | reason::AGENT_INJECTION_FAILED
             | reason::RESTARTING
+            | reason::NOT_ISOLATED
             | reason::ADMISSION_REFUSED
             | reason::RUNTIME_CLASS_NOT_FOUND
             | reason::NAME_TAKEN

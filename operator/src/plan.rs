@@ -23,7 +23,7 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    status, termination,
+    starting, status, termination,
 };
 
 mod way_in;
@@ -285,9 +285,13 @@ fn requeue(
             _ => None,
         },
     };
+    let proof = match situation {
+        Situation::Alive(pod) => starting::proven_at(pod).filter(|proven| *proven > now),
+        _ => None,
+    };
     let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
-    let end = expiry::ends_at(&judged).map(|end| expiry::until(end, now));
-    soon.into_iter().chain(end).min()
+    let times = proof.into_iter().chain(expiry::ends_at(&judged));
+    soon.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
 }
 
 #[cfg(test)]

@@ -172,7 +172,7 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
         image_pull_policy: policy.map(|policy| policy.as_str().into()),
         command: Some(vec![names::AGENT.into(), "serve".into()]),
         working_dir: Some(spec.working_dir.clone()),
-        env: Some(env::env(sandbox)),
+        env: Some(env::env(sandbox, config)),
         resources: Some(requirements(limits(sandbox), config)),
         security_context: Some(restricted()),
         // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.

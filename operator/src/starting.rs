@@ -1,6 +1,7 @@
 //! Whether a living pod takes calls, and if not, what keeps it: judged here and nowhere else.
 
 use api::{names, reason};
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{
     ContainerStateTerminated, ContainerStateWaiting, ContainerStatus, Pod,
 };
@@ -8,11 +9,17 @@ use k8s_openapi::api::core::v1::{
 use crate::{
     pod::agent,
     status::{Verdict, container, pod_condition, words},
-    termination::{never_ran, restarted, terminated},
+    termination::{NOT_ENFORCED, never_ran, restarted, seen_open, terminated},
 };
 
+/// How long an agent runs at most that does not see its network closed, with something to spare: ten seconds, and its end.
+const PROOF: SignedDuration = SignedDuration::from_secs(15);
+
 /// Ready's verdict on a pod that has neither ended nor is being deleted.
-pub(crate) fn ready(pod: &Pod) -> Verdict {
+pub(crate) fn ready(pod: &Pod, now: Timestamp) -> Verdict {
+    if proven_at(pod).is_some_and(|proven| now < proven) {
+        return Verdict::no(reason::NOT_ISOLATED, NOT_ENFORCED);
+    }
     if let Some(verdict) = uninstalled(pod) {
         return verdict;
     }
@@ -26,6 +33,14 @@ pub(crate) fn ready(pod: &Pod) -> Verdict {
         return Verdict::yes(reason::POD_READY, "the sandbox takes calls");
     }
     underway(pod, container)
+}
+
+/// When a pod whose agent saw the network open when it ran last has proved the contrary, by running on: until then nothing
+/// runs in it. None of other pods; the end of time where its container is not running at all.
+pub(crate) fn proven_at(pod: &Pod) -> Option<Timestamp> {
+    let state = container(pod).filter(|container| seen_open(container))?.state.as_ref();
+    let started = state.and_then(|state| state.running.as_ref()?.started_at.as_ref());
+    Some(started.map_or(Timestamp::MAX, |started| started.0 + PROOF))
 }
 
 /// What keeps the init container from having installed the agent, where a pod has one that has not. Nothing of the

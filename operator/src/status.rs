@@ -87,12 +87,13 @@ pub(crate) fn status(
         Situation::Alive(pod) => {
             describe(&mut new, pod);
             new.last_termination = termination::restarted(pod).or(new.last_termination);
-            Verdicts {
-                ready: starting::ready(pod),
-                scheduled: scheduled(pod),
-                isolated: isolation::isolated(sandbox, pod, observed, config),
-                finished: lives(),
-            }
+            let ready = starting::ready(pod, now);
+            let isolated = if ready.reason == reason::NOT_ISOLATED {
+                Verdict::no(reason::NOT_ENFORCED, ready.message.clone())
+            } else {
+                isolation::isolated(sandbox, pod, observed, config)
+            };
+            Verdicts { ready, scheduled: scheduled(pod), isolated, finished: lives() }
         }
     };
     new.conditions = verdicts.conditions(&old.conditions, sandbox.metadata.generation, now);

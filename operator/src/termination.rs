@@ -1,12 +1,19 @@
 //! What ended a sandbox's pod or container: judged here and nowhere else, from what the kubelet and the node controllers say.
 
 use api::{Termination, TerminationReason as Reason};
-use k8s_openapi::api::core::v1::{ContainerState, ContainerStateTerminated, Pod, PodCondition};
+use k8s_openapi::api::core::v1::{
+    ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
+};
 
 use crate::status::{container, pod_condition, words};
 
 /// What the agent leaves as its container's termination message when nobody has used the sandbox for its idle timeout.
 const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
+/// And when the network was open for longer than nodes take to close it.
+const NOT_ISOLATED: &str = r#"{"reason":"NotIsolated"}"#;
+
+/// What to do about an open network.
+pub(crate) const NOT_ENFORCED: &str = "the agent reached what the sandbox's network policy denies, so nothing is run in it; it is tried again by itself, so have the administrator install a network plugin that enforces NetworkPolicy, or name another address for the proof (chart value network.canary)";
 
 /// How a pod ended that will not run again; `None` while it may.
 pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
@@ -27,7 +34,9 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
             None if exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")) => {
                 Reason::OOMKilled
             }
-            None if phase == "Succeeded" && exit.is_some_and(says_idle) => Reason::IdleTimeout,
+            None if phase == "Succeeded" && exit.is_some_and(|exit| says(exit, IDLE)) => {
+                Reason::IdleTimeout
+            }
             None if phase == "Succeeded" => Reason::Completed,
             None => Reason::Unknown,
         },
@@ -50,6 +59,7 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
     }
     let reason = match exit.reason.as_deref() {
         Some("OOMKilled") => Reason::OOMKilled,
+        _ if says(exit, NOT_ISOLATED) => Reason::NotIsolated,
         _ if exit.exit_code == 0 => Reason::Completed,
         _ => Reason::Unknown,
     };
@@ -57,6 +67,7 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
         Reason::OOMKilled => {
             "more memory was used than spec.resources.memory; the sandbox was started again, its files are kept and what ran is gone".into()
         }
+        Reason::NotIsolated => NOT_ENFORCED.into(),
         _ => format!(
             "the sandbox's container ended with exit code {} and was started again; its files are kept and what ran is gone",
             exit.exit_code
@@ -96,9 +107,16 @@ fn disrupted(pod: &Pod) -> Option<Reason> {
     }
 }
 
-/// Whether the agent left word that nobody used the sandbox. User code could as well, and then ends its own sandbox.
-fn says_idle(exit: &ContainerStateTerminated) -> bool {
-    exit.message.as_deref().map(str::trim) == Some(IDLE)
+/// Whether the agent left this word. User code could as well, and then says it of its own sandbox alone.
+fn says(exit: &ContainerStateTerminated, word: &str) -> bool {
+    exit.message.as_deref() == Some(word)
+}
+
+/// Whether the agent saw the network open when it ran last: then it looks again before it runs anything.
+pub(crate) fn seen_open(container: &ContainerStatus) -> bool {
+    let states = [&container.state, &container.last_state];
+    let exit = states.into_iter().flatten().find_map(terminated);
+    exit.is_some_and(|exit| says(exit, NOT_ISOLATED))
 }
 
 /// Whether a container that "terminated" was in truth never started, which is another story than an end.
@@ -134,6 +152,7 @@ fn message(
             "the node evicted the sandbox{said}; create another one, with more spec.resources.ephemeralStorage if its disk was full"
         ),
         Reason::NodeLost => format!("the node went away{said}; create another sandbox"),
+        Reason::NotIsolated => format!("{NOT_ENFORCED}; create another sandbox then"),
         Reason::Killed => "the pod was deleted; create another sandbox".into(),
         Reason::Unknown => match exit {
             Some(exit) => format!(

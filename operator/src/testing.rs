@@ -42,6 +42,8 @@ pub(crate) fn config() -> Config {
         sandbox_image_pull_policy: None,
         max_lifetime: std::time::Duration::from_hours(24),
         cpu_request_percent: 10,
+        require_network_isolation: true,
+        network_canary: None,
         dns_servers: vec!["1.1.1.1".parse().unwrap(), "2606:4700:4700::1111".parse().unwrap()],
         cluster_cidrs: ["203.0.113.0/24", "2001:db8::/32"]
             .map(|cidr| FromStr::from_str(cidr).unwrap())

@@ -69,6 +69,8 @@ codes! {
     Protocol = "PROTOCOL", FailedPrecondition;
     /// The sandbox ends, because nobody has used it for its idle timeout.
     IdleEnding = "IDLE_ENDING", FailedPrecondition;
+    /// The network is open, which the sandbox's policy denies.
+    NotIsolated = "NOT_ISOLATED", FailedPrecondition;
     /// A fault of the agent.
     Internal = "INTERNAL", Internal;
 }

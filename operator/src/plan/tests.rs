@@ -698,3 +698,33 @@ fn only_a_sandbox_of_the_same_name_is_a_predecessor() {
     assert!(!taken("ReplicaSet", "box"));
     assert!(!Taken::new("Pod", &ObjectMeta::default(), &sandbox()).predecessor);
 }
+
+/// A condition that is True by hope alone would be worse than none.
+#[test]
+fn a_sandbox_in_an_open_network_is_not_isolated_and_is_looked_at_again() {
+    let mut sandbox = sandbox();
+    let mut pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
+    pod.metadata.uid = Some("pod-uid".into());
+    pod.status = pod_with(&json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
+        "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": true, "restartCount": 1,
+            "state": {"running": {"startedAt": at(30).to_string()}},
+            "lastState": {"terminated": {"exitCode": 1, "message": "{\"reason\":\"NotIsolated\"}"}}}]}))
+    .status;
+    let observed = observed(Some(pod), vec![network::deny("demo")]);
+    let plan_at = |sandbox: &CodeSandbox, time| plan(sandbox, &observed, &config(), at(time));
+    let plan = plan_at(&sandbox, 31);
+    let status = plan.status.unwrap();
+    let reasons = [condition::READY, condition::NETWORK_ISOLATED]
+        .map(|type_| status.condition(type_).map(|one| (&*one.status, &*one.reason)));
+    assert_eq!(
+        reasons,
+        [Some(("False", reason::NOT_ISOLATED)), Some(("False", reason::NOT_ENFORCED))]
+    );
+    assert_eq!(status.last_termination.as_ref().unwrap().reason, TerminationReason::NotIsolated);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(14)));
+    assert!(plan.events.iter().any(|one| one.warning && one.reason == reason::NOT_ISOLATED));
+
+    sandbox.status = Some(status);
+    let status = plan_at(&sandbox, 45).status.unwrap();
+    assert!(status.is_true(condition::READY) && status.is_true(condition::NETWORK_ISOLATED));
+}

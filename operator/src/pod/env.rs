@@ -5,20 +5,23 @@ use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
 };
 
+use crate::config::Config;
+
 /// How many threads programs make, where they would make one for each processor of the node: OpenMP, and with it
 /// OpenBLAS, MKL, NumExpr and `nproc`; Go before 1.25; Python from 3.13 on. Others look at their cgroup themselves.
 const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "GOMAXPROCS", "PYTHON_CPU_COUNT"];
 
 /// Ours first, then the user's, who may have HOME or LANG otherwise. Names that begin with `CODESANDBOX_` cannot be
 /// among the user's: the schema refuses them.
-pub(super) fn env(sandbox: &CodeSandbox) -> Vec<EnvVar> {
+pub(super) fn env(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
     let users = sandbox.spec.env.as_deref().unwrap_or_default();
-    let ours =
-        ours(sandbox).into_iter().filter(|ours| users.iter().all(|user| user.name != ours.name));
+    let ours = ours(sandbox, config)
+        .into_iter()
+        .filter(|ours| users.iter().all(|user| user.name != ours.name));
     ours.chain(users.iter().map(users_own)).collect()
 }
 
-fn ours(sandbox: &CodeSandbox) -> Vec<EnvVar> {
+fn ours(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
     let uid = from(
         names::POD_UID_ENV,
         EnvVarSource {
@@ -40,7 +43,17 @@ fn ours(sandbox: &CodeSandbox) -> Vec<EnvVar> {
         sandbox.spec.idle_timeout.as_ref().map(|timeout| {
             value(names::IDLE_TIMEOUT_ENV, &timeout.as_std().as_millis().to_string())
         });
-    [uid].into_iter().chain(fixed).chain(idle).chain(THREADS.map(processors)).collect()
+    let canary = config.require_network_isolation.then(|| {
+        let named = config.network_canary.map(|canary| canary.to_string());
+        value(names::CANARY_ENV, named.as_deref().unwrap_or(names::API_SERVER_CANARY))
+    });
+    [uid]
+        .into_iter()
+        .chain(fixed)
+        .chain(canary)
+        .chain(idle)
+        .chain(THREADS.map(processors))
+        .collect()
 }
 
 /// The sandbox's processors, rounded up, as the kubelet knows them: the cgroup is not to be seen under every runtime.

@@ -4,14 +4,14 @@ use super::*;
 use crate::{
     injection::Way,
     pod,
-    testing::{config, pod_with, sandbox},
+    testing::{at, config, pod_with, sandbox},
 };
 
 /// What Ready says of a status, on a pod that has our volumes.
 fn judge(status: &Value) -> Verdict {
     let mut pod = pod::pod(&sandbox(), &config(), Way::ImageVolume, 1);
     pod.status = pod_with(status).status;
-    ready(&pod)
+    ready(&pod, at(0))
 }
 
 fn waiting(why: &str, message: &str) -> Value {
@@ -108,7 +108,7 @@ fn an_init_container_that_does_not_install_the_agent_is_the_administrators_matte
                 "restartCount": 0, "state": kept}]});
         let mut pod = pod::pod(&sandbox(), &config(), Way::InitContainer, 1);
         pod.status = pod_with(&status).status;
-        let verdict = ready(&pod);
+        let verdict = ready(&pod, at(0));
         assert_eq!((verdict.status, verdict.reason.as_str()), ("False", expected), "{status}");
         assert!(verdict.message.contains(said), "{}", verdict.message);
     }
@@ -130,7 +130,7 @@ fn the_users_image_is_not_blamed_on_the_agent_behind_an_init_container_either() 
         status["initContainerStatuses"] = json!([done]);
         let mut pod = pod::pod(&sandbox(), &config(), Way::InitContainer, 1);
         pod.status = pod_with(&status).status;
-        assert_eq!(ready(&pod).reason, expected, "{status}");
+        assert_eq!(ready(&pod, at(0)).reason, expected, "{status}");
     }
 }
 
@@ -141,7 +141,7 @@ fn where_a_runtime_is_named_a_start_that_hangs_is_no_riddle() {
         sandbox.spec.runtime_class_name = class.map(Into::into);
         let mut pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         pod.status = pod_with(&waiting("ContainerCreating", "")).status;
-        ready(&pod).message
+        ready(&pod, at(0)).message
     };
     assert_eq!(said(None), "the node is starting the sandbox");
     assert_eq!(
@@ -216,8 +216,33 @@ fn an_agent_that_did_not_get_in_leaves_nobody_without_a_next_step() {
     ] {
         let mut pod = pod::pod(&sandbox(), &config(), way, 1);
         pod.status = pod_with(&status).status;
-        let verdict = ready(&pod);
+        let verdict = ready(&pod, at(0));
         assert_eq!(verdict.reason, reason::AGENT_INJECTION_FAILED);
         assert_eq!(verdict.message, format!("{failed}; {next}"));
     }
+}
+
+#[test]
+fn a_pod_whose_agent_saw_the_network_open_is_ready_when_it_has_run_on() {
+    let open = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "{\"reason\":\"NotIsolated\"}"}});
+    let since = json!({"running": {"startedAt": at(60).to_string()}});
+    let looping = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    for (state, last, now, expected) in [
+        (&open, &json!({}), 61, reason::NOT_ISOLATED),
+        (&looping, &open, 61, reason::NOT_ISOLATED),
+        (&since, &open, 74, reason::NOT_ISOLATED),
+        (&since, &open, 75, reason::POD_READY),
+        (&since, &json!({}), 60, reason::POD_READY),
+    ] {
+        let pod = pod_with(&container(state, last, 1));
+        let verdict = ready(&pod, at(now));
+        assert_eq!(verdict.reason, expected, "{state} {last} {now}");
+    }
+    let pod = pod_with(&container(&since, &open, 1));
+    assert_eq!(proven_at(&pod), Some(at(75)));
+    let message = ready(&pod, at(61)).message;
+    assert!(
+        message.contains("enforces NetworkPolicy") && message.contains("administrator"),
+        "{message}"
+    );
 }

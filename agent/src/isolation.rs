@@ -1,0 +1,154 @@
+//! The proof that the network is closed, which comes before anything of the user's.
+//!
+//! A node enforces policies on a pod some 50 to 230 ms after its start, or never, and what was connected until then
+//! stays connected. So the agent itself tries to connect to an address that is open to every pod without a policy, and
+//! denied to every sandbox: the canary, which is the API server's unless the administrator knows a better one.
+//! That the canary answers nobody for some other reason is the one error this could make. Whoever wants to run
+//! something has come through the API server, though, so that one more attempt after that is worth believing.
+
+use std::env;
+use std::future::pending;
+use std::io::{self, ErrorKind};
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use futures::future::join_all;
+use tokio::net::TcpStream;
+use tokio::sync::{OnceCell, watch};
+use tokio::time::{sleep, timeout};
+use wire::{Code, Error};
+
+/// The value of `CODESANDBOX_CANARY` that stands for the API server, whose address every container has.
+const API_SERVER: &str = "kubernetes";
+/// How many attempts have to fail, one soon after the other.
+const IN_A_ROW: u32 = 3;
+/// How far apart they begin.
+const PAUSE: Duration = Duration::from_millis(15);
+/// How long a canary that does not answer is listened to: within a cluster an answer takes a hundredth of it.
+const SILENCE: Duration = Duration::from_millis(200);
+/// How long the proof may take: forty times what nodes were seen to need.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Whether the network has been seen closed.
+#[derive(Debug)]
+pub(crate) struct Proof {
+    /// None where the administrator asks for no proof.
+    canary: Option<SocketAddr>,
+    proven: watch::Sender<bool>,
+    /// Set by one more attempt, made for somebody who has come through the API server.
+    confirmed: OnceCell<()>,
+}
+
+impl Proof {
+    /// That nothing is proven yet, where something is to be.
+    pub(crate) fn new(canary: Option<SocketAddr>) -> Self {
+        Self { canary, proven: watch::Sender::new(false), confirmed: OnceCell::new() }
+    }
+
+    /// Looks for the proof, and returns if there is none to be had.
+    pub(crate) async fn seek(&self) {
+        if let Some(canary) = self.canary {
+            if timeout(PATIENCE, until_closed(canary)).await.is_err() {
+                return;
+            }
+            self.proven.send_replace(true);
+        }
+        pending::<()>().await;
+    }
+
+    /// Waits for the proof: what comes after this runs in a network that is closed.
+    pub(crate) async fn hold(&self) -> Result<(), Error> {
+        let Some(canary) = self.canary else { return Ok(()) };
+        // It ends with the agent, which owns it.
+        let _ = self.proven.subscribe().wait_for(|proven| *proven).await;
+        let confirm = async || match timeout(PATIENCE, until_closed(canary)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(open(canary)),
+        };
+        self.confirmed.get_or_try_init(confirm).await.map(drop)
+    }
+}
+
+fn open(canary: SocketAddr) -> Error {
+    let message = format!(
+        "the sandbox reaches {canary}, which its network policy denies, so nothing is run in it; tell the administrator that the cluster does not enforce network policies"
+    );
+    Error::new(Code::NotIsolated, message)
+}
+
+/// Waits until the canary does not answer several times in a row.
+async fn until_closed(canary: SocketAddr) {
+    loop {
+        // One alone first: an open network is told by it, and an API server is not to be flooded.
+        if is_closed(canary).await {
+            let attempts = (1..IN_A_ROW).map(|number| async move {
+                sleep(PAUSE * number).await;
+                is_closed(canary).await
+            });
+            if join_all(attempts).await.into_iter().all(|closed| closed) {
+                return;
+            }
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// Whether a connection to the canary is refused or comes to nothing.
+async fn is_closed(canary: SocketAddr) -> bool {
+    match timeout(SILENCE, TcpStream::connect(canary)).await {
+        Err(_) => true,
+        Ok(Ok(_)) => false,
+        // Others, such as of too many open files, say nothing of the network.
+        Ok(Err(error)) => matches!(
+            error.kind(),
+            ErrorKind::ConnectionRefused
+                | ErrorKind::HostUnreachable
+                | ErrorKind::NetworkUnreachable
+                | ErrorKind::TimedOut
+                | ErrorKind::PermissionDenied
+        ),
+    }
+}
+
+/// The canary that the pod's spec names, if it asks for a proof.
+pub(crate) fn canary(named: Option<&str>) -> io::Result<Option<SocketAddr>> {
+    let var = |name: &str| env::var(name).unwrap_or_default();
+    named
+        .map(|named| {
+            address(named, &var("KUBERNETES_SERVICE_HOST"), &var("KUBERNETES_SERVICE_PORT"))
+        })
+        .transpose()
+}
+
+fn address(named: &str, host: &str, port: &str) -> io::Result<SocketAddr> {
+    let found = if named == API_SERVER {
+        host.parse::<IpAddr>().ok().zip(port.parse().ok()).map(SocketAddr::from)
+    } else {
+        named.parse().ok()
+    };
+    // Without it nothing could be proven, and so nothing is run.
+    found.ok_or_else(|| {
+        io::Error::other(format!("CODESANDBOX_CANARY: {named:?} is no address that is known"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_canary_is_the_api_server_or_what_is_named() {
+        for (named, expected) in [
+            ("kubernetes", Some("10.96.0.1:443")),
+            ("192.0.2.1:80", Some("192.0.2.1:80")),
+            ("[fd00::1]:80", Some("[fd00::1]:80")),
+            ("example.com:80", None),
+            ("", None),
+        ] {
+            let found = address(named, "10.96.0.1", "443").ok().map(|found| found.to_string());
+            assert_eq!(found.as_deref(), expected, "{named}");
+        }
+        assert_eq!(address("kubernetes", "fd00::1", "443").unwrap().to_string(), "[fd00::1]:443");
+        assert!(address("kubernetes", "", "").is_err());
+    }
+}
