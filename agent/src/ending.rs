@@ -29,10 +29,12 @@ impl Ending {
         }
     }
 
-    /// What makes Kubernetes do the right thing: what has ended well is not started again.
+    /// What makes Kubernetes do the right thing: only what has ended well is not started again, and an evicted pod
+    /// whose containers have would be called Succeeded.
     pub(crate) fn code(self) -> ExitCode {
         match self {
-            Self::Signal(_) | Self::IdleTimeout => ExitCode::SUCCESS,
+            Self::Signal(number) => ExitCode::from(128 + number),
+            Self::IdleTimeout => ExitCode::SUCCESS,
             Self::NotIsolated => ExitCode::FAILURE,
         }
     }

@@ -382,14 +382,14 @@ async fn a_run_whose_supervisor_says_nothing_is_followed_and_ended_all_the_same(
 }
 
 #[tokio::test]
-async fn sigterm_ends_everything_and_exits_with_zero() {
+async fn sigterm_ends_everything_and_says_so_in_the_exit_code() {
     let mut agent = Agent::start();
     let mut client = agent.client().await;
     let mut events =
         start(&mut client, "a", shell("sleep 1000 & echo $!; sleep 1000"), 0).await.unwrap();
     until(&mut events, "\n").await;
     let (code, took) = agent.terminate();
-    assert_eq!(code, Some(0));
+    assert_eq!(code, Some(128 + 15));
     assert!(took < wire::limits::KILL_GRACE, "{took:?}");
     agent.restart();
     let seen = see(attach(&mut agent.client().await, "a", 0).await.unwrap()).await;

@@ -137,8 +137,7 @@ fn message(
 ) -> String {
     let said = kubelet.map(|text| format!(" ({})", words(text))).unwrap_or_default();
     match reason {
-        // Of a pod that was evicted Kubernetes 1.36 says no more, if its agent ended well when it was told to.
-        Reason::Completed => "the sandbox was told to end, by something in it or by its node; create another one, with more spec.resources.ephemeralStorage if its disk was full (the pod's events say so)".into(),
+        Reason::Completed => "the sandbox ended by itself; create another one".into(),
         Reason::IdleTimeout => {
             "nobody used the sandbox for its spec.idleTimeout; create another one to go on, with a longer one where pauses are longer".into()
         }
