@@ -104,19 +104,19 @@ async def test_a_shell_stays_as_it_was_left():
 
 
 async def test_what_a_run_has_changed_is_told_to_who_asks():
-    async with connect("http") as client, sandbox(client, "mcp-changes") as id:
+    async with connect() as client, sandbox(client, "mcp-changes") as id:
 
         async def run(command):
             return body(await client.call_tool("run_command", {"sandbox_id": id, "command": command, "changes": True}))
 
         site = "$HOME/.local/lib/python3.11/site-packages"
-        serve = "python3 -m http.server 8000 >/dev/null 2>&1 & until curl -s 127.0.0.1:8000 >/dev/null; do :; done"
+        serve = "python3 -m http.server 8000 >/dev/null 2>&1 & echo $! >/tmp/server; until curl -s 127.0.0.1:8000 >/dev/null; do :; done"
         made = await run(f"echo 1 >a; mkdir -p b {site}/six-1.17.0.dist-info; {serve}")
         assert made == "--- changes\nfiles: +a +b/\npackages: +six==1.17.0\nports: +8000"
         code = {"sandbox_id": id, "code": "open('a', 'w').close()", "changes": True}
         wrote = await client.call_tool("run_code", code)
         assert "--- changes\nfiles: ~a" in text(wrote)
-        assert await run("pkill -f http.server; until ! curl -s 127.0.0.1:8000 >/dev/null; do :; done") == (
+        assert await run("kill $(cat /tmp/server); until ! curl -s 127.0.0.1:8000 >/dev/null; do :; done") == (
             "--- changes\nports: -8000"
         )
         assert await run("true") == "--- changes\nnone"

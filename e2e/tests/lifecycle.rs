@@ -97,14 +97,14 @@ async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_sandbox_finishes_when_nobody_uses_it_and_not_before() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let idle_timeout = Duration::from_secs(3);
-    let spec = CodeSandboxSpec { idle_timeout: Some("3s".into()), ..spec() };
+    let idle_timeout = Duration::from_secs(8);
+    let spec = CodeSandboxSpec { idle_timeout: Some("8s".into()), ..spec() };
     let sandbox = cluster.ready("unused", spec).await?;
-    let ran = sandbox.shell("sleep 5; echo done").await?;
+    let ran = sandbox.shell("sleep 12; echo done").await?;
     assert_eq!(ran.text(), "done\n");
     let (session, data) = (sandbox.session(), Bytes::from(vec![7; 100 << 20]));
     let since = Instant::now();
-    while since.elapsed() < 2 * idle_timeout {
+    while since.elapsed() < idle_timeout * 3 / 2 {
         session.write("file", data.clone(), 0, false).await?;
     }
 
