@@ -4,10 +4,12 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use prost::Message;
+use wire::limits::{MAX_GPU_TEXT, MAX_GPUS};
 use wire::v1::RunEvent;
 
 use crate::context::protocol;
 use crate::control::{Report, Spec};
+use crate::gpus;
 use crate::pictures::{self, Bounds};
 use crate::run::log::{Log, Reader, START};
 
@@ -50,4 +52,14 @@ pub fn log(path: &Path) {
 pub fn picture(bytes: &[u8]) {
     let bounds = Bounds { side: 4, bytes: 0, memory: 1 << 20 };
     assert!(pictures::small(bytes, &bounds).is_none_or(|reply| reply.data.is_empty()));
+}
+
+/// What nvidia-smi says, or a file of the driver's: whatever is told of it is within bounds.
+pub fn gpus(text: &str) {
+    let reply = gpus::rows(text);
+    assert!(reply.gpus.len() <= MAX_GPUS);
+    let (version, information) = (gpus::version(text), gpus::information(text));
+    let told = reply.gpus.into_iter().chain(information.map(|(_, gpu)| gpu));
+    let texts = told.flat_map(|gpu| [gpu.uuid, gpu.name]).chain([reply.driver]).chain(version);
+    texts.for_each(|text| assert!(text.len() <= MAX_GPU_TEXT));
 }

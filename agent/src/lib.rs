@@ -15,6 +15,7 @@ mod failure;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gpus;
 mod idle;
 mod install;
 mod isolation;

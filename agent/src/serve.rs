@@ -79,6 +79,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
         contexts,
         turn: Arc::default(),
         scaling: Arc::default(),
+        asking: Arc::default(),
     };
     let service = AgentServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)

@@ -11,17 +11,19 @@ use wire::v1::run_spec::What;
 use wire::v1::{
     AttachRequest, CancelReply, CancelRequest, ContextsReply, ContextsRequest, CopyRequest,
     CreateContextReply, CreateContextRequest, DeleteContextReply, DeleteContextRequest, EditReply,
-    EditRequest, Entry, ForkContextReply, ForkContextRequest, HelloReply, HelloRequest, InputReply,
-    InputRequest, Interactive, InterruptContextReply, InterruptContextRequest, ListRequest,
-    MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest,
-    ReadEvent, ReadRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunRequest,
-    RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest,
-    StatRequest, WriteReply, WriteRequest,
+    EditRequest, Entry, ForkContextReply, ForkContextRequest, GpusReply, GpusRequest, HelloReply,
+    HelloRequest, InputReply, InputRequest, Interactive, InterruptContextReply,
+    InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
+    OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest, RemoveReply,
+    RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest, SearchEvent,
+    SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, WriteReply,
+    WriteRequest,
 };
 use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
 use crate::files::{self, How, Turn};
+use crate::gpus;
 use crate::idle::Usage;
 use crate::isolation::Proof;
 use crate::pictures;
@@ -45,6 +47,7 @@ pub(crate) struct Service {
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) turn: Turn,
     pub(crate) scaling: pictures::Turn,
+    pub(crate) asking: gpus::Turn,
 }
 
 impl Service {
@@ -355,5 +358,9 @@ impl Agent for Service {
         let request = request.into_inner();
         let path = self.resolve(&request.path)?;
         Ok(Response::new(files::set_mode(path, request.mode).await?))
+    }
+
+    async fn gpus(&self, _: Request<GpusRequest>) -> Result<Response<GpusReply>, Status> {
+        Ok(Response::new(gpus::gpus(&self.reaper, &self.asking).await?))
     }
 }

@@ -14,6 +14,7 @@ mod exec;
 mod files;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gpus;
 mod run;
 mod runs;
 mod sandboxes;

@@ -31,6 +31,11 @@ pub fn log(bytes: &[u8]) {
     agent::fuzzing::log(file.path());
 }
 
+/// What nvidia-smi says, or a file of the driver's.
+pub fn gpus(bytes: &[u8]) {
+    agent::fuzzing::gpus(&String::from_utf8_lossy(bytes));
+}
+
 /// A run's events, each behind its length, as client and front end take them in.
 pub fn events(mut bytes: &[u8]) {
     let events: Vec<_> =

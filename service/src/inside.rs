@@ -2,9 +2,9 @@
 //! authorises it, and asks the agent.
 
 use wire::v1::{
-    ContextInfo, CreateContextRequest, Display, EditReply, Entry, InputReply, InputRequest,
-    ListRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent, RunInfo,
-    RunSpec, SearchRequest, edit_request::Replacement, run_event::Event,
+    ContextInfo, CreateContextRequest, Display, EditReply, Entry, GpusReply, InputReply,
+    InputRequest, ListRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent,
+    RunInfo, RunSpec, SearchRequest, edit_request::Replacement, run_event::Event,
 };
 
 use crate::{Code, Error, Principal, Service};
@@ -17,6 +17,11 @@ impl Service {
         sandbox: &str,
     ) -> Result<Vec<String>, Error> {
         Ok(self.session(principal, sandbox).await?.languages().await?)
+    }
+
+    /// The GPUs that a sandbox has now, and their driver.
+    pub async fn gpus(&self, principal: &Principal, sandbox: &str) -> Result<GpusReply, Error> {
+        Ok(self.session(principal, sandbox).await?.gpus().await?)
     }
 
     /// Starts a run in a sandbox, or attaches to it if its id is known there. The run goes on

@@ -47,6 +47,12 @@ pub const MAX_LINE: usize = 64 << 10;
 pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
 /// How many languages an agent may name, and the longest name, in bytes: more than there are.
 pub const MAX_LANGUAGES: usize = 32;
+/// How many GPUs an agent may name: more than a node has.
+pub const MAX_GPUS: usize = 64;
+/// The longest name, UUID or version of a driver that is told of a GPU, in bytes.
+pub const MAX_GPU_TEXT: usize = 128;
+/// How long nvidia-smi may take. It answers in a tenth of a second where the driver is kept loaded, in seconds where not.
+pub const GPU_PATIENCE: Duration = Duration::from_secs(2);
 /// How many contexts may live at once. Each is two processes, so the sandbox's own limits may come first.
 pub const MAX_CONTEXTS: usize = 100;
 /// How many copies of a context one call makes.

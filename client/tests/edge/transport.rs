@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use wire::{
     limits,
-    v1::{RunSpec, read_event::Event},
+    v1::{Gpu, GpusReply, RunSpec, read_event::Event},
 };
 
 use crate::support::{
@@ -354,4 +354,22 @@ async fn the_languages_are_those_of_the_greeting_within_bounds() {
         // An open stream is asked nothing.
         assert_eq!(cluster.asked(), 1);
     }
+}
+
+#[tokio::test]
+async fn gpus_are_told_as_the_agent_tells_them_within_bounds() {
+    let gpu = |length| Gpu { uuid: "u".into(), name: "x".repeat(length), ..Gpu::default() };
+    for (count, length, taken) in [(0, 0, true), (64, 128, true), (65, 0, false), (1, 129, false)] {
+        let said = GpusReply { driver: "580.1".into(), gpus: vec![gpu(length); count] };
+        let cluster = Cluster::start().await;
+        cluster.agent.script(|script| script.gpus = said.clone());
+        match soon(cluster.session().gpus()).await {
+            Ok(told) => assert!(taken && told == said, "{count} of {length} were taken"),
+            Err(error) => assert!(!taken && matches!(error, Error::Corrupted { .. }), "{error:?}"),
+        }
+    }
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| script.old = true);
+    let old = soon(cluster.session().gpus()).await;
+    assert!(matches!(old, Err(Error::TooOld { .. })), "{old:?}");
 }

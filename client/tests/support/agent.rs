@@ -22,12 +22,12 @@ use wire::{
         self, AttachRequest, CancelReply, CancelRequest, ContextInfo, ContextsReply,
         ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
         DeleteContextRequest, EditReply, EditRequest, Entry, ForkContextReply, ForkContextRequest,
-        HelloReply, HelloRequest, InputReply, InputRequest, InterruptContextReply,
-        InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
-        OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply,
-        RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest,
-        SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest,
-        WriteReply, WriteRequest, read_event, write_request::Part,
+        GpusReply, GpusRequest, HelloReply, HelloRequest, InputReply, InputRequest,
+        InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest,
+        MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent,
+        ReadRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest,
+        RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply,
+        SignalRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
     },
 };
 
@@ -74,6 +74,8 @@ pub struct Script {
     pub output: OutputReply,
     /// What Picture says, whatever its bounds.
     pub picture: PictureReply,
+    /// What Gpus says.
+    pub gpus: GpusReply,
     /// What every Search sends, whatever its bounds.
     pub search: Vec<SearchEvent>,
     /// Streams of files, entries and lines do not end.
@@ -123,6 +125,7 @@ impl Agent {
             infos: Vec::new(),
             output: OutputReply::default(),
             picture: PictureReply::default(),
+            gpus: GpusReply::default(),
             search: Vec::new(),
             silent: false,
             pace: Duration::ZERO,
@@ -375,6 +378,13 @@ impl v1::agent_server::Agent for Agent {
 
     async fn output(&self, _: Request<OutputRequest>) -> Result<Response<OutputReply>, Status> {
         Ok(Response::new(self.script(|script| script.output.clone())))
+    }
+
+    async fn gpus(&self, _: Request<GpusRequest>) -> Result<Response<GpusReply>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(Response::new(self.script(|script| script.gpus.clone())))
     }
 
     async fn picture(&self, _: Request<PictureRequest>) -> Result<Response<PictureReply>, Status> {
