@@ -4,8 +4,13 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use api::{CodeSandboxSpec, Gpu, condition, reason};
-use e2e::{Cluster, Sandbox, is, kubectl, output, reason};
+use e2e::{
+    Cluster, Sandbox, is, kubectl,
+    mcp::{Answer, Door},
+    output, reason,
+};
 use kube::{Resource, api::DeleteParams};
+use serde_json::json;
 use tokio::process::Command;
 
 const GPU: &str = "nvidia.com/gpu";
@@ -40,12 +45,23 @@ async fn share() -> anyhow::Result<()> {
     for name in ["gpu-a", "gpu-b", "gpu-c", "gpu-less"] {
         cluster.delete(name).await?;
     }
-    let (a, b) = tokio::try_join!(cluster.ready("gpu-a", spec()), cluster.ready("gpu-b", spec()))?;
+    let (a, b) =
+        tokio::try_join!(cluster.ready("gpu-a", spec()), cluster.ready_for_mcp("gpu-b", spec()))?;
     let devices = BTreeSet::from([device(&a).await?, device(&b).await?]);
     assert_eq!(devices.len(), 2, "each has one of its own: {devices:?}");
     let none = cluster.ready("gpu-less", e2e::spec()).await?;
     assert_eq!(device(&none).await?, "", "who asks for none has none");
     none.delete().await?;
+
+    // What this device plugin accounts for is not there, and that is said.
+    match Door::from_env()?.call("sandbox_get", json!({"sandbox_id": "gpu-b"})).await {
+        Answer::Told(told) => {
+            let gpu = &told["structuredContent"]["gpu"];
+            assert_eq!(gpu["reason"], "AgentReportsNoGPU", "{told}");
+            assert_eq!((&gpu["asked_for"], &gpu["devices"]), (&json!(1), &json!([])), "{gpu}");
+        }
+        other => anyhow::bail!("{other:?}"),
+    }
 
     // The third waits, and the sandbox says so in the scheduler's words.
     cluster.create("gpu-c", spec()).await?;

@@ -10,6 +10,7 @@ mod excerpt;
 mod found;
 #[doc(hidden)]
 pub mod fuzzing;
+mod gpus;
 mod guard;
 mod hex;
 mod http;

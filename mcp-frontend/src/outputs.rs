@@ -6,7 +6,7 @@ use rmcp::schemars::JsonSchema;
 use serde::Serialize;
 use wire::v1::{EditReply, Entry, RunInfo, entry::Kind, outcome::How};
 
-use crate::{hex, outcome};
+use crate::{gpus::Gpus, hex, outcome};
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
@@ -40,6 +40,10 @@ pub(crate) struct LookedAt {
     /// Those that run_code speaks there; absent where it does not say.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) languages: Option<Vec<String>>,
+    /// Where GPUs were asked for. Not in the schema: few sandboxes have any, and every client pays for that.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) gpu: Option<Gpus>,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]

@@ -9,12 +9,13 @@ use tokio::time::{Instant, timeout};
 use super::{Context, ToolResult, waits};
 use crate::{
     args::{MAX_WAIT, NetworkAccess, SandboxCreate, SandboxId, SandboxList},
+    gpus::Gpus,
     outputs,
     server::Server,
 };
 
-/// How long a sandbox may take to say which languages it has.
-const LANGUAGES: Duration = Duration::from_secs(3);
+/// How long a sandbox may take to say which languages and GPUs it has.
+const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tool_router(router = sandbox_tool_router, vis = "pub(crate)")]
 impl Server {
@@ -82,15 +83,24 @@ impl Server {
         let principal = self.principal(&context)?;
         let looked = async {
             let sandbox = self.service.get(&principal, &args.sandbox_id).await?;
-            let mut looked =
-                outputs::LookedAt { sandbox: outputs::Sandbox::from(&*sandbox), languages: None };
+            let mut looked = outputs::LookedAt {
+                sandbox: outputs::Sandbox::from(&*sandbox),
+                languages: None,
+                gpu: None,
+            };
             if looked.sandbox.ready {
                 let languages = self.service.languages(&principal, &args.sandbox_id);
+                let asked = sandbox.spec.gpu.as_ref();
+                let gpus = async {
+                    let seen = self.service.gpus(&principal, &args.sandbox_id);
+                    Some(Gpus::new(asked?, timeout(PATIENCE, seen).await.ok()))
+                };
                 // All else is known without the sandbox, and is wanted most when that does not answer.
-                let languages = timeout(LANGUAGES, languages).await;
+                let (languages, gpus) = tokio::join!(timeout(PATIENCE, languages), gpus);
                 // None are named by an agent that is too old to look.
                 looked.languages =
                     languages.ok().and_then(Result::ok).filter(|languages| !languages.is_empty());
+                looked.gpu = gpus;
             }
             Ok(looked)
         };
