@@ -12,6 +12,9 @@ use crate::{
     termination::{NOT_ENFORCED, never_ran, restarted, seen_open, terminated},
 };
 
+/// What is left of gVisor's answer when its kernel ends while it starts a container. The command it was to start is named
+/// beside it, and has no part in that.
+const KERNEL_ENDED: &str = "StartSubcontainer\" failed: EOF";
 /// How long an agent runs at most that does not see its network closed, with something to spare: ten seconds, and its end.
 const PROOF: SignedDuration = SignedDuration::from_secs(15);
 
@@ -103,6 +106,7 @@ fn stuck(pod: &Pod, container: &ContainerStatus, waiting: &ContainerStateWaiting
     match why {
         "" | "ContainerCreating" | "PodInitializing" => underway(pod, container),
         "CrashLoopBackOff" => crashed(pod, container),
+        _ if said.contains(KERNEL_ENDED) => kernel_ended(said),
         _ if agent::is_meant(pod, said) => agent_failed(pod, said),
         "ErrImagePull"
         | "ImagePullBackOff"
@@ -133,6 +137,9 @@ fn crashed(pod: &Pod, container: &ContainerStatus) -> Verdict {
 /// The container never started, in the words of the node.
 fn unstartable(pod: &Pod, exit: &ContainerStateTerminated) -> Verdict {
     let said = exit.message.as_deref().or(exit.reason.as_deref()).unwrap_or_default();
+    if said.contains(KERNEL_ENDED) {
+        return kernel_ended(said);
+    }
     if agent::is_meant(pod, said) { agent_failed(pod, said) } else { start_failed(said) }
 }
 
@@ -153,6 +160,11 @@ fn restarting(pod: &Pod) -> Verdict {
 
 fn start_failed(said: &str) -> Verdict {
     let next = "check spec.image, spec.env (do its Secrets exist?), spec.workingDir and spec.runtimeClassName; what cannot be mended outside is changed by creating the sandbox anew";
+    Verdict::no(reason::START_FAILED, format!("{}; {next}", words(said)))
+}
+
+fn kernel_ended(said: &str) -> Verdict {
+    let next = "gVisor itself has ended, as it does where a GPU is handed to a RuntimeClass whose configuration has no nvproxy: use one that has, or tell the administrator; it is tried again by itself";
     Verdict::no(reason::START_FAILED, format!("{}; {next}", words(said)))
 }
 

@@ -175,6 +175,24 @@ fn what_is_about_the_agent_is_not_blamed_on_the_users_image() {
     }
 }
 
+/// As it was said of a sandbox with a GPU whose runtime has no nvproxy.
+#[test]
+fn the_end_of_gvisor_s_kernel_is_not_blamed_on_the_agent_whose_command_is_named_beside_it() {
+    let said = "failed to start containerd task \"66db\": OCI runtime start failed: starting container: starting sub-container [/.codesandbox/bin/agent serve]: urpc method \"containerManager.StartSubcontainer\" failed: EOF";
+    for status in [
+        waiting("RunContainerError", said),
+        container(
+            &json!({"waiting": {"reason": "CrashLoopBackOff", "message": "back-off 10s"}}),
+            &json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": said}}),
+            1,
+        ),
+    ] {
+        let verdict = judge(&status);
+        assert_eq!(verdict.reason, reason::START_FAILED, "{status}");
+        assert!(verdict.message.contains("nvproxy"), "{}", verdict.message);
+    }
+}
+
 #[test]
 fn a_container_that_never_started_did_not_restart() {
     let status = container(
