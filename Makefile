@@ -12,7 +12,7 @@ export CLUSTER ?= embedded
 export RELEASE ?= codesandbox
 export NAMESPACE ?= codesandbox
 export SANDBOXES ?= codesandbox-sandboxes
-export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED
+export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED RUNTIMES
 
 ifeq ($(CLUSTER),current)
 ifneq ($(filter-out help lint fmt unit fuzz crds images venv node clean,$(or $(MAKECMDGOALS),help)),)
@@ -29,7 +29,7 @@ STEP := @hack/step
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint fmt unit fuzz crds e2e bench soak images images-load install uninstall \
+.PHONY: help demo test lint fmt unit fuzz crds e2e bench gpu soak images images-load install uninstall \
         cluster-up cluster-down cluster-status connect venv node clean
 .NOTPARALLEL:
 
@@ -76,6 +76,9 @@ bench: install ## Measures the figures of docs/benchmarks.md, and writes it
 	$(STEP) "gVisor" hack/cluster.sh gvisor
 	$(STEP) "a Jupyter kernel to compare with" hack/venv.sh .venv-bench e2e/bench/requirements.txt
 	$(STEP) "bench" env JUPYTER_PYTHON=$(CURDIR)/.venv-bench/bin/python hack/with-cluster.sh cargo run --release --locked -p e2e --bin bench $(ARGS)
+
+gpu: install ## Tests that take a real GPU, under runc and gVisor (RUNTIMES); no part of `make test`
+	$(STEP) "a real GPU" hack/real-gpu.sh
 
 soak: install ## Kills every part again and again for MINUTES (60), and writes docs/soak.md
 	$(STEP) "soak" hack/with-cluster.sh cargo run --release --locked -p e2e --bin soak $(ARGS)
