@@ -78,6 +78,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
         runs: Arc::clone(&runs),
         contexts,
         turn: Arc::default(),
+        uploads: Arc::default(),
         scaling: Arc::default(),
         asking: Arc::default(),
     };

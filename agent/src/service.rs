@@ -16,13 +16,13 @@ use wire::v1::{
     InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
     OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest, RemoveReply,
     RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest, SearchEvent,
-    SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, WriteReply,
-    WriteRequest,
+    SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, UploadEvent,
+    WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
-use crate::files::{self, How, Turn};
+use crate::files::{self, How, Turn, Uploads};
 use crate::gpus;
 use crate::idle::Usage;
 use crate::isolation::Proof;
@@ -46,6 +46,7 @@ pub(crate) struct Service {
     pub(crate) runs: Arc<Registry>,
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) turn: Turn,
+    pub(crate) uploads: Arc<Uploads>,
     pub(crate) scaling: pictures::Turn,
     pub(crate) asking: gpus::Turn,
 }
@@ -126,6 +127,7 @@ impl Agent for Service {
     type ListStream = Events<Entry>;
     type FindStream = Events<Entry>;
     type SearchStream = Events<SearchEvent>;
+    type UploadStream = Events<UploadEvent>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let theirs = request.into_inner().protocol;
@@ -362,5 +364,14 @@ impl Agent for Service {
 
     async fn gpus(&self, _: Request<GpusRequest>) -> Result<Response<GpusReply>, Status> {
         Ok(Response::new(gpus::gpus(&self.reaper, &self.asking).await?))
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        let (workspace, parts) = (&self.settings.workspace, request.into_inner());
+        let events = files::upload(workspace, &self.uploads, &self.turn, parts).await?;
+        Ok(Response::new(boxed(events)))
     }
 }

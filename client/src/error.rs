@@ -94,6 +94,18 @@ pub enum Error {
         why: &'static str,
     },
 
+    /// The caller's own source could not be read, or what arrived could not be handed on to it.
+    #[error("could not {doing} on this side of {path}")]
+    Local {
+        /// The verb.
+        doing: &'static str,
+        /// The path in the sandbox.
+        path: String,
+        /// Why.
+        #[source]
+        source: std::io::Error,
+    },
+
     /// The agent's answer was an error.
     #[error(transparent)]
     Agent(wire::Error),

@@ -114,7 +114,9 @@ impl From<client::Error> for Error {
                 Code::SandboxTooOld,
                 "Create a new sandbox for that; what this one could do before it still can.",
             ),
-            E::Lost { .. } | E::Deadline { .. } => (Code::Unavailable, "Try again."),
+            E::Lost { .. } | E::Deadline { .. } | E::Local { .. } => {
+                (Code::Unavailable, "Try again.")
+            }
             E::Config(_) => (Code::Unavailable, "Tell the administrator."),
         };
         Self::new(code, format!("{}. {next}", chain(&error)))

@@ -88,6 +88,16 @@ pub const MAX_PATTERN: usize = 4096;
 pub const MAX_DEPTH: u32 = 64;
 /// The most that is appended at once, in bytes: it is held in memory, for it goes in one write.
 pub const MAX_APPEND: usize = 8 << 20;
+/// How long what has arrived of a broken upload is kept, or the answer to one that has ended: longer than an API
+/// server takes to come back, and then its room on the disk is given back.
+pub const UPLOAD_KEPT: Duration = Duration::from_mins(3);
+/// How many broken uploads are kept: each is an open file and room on the sandbox's disk. Beyond it the one that
+/// broke first goes, and begins anew.
+pub const UPLOADS_BROKEN: usize = 8;
+/// How many ended uploads are remembered, a path and a digest each, so that none is written twice.
+pub const UPLOADS_ENDED: usize = 64;
+/// The longest upload id, in bytes, of the same characters as a run's.
+pub const MAX_UPLOAD_ID: usize = 64;
 /// The largest file that is edited, before and after, in bytes: it is held in memory twice. Source code
 /// is far smaller.
 pub const MAX_EDIT_FILE: usize = 16 << 20;

@@ -16,6 +16,7 @@ mod rename;
 mod search;
 mod stat;
 mod temporary;
+mod upload;
 mod write;
 
 use std::ffi::OsStr;
@@ -46,6 +47,7 @@ pub(crate) use rename::rename;
 pub(crate) use search::search;
 pub(crate) use stat::stat;
 pub(crate) use temporary::PREFIX as HIDDEN;
+pub(crate) use upload::{Uploads, upload};
 pub(crate) use write::{How, write};
 
 /// Held while a file's contents change. An edit that has read a file before another change of it and

@@ -30,12 +30,13 @@ pub(crate) enum How {
     Append,
 }
 
-/// A file that is being written.
-struct Writing {
+/// A file that is being written. Dropping it leaves nothing of it.
+pub(super) struct Writing {
     path: PathBuf,
     arrived: Arrived,
     mode: u32,
     hash: Sha256,
+    bytes: u64,
 }
 
 /// Where the bytes are until all have arrived.
@@ -85,7 +86,7 @@ pub(crate) async fn write<E>(
 }
 
 impl Writing {
-    fn begin(path: PathBuf, start: &WriteStart, how: How) -> Result<Self, Error> {
+    pub(super) fn begin(path: PathBuf, start: &WriteStart, how: How) -> Result<Self, Error> {
         // A symlink stays one: what it points to is replaced.
         let path = fs::canonicalize(&path).unwrap_or(path);
         let had = match fs::metadata(&path) {
@@ -117,10 +118,15 @@ impl Writing {
             How::Append => Arrived::InMemory(Vec::new()),
         };
         let mode = if start.mode == 0 { had.unwrap_or(DEFAULT_MODE) } else { start.mode & 0o7777 };
-        Ok(Self { path, arrived, mode, hash: Sha256::new() })
+        Ok(Self { path, arrived, mode, hash: Sha256::new(), bytes: 0 })
     }
 
-    fn take(mut self, data: &Bytes) -> Result<Self, Error> {
+    /// How many bytes have arrived.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    pub(super) fn take(mut self, data: &Bytes) -> Result<Self, Error> {
         match &mut self.arrived {
             Arrived::Beside(temporary) => {
                 temporary.file().write_all(data).map_err(|error| failed(&self.path, &error))?;
@@ -135,10 +141,11 @@ impl Writing {
             Arrived::InMemory(all) => all.extend_from_slice(data),
         }
         self.hash.update(data);
+        self.bytes += data.len() as u64;
         Ok(self)
     }
 
-    fn finish(self, expected: &Bytes) -> Result<WriteReply, Error> {
+    pub(super) fn finish(self, expected: &Bytes) -> Result<WriteReply, Error> {
         let sha256 = Bytes::copy_from_slice(&self.hash.finalize());
         let path = self.path;
         if !expected.is_empty() && *expected != sha256 {

@@ -154,7 +154,7 @@ fn code(spec: Source) -> Result<Source, Error> {
     Ok(Source { context, ..spec })
 }
 
-fn name(what: &str, name: &str, longest: usize) -> Result<(), Error> {
+pub(crate) fn name(what: &str, name: &str, longest: usize) -> Result<(), Error> {
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"_.-".contains(&byte);
     if !name.is_empty() && name.len() <= longest && name.bytes().all(allowed) {
         return Ok(());

@@ -4,10 +4,11 @@ mod download;
 mod edit;
 mod search;
 mod tree;
+mod upload;
 
 pub use search::Found;
 
-use std::time::Duration;
+use std::{io::Cursor, time::Duration};
 
 use bytes::Bytes;
 use futures::stream;
@@ -71,7 +72,8 @@ impl Session {
         Ok(contents)
     }
 
-    /// Replaces a file, all of it or nothing. `mode` 0 keeps the file's own, or 0644.
+    /// Replaces a file, all of it or nothing. `mode` 0 keeps the file's own, or 0644. Data above a mebibyte are an
+    /// [`Session::upload`], and go on where their stream breaks; less is sent anew.
     pub async fn write(
         &self,
         path: &str,
@@ -79,14 +81,17 @@ impl Session {
         mode: u32,
         create_parents: bool,
     ) -> Result<Entry, Error> {
+        let lane = lane(data.len());
+        if lane == Lane::Bulk {
+            let (id, bytes) = (format!("w-{:016x}", rand::random::<u64>()), data.len());
+            let mut source = Cursor::new(data);
+            let upload = self.upload(&id, path, &mut source, mode, create_parents, lane);
+            return self.all("Write", bytes, upload).await;
+        }
         let digest = Bytes::from(Sha256::digest(&data).to_vec());
-        let start = WriteStart { path: path.into(), mode, create_parents };
+        let start = WriteStart { path: path.into(), mode, create_parents, ..WriteStart::default() };
         let end = WriteEnd { sha256: digest.clone() };
-        let call = Call {
-            doing: "Write",
-            lane: lane(data.len()),
-            within: CALL_DEADLINE + transfer(data.len()),
-        };
+        let call = Call { doing: "Write", lane, within: CALL_DEADLINE + transfer(data.len()) };
         let reply = self
             .call(call, |mut agent| {
                 let parts = parts(start.clone(), data.clone(), end.clone());
@@ -105,7 +110,7 @@ impl Session {
         create_parents: bool,
     ) -> Result<Entry, Error> {
         let digest = Bytes::from(Sha256::digest(&data).to_vec());
-        let start = WriteStart { path: path.into(), mode: 0, create_parents };
+        let start = WriteStart { path: path.into(), create_parents, ..WriteStart::default() };
         let end = WriteEnd { sha256: digest.clone() };
         let call = Call {
             doing: "Append",

@@ -133,24 +133,6 @@ async fn a_download_that_an_old_agent_cannot_resume_is_no_file() {
     assert!(matches!(end, Err(Error::Lost { .. })), "{end:?}");
 }
 
-/// The upload is tried once more as a whole, and the file is replaced as a whole.
-#[tokio::test]
-async fn an_upload_that_breaks_is_tried_once_more() {
-    let (cluster, data) = (Cluster::start().await, large());
-    let session = cluster.session();
-    let upload = session.write("/x", data.clone(), 0, false);
-    let (written, ()) = soon(async {
-        tokio::join!(upload, async {
-            cluster.received(1 << 20).await;
-            cluster.inject(Fault::Cut);
-        })
-    })
-    .await;
-    assert_eq!(written.unwrap(), entry("/x"));
-    assert_eq!(cluster.asked(), 2);
-    assert!(cluster.agent.script(|script| script.file == data));
-}
-
 #[tokio::test]
 async fn an_upload_refused_half_way_is_the_agents_error() {
     let cluster = Cluster::start().await;

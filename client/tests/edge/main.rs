@@ -13,3 +13,4 @@ mod runs;
 mod sandboxes;
 mod searches;
 mod transport;
+mod uploads;

@@ -1,7 +1,7 @@
 //! An agent that does as it is told: honest by default, a liar where a test makes it one.
 
 use std::{
-    collections::{HashSet, VecDeque},
+    collections::{HashMap, HashSet, VecDeque},
     pin::Pin,
     sync::{
         Arc, Mutex,
@@ -13,7 +13,11 @@ use std::{
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 use sha2::{Digest, Sha256};
-use tokio::{sync::watch, time::sleep};
+use tokio::{
+    sync::{mpsc, watch},
+    time::sleep,
+};
+use tokio_stream::wrappers::ReceiverStream;
 use tonic::{Request, Response, Status, Streaming};
 use wire::{
     Code,
@@ -27,7 +31,8 @@ use wire::{
         MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent,
         ReadRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest,
         RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply,
-        SignalRequest, StatRequest, WriteReply, WriteRequest, read_event, write_request::Part,
+        SignalRequest, StatRequest, UploadEvent, UploadFrom, WriteReply, WriteRequest, read_event,
+        upload_event, write_request::Part,
     },
 };
 
@@ -100,6 +105,15 @@ struct State {
     answers: watch::Sender<bool>,
     /// How many of a run's events may go out.
     released: watch::Sender<usize>,
+    uploads: Mutex<HashMap<String, Upload>>,
+}
+
+/// What there is of an upload.
+#[derive(Default)]
+struct Upload {
+    streams: usize,
+    data: Vec<u8>,
+    reply: Option<WriteReply>,
 }
 
 impl Agent {
@@ -139,6 +153,7 @@ impl Agent {
             changes: watch::Sender::new(0),
             answers: watch::Sender::new(true),
             released: watch::Sender::new(usize::MAX),
+            uploads: Mutex::default(),
         }))
     }
 
@@ -163,6 +178,7 @@ impl Agent {
     /// What an agent does that restarts without its journal.
     pub fn forget(&self) {
         self.0.known.lock().unwrap().clear();
+        self.0.uploads.lock().unwrap().clear();
     }
 
     /// Takes every run and remembers none.
@@ -195,6 +211,61 @@ impl Agent {
         self.0.changes.send_modify(|changes| *changes += 1);
         self.0.answers.subscribe().wait_for(|&answers| answers).await.unwrap();
         Ok(Response::new(entry(path)))
+    }
+
+    /// Takes one stream of an upload, and goes on where the one before it broke.
+    async fn upload(
+        self,
+        id: String,
+        path: String,
+        mut parts: Streaming<WriteRequest>,
+        events: mpsc::Sender<Result<UploadEvent, Status>>,
+    ) {
+        let tell = async |event| {
+            let _ = events.send(Ok(UploadEvent { event: Some(event) })).await;
+        };
+        let (stream, first) = {
+            let mut uploads = self.0.uploads.lock().unwrap();
+            let upload = uploads.entry(id.clone()).or_default();
+            upload.streams += 1;
+            let from = UploadFrom { bytes: upload.data.len() as u64, known: upload.streams > 1 };
+            let from = upload_event::Event::From(from);
+            (upload.streams, upload.reply.clone().map_or(from, upload_event::Event::Reply))
+        };
+        tell(first).await;
+        while let Ok(Some(WriteRequest { part: Some(part) })) = parts.message().await {
+            let data = {
+                let mut uploads = self.0.uploads.lock().unwrap();
+                let Some(upload) = uploads.get_mut(&id).filter(|u| u.streams == stream) else {
+                    return;
+                };
+                match part {
+                    Part::Data(data) => {
+                        upload.data.extend_from_slice(&data);
+                        continue;
+                    }
+                    Part::Start(_) => return,
+                    Part::End(end) if Sha256::digest(&upload.data)[..] != end.sha256[..] => None,
+                    Part::End(_) => Some(Bytes::from(std::mem::take(&mut upload.data))),
+                }
+            };
+            let Some(data) = data else {
+                let _ = events.send(Err(wire::Error::new(Code::Corrupted, path).into())).await;
+                return;
+            };
+            let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+            let told = self.script(|script| {
+                script.file = data;
+                script.written.clone()
+            });
+            let reply = WriteReply { entry: Some(entry(&path)), sha256: told.unwrap_or(sha256) };
+            if let Some(upload) = self.0.uploads.lock().unwrap().get_mut(&id) {
+                upload.reply = Some(reply.clone());
+            }
+            let _ = self.change(&path).await;
+            tell(upload_event::Event::Reply(reply)).await;
+            return;
+        }
     }
 
     async fn events(&self, from: u64) -> Response<BoxStream<RunEvent>> {
@@ -283,6 +354,7 @@ impl v1::agent_server::Agent for Agent {
     type ListStream = BoxStream<Entry>;
     type FindStream = BoxStream<Entry>;
     type SearchStream = BoxStream<SearchEvent>;
+    type UploadStream = BoxStream<UploadEvent>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(self.script(|script| script.hello.clone())))
@@ -515,5 +587,25 @@ impl v1::agent_server::Agent for Agent {
 
     async fn set_mode(&self, request: Request<SetModeRequest>) -> Result<Response<Entry>, Status> {
         self.change(&request.into_inner().path).await
+    }
+
+    async fn upload(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<Self::UploadStream>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
+            return Err(error.into());
+        }
+        let mut parts = request.into_inner();
+        let Some(Part::Start(start)) = parts.message().await?.and_then(|request| request.part)
+        else {
+            return Err(Status::internal("no start"));
+        };
+        let (told, events) = mpsc::channel(1);
+        tokio::spawn(self.clone().upload(start.upload_id, start.path, parts, told));
+        Ok(Response::new(ReceiverStream::new(events).boxed()))
     }
 }
