@@ -25,6 +25,7 @@ use crate::ending::Ending;
 use crate::idle::{Counted, Usage};
 use crate::isolation::{self, Proof};
 
+use crate::files::Extracts;
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
@@ -79,6 +80,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
         contexts,
         turn: Arc::default(),
         uploads: Arc::default(),
+        extracts: Extracts::default(),
         scaling: Arc::default(),
         asking: Arc::default(),
     };

@@ -9,20 +9,20 @@ use tonic::{Request, Response, Status, Streaming};
 use wire::v1::agent_server::Agent;
 use wire::v1::run_spec::What;
 use wire::v1::{
-    AttachRequest, CancelReply, CancelRequest, ContextsReply, ContextsRequest, CopyRequest,
-    CreateContextReply, CreateContextRequest, DeleteContextReply, DeleteContextRequest, EditReply,
-    EditRequest, Entry, ForkContextReply, ForkContextRequest, GpusReply, GpusRequest, HelloReply,
-    HelloRequest, InputReply, InputRequest, Interactive, InterruptContextReply,
-    InterruptContextRequest, ListRequest, MakeDirectoryRequest, MoveRequest, OutputReply,
-    OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest, RemoveReply,
-    RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest, SearchEvent,
-    SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest, UploadEvent,
-    WriteReply, WriteRequest,
+    ArchiveEvent, ArchiveRequest, AttachRequest, CancelReply, CancelRequest, ContextsReply,
+    ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
+    DeleteContextRequest, EditReply, EditRequest, Entry, ExtractReply, ForkContextReply,
+    ForkContextRequest, GpusReply, GpusRequest, HelloReply, HelloRequest, InputReply, InputRequest,
+    Interactive, InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest,
+    MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest,
+    RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest,
+    SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest,
+    UploadEvent, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
-use crate::files::{self, How, Turn, Uploads};
+use crate::files::{self, Extracts, How, Turn, Uploads};
 use crate::gpus;
 use crate::idle::Usage;
 use crate::isolation::Proof;
@@ -47,6 +47,7 @@ pub(crate) struct Service {
     pub(crate) contexts: Arc<Contexts>,
     pub(crate) turn: Turn,
     pub(crate) uploads: Arc<Uploads>,
+    pub(crate) extracts: Extracts,
     pub(crate) scaling: pictures::Turn,
     pub(crate) asking: gpus::Turn,
 }
@@ -128,6 +129,7 @@ impl Agent for Service {
     type FindStream = Events<Entry>;
     type SearchStream = Events<SearchEvent>;
     type UploadStream = Events<UploadEvent>;
+    type ArchiveStream = Events<ArchiveEvent>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let theirs = request.into_inner().protocol;
@@ -373,5 +375,21 @@ impl Agent for Service {
         let (workspace, parts) = (&self.settings.workspace, request.into_inner());
         let events = files::upload(workspace, &self.uploads, &self.turn, parts).await?;
         Ok(Response::new(boxed(events)))
+    }
+
+    async fn archive(
+        &self,
+        request: Request<ArchiveRequest>,
+    ) -> Result<Response<Self::ArchiveStream>, Status> {
+        let path = self.resolve(&request.into_inner().path)?;
+        Ok(Response::new(boxed(files::archive(path).await?)))
+    }
+
+    async fn extract(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<ExtractReply>, Status> {
+        let (workspace, parts) = (&self.settings.workspace, request.into_inner());
+        Ok(Response::new(files::extract(workspace, &self.extracts, parts).await?))
     }
 }

@@ -98,6 +98,17 @@ pub const UPLOADS_BROKEN: usize = 8;
 pub const UPLOADS_ENDED: usize = 64;
 /// The longest upload id, in bytes, of the same characters as a run's.
 pub const MAX_UPLOAD_ID: usize = 64;
+/// How many names of one directory are held while it is archived: of a larger one they are read again for each so many.
+pub const ARCHIVE_NAMES: usize = 10_000;
+/// How many archives are unpacked at once: each has one of the agent's few file threads, which waits for its caller.
+pub const EXTRACTS: usize = 2;
+/// How long an archive waits for its turn to be unpacked: less than its caller waits.
+pub const EXTRACT_TURN: Duration = Duration::from_secs(5);
+/// How long the next part of an archive is waited for: others may wait for that thread.
+pub const EXTRACT_PATIENCE: Duration = Duration::from_mins(1);
+/// How much what stands before one entry of an archive may take, in bytes: its names are held in memory, and no
+/// path is longer than 4096.
+pub const EXTRACT_HEADER: u64 = 1 << 20;
 /// The largest file that is edited, before and after, in bytes: it is held in memory twice. Source code
 /// is far smaller.
 pub const MAX_EDIT_FILE: usize = 16 << 20;

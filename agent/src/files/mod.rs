@@ -2,12 +2,15 @@
 //!
 //! File systems may be slow or far away, so everything that touches one runs on a blocking thread, a
 //! step at a time: no thread waits for a caller. There are few such threads, so what takes long lets
-//! others go before its next step, and ends with the call of whoever asked for it.
+//! others go before its next step, and ends with the call of whoever asked for it. Unpacking an archive
+//! is the exception, since what reads one cannot stop in the middle: few do that at once.
 
 mod append;
+mod archive;
 mod change;
 mod copy;
 mod edit;
+mod extract;
 mod glob;
 mod list;
 mod read;
@@ -16,6 +19,7 @@ mod rename;
 mod search;
 mod stat;
 mod temporary;
+mod unpack;
 mod upload;
 mod write;
 
@@ -37,9 +41,11 @@ use wire::{Code, Error};
 
 use crate::clock;
 
+pub(crate) use archive::archive;
 pub(crate) use change::{make_directory, set_mode};
 pub(crate) use copy::copy;
 pub(crate) use edit::edit;
+pub(crate) use extract::{Extracts, extract};
 pub(crate) use list::{Request as List, list};
 pub(crate) use read::read;
 pub(crate) use remove::remove;

@@ -3,8 +3,8 @@
 //!
 //! An agent that is killed while it writes one leaves nothing behind. Killed in the moment between its
 //! first name and its last, or where a file has to have a name (NFS, gVisor), it leaves a
-//! `.codesandbox-*`, as it does of a directory that is being copied: that is nobody's, and nothing
-//! sweeps it up.
+//! `.codesandbox-*`, as it does of a directory that is being copied or unpacked: that is
+//! nobody's, and nothing sweeps it up.
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};

@@ -1,8 +1,10 @@
 //! Files of a sandbox, streamed, with a digest both ways.
 
+mod archive;
 mod download;
 mod edit;
 mod search;
+mod sending;
 mod tree;
 mod upload;
 

@@ -2,26 +2,16 @@
 
 use std::{io::SeekFrom, time::Duration};
 
-use bytes::{Bytes, BytesMut};
-use sha2::{Digest, Sha256};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncSeek, AsyncSeekExt},
-    sync::mpsc,
-    time::{Instant, sleep, timeout},
+    io::{AsyncRead, AsyncSeek, AsyncSeekExt},
+    time::{Instant, sleep},
 };
-use tokio_stream::wrappers::ReceiverStream;
-use wire::{
-    limits::CHUNK,
-    v1::{
-        Entry, UploadEvent, UploadFrom, WriteEnd, WriteReply, WriteRequest, WriteStart,
-        upload_event::Event, write_request::Part,
-    },
-};
+use wire::v1::{Entry, UploadEvent, UploadFrom, WriteReply, WriteStart, upload_event::Event};
 
-use super::transfer;
+use super::sending::{Sending, begin};
 use crate::{
     Error, Lane, Session,
-    session::{CALL_DEADLINE, Call, check_digest},
+    session::{Call, check_digest},
 };
 
 /// How long an upload is tried to go on with while nothing more of it arrives: an API server or a kubelet needs some
@@ -31,9 +21,6 @@ const PATIENCE: Duration = Duration::from_mins(1);
 const PAUSE: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// How often an upload goes on at most: what an agent makes us do has a bound.
 const RESUMES: u32 = 100;
-/// How many parts wait for the stream to take them.
-const WAITING: usize = 2;
-
 impl Session {
     /// Replaces a file with all bytes of `source`, from its beginning on, or not at all. `mode` 0 keeps the file's
     /// own, or 0644.
@@ -59,39 +46,26 @@ impl Session {
     {
         let start =
             WriteStart { path: path.into(), mode, create_parents, upload_id: id.to_owned() };
-        let mut upload = Upload::new(self, start, source, lane);
+        let sending = Sending::new("Upload", self, path, source, lane);
+        let mut upload = Upload { start, sending, arrived: 0 };
         let reply = match upload.follow().await {
             Err(Error::TooOld { .. }) => upload.write().await?,
             reply => reply?,
         };
-        check_digest(path, &upload.hash.finalize(), &reply.sha256)?;
+        check_digest(path, &upload.sending.digest(), &reply.sha256)?;
         Ok(reply.entry.unwrap_or_default())
     }
 }
 
 /// How far an upload is.
 struct Upload<'a, S> {
-    session: &'a Session,
     start: WriteStart,
-    source: &'a mut S,
-    lane: Lane,
-    /// Of the first `hashed` bytes.
-    hash: Sha256,
-    hashed: u64,
-    /// The next byte to be read.
-    position: u64,
+    sending: Sending<'a, S>,
     /// How many bytes the agent has said it has.
     arrived: u64,
-    /// Whether the end was sent: the file may be there.
-    ended: bool,
 }
 
-impl<'a, S: AsyncRead + AsyncSeek + Unpin> Upload<'a, S> {
-    fn new(session: &'a Session, start: WriteStart, source: &'a mut S, lane: Lane) -> Self {
-        let (hash, hashed, position, arrived, ended) = (Sha256::new(), 0, 0, 0, false);
-        Self { session, start, source, lane, hash, hashed, position, arrived, ended }
-    }
-
+impl<S: AsyncRead + AsyncSeek + Unpin> Upload<'_, S> {
     /// Sends all that is missing, in as many streams as it takes.
     async fn follow(&mut self) -> Result<WriteReply, Error> {
         let (mut broke, mut failing) = (None, (Instant::now(), PAUSE.0));
@@ -110,7 +84,7 @@ impl<'a, S: AsyncRead + AsyncSeek + Unpin> Upload<'a, S> {
             if resumes == RESUMES || since.elapsed() >= PATIENCE {
                 return Err(error);
             }
-            let (pod, path) = (self.session.pod(), &self.start.path);
+            let (pod, path) = (self.sending.session.pod(), &self.start.path);
             tracing::debug!(pod, path, %error, "resuming the upload");
             broke = Some(error);
             sleep(pause).await;
@@ -121,18 +95,16 @@ impl<'a, S: AsyncRead + AsyncSeek + Unpin> Upload<'a, S> {
 
     /// Sends what is missing in one stream.
     async fn stream(&mut self) -> Result<WriteReply, Error> {
-        let session = self.session;
-        let (parts, stream) = mpsc::channel(WAITING);
-        // There is room for it.
-        let _ = parts.try_send(request(Part::Start(self.start.clone())));
-        let opened = session.answer(Call::new("Upload", self.lane), async {
-            let mut agent = session.agent(self.lane).await?;
-            let answer = agent.upload(ReceiverStream::new(stream)).await;
+        let (session, lane) = (self.sending.session, self.sending.lane);
+        let (parts, stream) = begin(self.start.clone());
+        let opened = session.answer(Call::new("Upload", lane), async {
+            let mut agent = session.agent(lane).await?;
+            let answer = agent.upload(stream).await;
             answer.map_err(|status| session.error(&status))
         });
         let mut events = opened.await?;
         match session.message("Upload", &mut events).await?.and_then(|told| told.event) {
-            Some(Event::From(UploadFrom { known: false, .. })) if self.ended => {
+            Some(Event::From(UploadFrom { known: false, .. })) if self.sending.ended => {
                 let reason = "the agent does not know it any more".to_owned();
                 let path = self.start.path.clone();
                 return Err(Error::Uncertain { doing: "Upload", path, reason });
@@ -148,13 +120,13 @@ impl<'a, S: AsyncRead + AsyncSeek + Unpin> Upload<'a, S> {
             }
             None => return Err(self.lost()),
         }
-        let told = self.send(parts, events.message()).await?;
+        let told = self.sending.send(parts, events.message()).await?;
         // In the middle of its data an agent has nothing to say but what is wrong.
         let told = match told {
             Some(told) => told.map_err(|status| session.error(&status))?,
             None => {
                 session
-                    .answer(self.last(), async {
+                    .answer(self.sending.last(), async {
                         let told =
                             events.message().await.map_err(|status| session.error(&status))?;
                         Ok(tonic::Response::new(told))
@@ -177,114 +149,42 @@ impl<'a, S: AsyncRead + AsyncSeek + Unpin> Upload<'a, S> {
     }
 
     async fn write_once(&mut self) -> Result<WriteReply, Error> {
-        let session = self.session;
+        let (session, lane) = (self.sending.session, self.sending.lane);
         self.seek(0).await?;
         let mut agent = session
-            .answer(Call::new("Write", self.lane), async {
-                session.agent(self.lane).await.map(tonic::Response::new)
+            .answer(Call::new("Write", lane), async {
+                session.agent(lane).await.map(tonic::Response::new)
             })
             .await?;
-        let (parts, stream) = mpsc::channel(WAITING);
-        let _ = parts.try_send(request(Part::Start(self.start.clone())));
-        let mut answer = std::pin::pin!(agent.write(ReceiverStream::new(stream)));
-        let Some(told) = self.send(parts, &mut answer).await? else {
+        let (parts, stream) = begin(self.start.clone());
+        let mut answer = std::pin::pin!(agent.write(stream));
+        let Some(told) = self.sending.send(parts, &mut answer).await? else {
             let answer = async { answer.await.map_err(|status| session.error(&status)) };
-            return session.answer(self.last(), answer).await;
+            return session.answer(self.sending.last(), answer).await;
         };
         told.map(tonic::Response::into_inner).map_err(|status| session.error(&status))
     }
 
-    /// Sends what is behind the position, and its end. Whatever the agent says before that ends it, and is returned.
-    async fn send<T>(
-        &mut self,
-        parts: mpsc::Sender<WriteRequest>,
-        answer: impl Future<Output = T>,
-    ) -> Result<Option<T>, Error> {
-        let mut answer = std::pin::pin!(answer);
-        loop {
-            let data = self.chunk(u64::MAX).await?;
-            let part = if data.is_empty() {
-                let sha256 = self.hash.clone().finalize().to_vec().into();
-                self.ended = true;
-                Part::End(WriteEnd { sha256 })
-            } else {
-                Part::Data(data)
-            };
-            let end = matches!(part, Part::End(_));
-            let taken = async {
-                // A stream that has ended takes nothing more; how it has is in the answer.
-                let taken = timeout(CALL_DEADLINE, parts.send(request(part))).await;
-                taken.map_err(|_| Error::Deadline {
-                    doing: "Upload",
-                    pod: self.session.pod().into(),
-                    after: CALL_DEADLINE,
-                })
-            };
-            tokio::select! {
-                biased;
-                told = &mut answer => return Ok(Some(told)),
-                taken = taken => match taken? {
-                    Ok(()) if end => return Ok(None),
-                    Ok(()) => {}
-                    Err(_) => return Ok(None),
-                },
-            }
-        }
-    }
-
-    /// How long the last answer may take: the agent may have to copy all of it once more.
-    fn last(&self) -> Call {
-        let bytes = usize::try_from(self.position).unwrap_or(usize::MAX);
-        Call { doing: "Upload", lane: self.lane, within: CALL_DEADLINE + transfer(bytes) }
-    }
-
     /// Goes to a place of the source, or its end, with all before it hashed.
     async fn seek(&mut self, to: u64) -> Result<(), Error> {
-        let from = self.hashed.min(to);
-        let sought = self.source.seek(SeekFrom::Start(from)).await;
-        self.position = sought.map_err(|source| self.local(source))?;
-        while self.position < to {
-            if self.chunk(to - self.position).await?.is_empty() {
+        let sending = &mut self.sending;
+        let from = sending.hashed.min(to);
+        let sought = sending.source.seek(SeekFrom::Start(from)).await;
+        sending.position = sought.map_err(|source| sending.local("read the source", source))?;
+        while sending.position < to {
+            if sending.chunk(to - sending.position).await?.is_empty() {
                 break;
             }
         }
-        if self.position < to && to != u64::MAX {
+        if sending.position < to && to != u64::MAX {
             let what = self.start.path.clone();
             return Err(Error::Corrupted { what, why: "the agent has more of it than there is" });
         }
         Ok(())
     }
 
-    /// The next bytes of the source, hashed; none at its end.
-    async fn chunk(&mut self, most: u64) -> Result<Bytes, Error> {
-        let most = most.min(CHUNK as u64);
-        let mut data = BytesMut::with_capacity(CHUNK);
-        let mut part = (&mut *self.source).take(most);
-        while (data.len() as u64) < most {
-            match part.read_buf(&mut data).await {
-                Ok(0) => break,
-                Ok(_) => {}
-                Err(source) => return Err(self.local(source)),
-            }
-        }
-        let data = data.freeze();
-        let known = self.hashed.saturating_sub(self.position).min(data.len() as u64);
-        self.hash.update(&data[usize::try_from(known).unwrap_or(data.len())..]);
-        self.position += data.len() as u64;
-        self.hashed = self.hashed.max(self.position);
-        Ok(data)
-    }
-
     fn lost(&self) -> Error {
         let reason = format!("the upload of {} ended before its answer", self.start.path);
-        Error::Lost { pod: self.session.pod().into(), reason }
+        Error::Lost { pod: self.sending.session.pod().into(), reason }
     }
-
-    fn local(&self, source: std::io::Error) -> Error {
-        Error::Local { doing: "read the source", path: self.start.path.clone(), source }
-    }
-}
-
-fn request(part: Part) -> WriteRequest {
-    WriteRequest { part: Some(part) }
 }

@@ -6,6 +6,7 @@
 #[path = "../support/mod.rs"]
 mod support;
 
+mod archives;
 mod changes;
 mod contexts;
 mod files;

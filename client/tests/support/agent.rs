@@ -23,16 +23,16 @@ use wire::{
     Code,
     limits::CHUNK,
     v1::{
-        self, AttachRequest, CancelReply, CancelRequest, ContextInfo, ContextsReply,
-        ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest, DeleteContextReply,
-        DeleteContextRequest, EditReply, EditRequest, Entry, ForkContextReply, ForkContextRequest,
-        GpusReply, GpusRequest, HelloReply, HelloRequest, InputReply, InputRequest,
-        InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest,
-        MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEnd, ReadEvent,
-        ReadRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest,
-        RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply,
-        SignalRequest, StatRequest, UploadEvent, UploadFrom, WriteReply, WriteRequest, read_event,
-        upload_event, write_request::Part,
+        self, ArchiveEvent, ArchiveRequest, AttachRequest, CancelReply, CancelRequest, ContextInfo,
+        ContextsReply, ContextsRequest, CopyRequest, CreateContextReply, CreateContextRequest,
+        DeleteContextReply, DeleteContextRequest, EditReply, EditRequest, Entry, ExtractReply,
+        ForkContextReply, ForkContextRequest, GpusReply, GpusRequest, HelloReply, HelloRequest,
+        InputReply, InputRequest, InterruptContextReply, InterruptContextRequest, ListRequest,
+        MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply,
+        PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, ResumeRequest,
+        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
+        SetModeRequest, SignalReply, SignalRequest, StatRequest, UploadEvent, UploadFrom,
+        WriteReply, WriteRequest, read_event, upload_event, write_request::Part,
     },
 };
 
@@ -83,6 +83,8 @@ pub struct Script {
     pub gpus: GpusReply,
     /// What every Search sends, whatever its bounds.
     pub search: Vec<SearchEvent>,
+    /// What every Archive sends.
+    pub archive: Vec<ArchiveEvent>,
     /// Streams of files, entries and lines do not end.
     pub silent: bool,
     /// How long each message of those streams takes.
@@ -141,6 +143,7 @@ impl Agent {
             picture: PictureReply::default(),
             gpus: GpusReply::default(),
             search: Vec::new(),
+            archive: Vec::new(),
             silent: false,
             pace: Duration::ZERO,
         };
@@ -355,6 +358,7 @@ impl v1::agent_server::Agent for Agent {
     type FindStream = BoxStream<Entry>;
     type SearchStream = BoxStream<SearchEvent>;
     type UploadStream = BoxStream<UploadEvent>;
+    type ArchiveStream = BoxStream<ArchiveEvent>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(self.script(|script| script.hello.clone())))
@@ -607,5 +611,36 @@ impl v1::agent_server::Agent for Agent {
         let (told, events) = mpsc::channel(1);
         tokio::spawn(self.clone().upload(start.upload_id, start.path, parts, told));
         Ok(Response::new(ReceiverStream::new(events).boxed()))
+    }
+
+    async fn archive(
+        &self,
+        _: Request<ArchiveRequest>,
+    ) -> Result<Response<Self::ArchiveStream>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(self.stream(self.script(|script| script.archive.clone())))
+    }
+
+    async fn extract(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<Response<ExtractReply>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
+            return Err(error.into());
+        }
+        let (path, data) = take(request.into_inner()).await?;
+        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+        let told = self.script(|script| {
+            script.file = data.into();
+            script.written.clone()
+        });
+        let entry = Some(self.change(&path).await?.into_inner());
+        let sha256 = told.unwrap_or(sha256);
+        Ok(Response::new(ExtractReply { entry, sha256, ..ExtractReply::default() }))
     }
 }

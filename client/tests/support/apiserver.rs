@@ -164,6 +164,11 @@ impl Cluster {
         *self.shared.upstream.borrow()
     }
 
+    /// How many bytes bridges have sent to clients.
+    pub fn downstream(&self) -> u64 {
+        *self.shared.downstream.borrow()
+    }
+
     /// Waits until clients have sent so many bytes.
     pub async fn received(&self, bytes: u64) {
         self.shared.upstream.subscribe().wait_for(|&sent| sent >= bytes).await.unwrap();
