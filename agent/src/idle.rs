@@ -17,7 +17,7 @@ use tonic::server::NamedService;
 use wire::{Code, Error};
 
 /// The calls that are no use.
-const LOOKS: [&str; 4] = ["Hello", "Runs", "Contexts", "Gpus"];
+const LOOKS: [&str; 5] = ["Hello", "Runs", "Contexts", "Gpus", "Watch"];
 
 /// What uses the sandbox now, and since when nothing does.
 #[derive(Clone, Debug)]

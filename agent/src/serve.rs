@@ -25,7 +25,7 @@ use crate::ending::Ending;
 use crate::idle::{Counted, Usage};
 use crate::isolation::{self, Proof};
 
-use crate::files::Extracts;
+use crate::files::{Extracts, Watches};
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
@@ -81,6 +81,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
         turn: Arc::default(),
         uploads: Arc::default(),
         extracts: Extracts::default(),
+        watches: Watches::default(),
         scaling: Arc::default(),
         asking: Arc::default(),
     };

@@ -17,12 +17,12 @@ use wire::v1::{
     MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest,
     RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest,
     SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest,
-    UploadEvent, WriteReply, WriteRequest,
+    UploadEvent, WatchEvent, WatchRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
 use crate::context::{Contexts, language};
-use crate::files::{self, Extracts, How, Turn, Uploads};
+use crate::files::{self, Extracts, How, Turn, Uploads, Watches};
 use crate::gpus;
 use crate::idle::Usage;
 use crate::isolation::Proof;
@@ -48,6 +48,7 @@ pub(crate) struct Service {
     pub(crate) turn: Turn,
     pub(crate) uploads: Arc<Uploads>,
     pub(crate) extracts: Extracts,
+    pub(crate) watches: Watches,
     pub(crate) scaling: pictures::Turn,
     pub(crate) asking: gpus::Turn,
 }
@@ -130,6 +131,7 @@ impl Agent for Service {
     type SearchStream = Events<SearchEvent>;
     type UploadStream = Events<UploadEvent>;
     type ArchiveStream = Events<ArchiveEvent>;
+    type WatchStream = Events<WatchEvent>;
 
     async fn hello(&self, request: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         let theirs = request.into_inner().protocol;
@@ -391,5 +393,14 @@ impl Agent for Service {
     ) -> Result<Response<ExtractReply>, Status> {
         let (workspace, parts) = (&self.settings.workspace, request.into_inner());
         Ok(Response::new(files::extract(workspace, &self.extracts, parts).await?))
+    }
+
+    async fn watch(
+        &self,
+        request: Request<WatchRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let WatchRequest { path, recursive } = request.into_inner();
+        let path = self.resolve(&path)?;
+        Ok(Response::new(boxed(files::watch(path, recursive, &self.watches).await?)))
     }
 }

@@ -109,6 +109,16 @@ pub const EXTRACT_PATIENCE: Duration = Duration::from_mins(1);
 /// How much what stands before one entry of an archive may take, in bytes: its names are held in memory, and no
 /// path is longer than 4096.
 pub const EXTRACT_HEADER: u64 = 1 << 20;
+/// How many watches there may be at once: each is an inotify instance, of which a node gives a user 128, whatever
+/// the number of sandboxes that have the same.
+pub const WATCHES: usize = 8;
+/// How many directories one watch may have: each takes about a kibibyte of the kernel's memory and a path of ours.
+pub const WATCH_DIRECTORIES: usize = 4096;
+/// How long changes are gathered from the first on, so that what changes all the time is told ten times a second.
+pub const WATCH_PAUSE: Duration = Duration::from_millis(100);
+/// How many changes are held: beyond them all are told as one overflow, as they are where the kernel's queue of
+/// 16384 is full because nobody takes them.
+pub const WATCH_CHANGES: usize = 10_000;
 /// The largest file that is edited, before and after, in bytes: it is held in memory twice. Source code
 /// is far smaller.
 pub const MAX_EDIT_FILE: usize = 16 << 20;

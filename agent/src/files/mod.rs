@@ -8,6 +8,7 @@
 mod append;
 mod archive;
 mod change;
+mod changes;
 mod copy;
 mod edit;
 mod extract;
@@ -21,6 +22,8 @@ mod stat;
 mod temporary;
 mod unpack;
 mod upload;
+mod watch;
+mod watched;
 mod write;
 
 use std::ffi::OsStr;
@@ -54,6 +57,7 @@ pub(crate) use search::search;
 pub(crate) use stat::stat;
 pub(crate) use temporary::PREFIX as HIDDEN;
 pub(crate) use upload::{Uploads, upload};
+pub(crate) use watch::{Watches, watch};
 pub(crate) use write::{How, write};
 
 /// Held while a file's contents change. An edit that has read a file before another change of it and

@@ -6,9 +6,11 @@
 //! `.codesandbox-*`, as it does of a directory that is being copied or unpacked: that is
 //! nobody's, and nothing sweeps it up.
 
+use std::ffi::OsStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Seek};
 use std::os::fd::AsRawFd;
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{self, OpenOptionsExt};
 use std::path::Path;
 
@@ -18,6 +20,11 @@ use tempfile::{Builder, NamedTempFile, TempDir, TempPath};
 
 /// What begins the name of a temporary file while it has one.
 pub(crate) const PREFIX: &str = ".codesandbox-";
+
+/// Whether a name is that of something temporary.
+pub(super) fn hidden(name: &OsStr) -> bool {
+    name.as_bytes().starts_with(PREFIX.as_bytes())
+}
 
 /// A file beside the one whose place it will take. Dropping it removes it.
 #[derive(Debug)]

@@ -7,6 +7,7 @@ mod search;
 mod sending;
 mod tree;
 mod upload;
+mod watch;
 
 pub use search::Found;
 

@@ -15,3 +15,4 @@ mod sandboxes;
 mod searches;
 mod transport;
 mod uploads;
+mod watches;

@@ -32,7 +32,8 @@ use wire::{
         PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, ResumeRequest,
         RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
         SetModeRequest, SignalReply, SignalRequest, StatRequest, UploadEvent, UploadFrom,
-        WriteReply, WriteRequest, read_event, upload_event, write_request::Part,
+        WatchEvent, WatchRequest, WriteReply, WriteRequest, read_event, upload_event,
+        write_request::Part,
     },
 };
 
@@ -85,6 +86,8 @@ pub struct Script {
     pub search: Vec<SearchEvent>,
     /// What every Archive sends.
     pub archive: Vec<ArchiveEvent>,
+    /// What every Watch sends.
+    pub watch: Vec<WatchEvent>,
     /// Streams of files, entries and lines do not end.
     pub silent: bool,
     /// How long each message of those streams takes.
@@ -144,6 +147,7 @@ impl Agent {
             gpus: GpusReply::default(),
             search: Vec::new(),
             archive: Vec::new(),
+            watch: Vec::new(),
             silent: false,
             pace: Duration::ZERO,
         };
@@ -359,6 +363,7 @@ impl v1::agent_server::Agent for Agent {
     type SearchStream = BoxStream<SearchEvent>;
     type UploadStream = BoxStream<UploadEvent>;
     type ArchiveStream = BoxStream<ArchiveEvent>;
+    type WatchStream = BoxStream<WatchEvent>;
 
     async fn hello(&self, _: Request<HelloRequest>) -> Result<Response<HelloReply>, Status> {
         Ok(Response::new(self.script(|script| script.hello.clone())))
@@ -642,5 +647,12 @@ impl v1::agent_server::Agent for Agent {
         let entry = Some(self.change(&path).await?.into_inner());
         let sha256 = told.unwrap_or(sha256);
         Ok(Response::new(ExtractReply { entry, sha256, ..ExtractReply::default() }))
+    }
+
+    async fn watch(&self, _: Request<WatchRequest>) -> Result<Response<Self::WatchStream>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(self.stream(self.script(|script| script.watch.clone())))
     }
 }
