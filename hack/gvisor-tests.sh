@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-FILES=${FILES:-"append bash cells commands compiled connect contexts edit files find forks interactive javascript journal magics named output search tree"}
+FILES=${FILES:-"append archives bash cells commands compiled connect contexts edit files find forks interactive javascript journal magics named output search tree uploads watch"}
 
 # What gVisor does in another way, and docs say so.
 OTHERWISE=(
@@ -14,6 +14,12 @@ OTHERWISE=(
   # It has no files without a name, so that one is left behind by an agent that is killed.
   a_write_that_breaks_off_leaves_nothing_and_the_old_file_whole
   an_agent_killed_in_the_middle_of_a_write_leaves_the_old_file_and_nothing_else
+  an_agent_killed_with_a_broken_upload_leaves_the_old_file_and_nothing_else
+  # Its /sys has no files that root may not read.
+  what_may_not_be_read_is_an_error_and_no_shorter_archive
+  # It holds all events of a watch that nobody takes.
+  what_was_missed_is_said_and_what_was_made_meanwhile_is_watched
+  a_directory_that_has_left_is_watched_no_more
   # Its /proc names no terminals.
   a_program_at_a_terminal_is_the_first_of_its_session
   # A job may read its terminal from the background.

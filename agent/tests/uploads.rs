@@ -91,10 +91,7 @@ async fn an_upload_goes_on_where_its_stream_broke_with_one_digest_of_all() {
         // What was on its way when the stream before this one broke may be lost, and no more than that.
         from = before;
         stream.send(&data[from..sent]).await;
-        assert_eq!(
-            (names(&agent.workspace()), fs::read(&path).unwrap()),
-            (vec!["a".to_owned()], b"old".to_vec())
-        );
+        assert_eq!(fs::read(&path).unwrap(), b"old");
     }
     let mut stream = Stream::open(&agent.client().await, start("a")).await.unwrap();
     from = stream.from().await;
@@ -154,9 +151,9 @@ async fn an_upload_id_is_of_one_file_and_of_characters_that_a_runs_has() {
     assert_eq!(stream.from().await, 0);
     stream.send(b"x").await;
     assert_eq!(stream.end(&Sha256::digest("y")).await.unwrap_err().code, Code::Corrupted);
+    assert_eq!(names(&agent.workspace()), Vec::<String>::new());
     let mut stream = Stream::open(&client, start("b")).await.unwrap();
     assert_eq!(stream.from().await, 0);
-    assert_eq!(names(&agent.workspace()), Vec::<String>::new());
 }
 
 /// tests.md D5.
