@@ -15,7 +15,7 @@ export SANDBOXES ?= codesandbox-sandboxes
 export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED RUNTIMES
 
 ifeq ($(CLUSTER),current)
-ifneq ($(filter-out help lint fmt unit fuzz crds images venv node clean,$(or $(MAKECMDGOALS),help)),)
+ifneq ($(filter-out help lint fmt unit fuzz crds images venv node languages clean,$(or $(MAKECMDGOALS),help)),)
 # (Written out, since make before 4.4 passes no exported variables to $(shell).)
 override CONFIRM := $(shell CLUSTER='$(CLUSTER)' NAMESPACE='$(NAMESPACE)' SANDBOXES='$(SANDBOXES)' CONFIRM='$(CONFIRM)' hack/confirm.sh >&2 && echo yes)
 ifneq ($(CONFIRM),yes)
@@ -30,7 +30,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt unit fuzz crds e2e bench gpu soak images images-load install uninstall \
-        cluster-up cluster-down cluster-status connect venv node clean
+        cluster-up cluster-down cluster-status connect venv node languages clean
 .NOTPARALLEL:
 
 help: ## Says what there is
@@ -50,7 +50,7 @@ lint: ## rustfmt, clippy, shellcheck, the chart
 fmt: ## Formats the Rust code
 	cargo fmt --all
 
-unit: ## Tests that need no cluster
+unit: languages ## Tests that need no cluster
 	$(STEP) "unit tests" cargo test --workspace --exclude e2e --locked $(ARGS)
 
 fuzz: ## Drives what reads bytes of others with libFuzzer, each target for FUZZ_SECONDS (600); TARGETS takes some
@@ -60,7 +60,7 @@ crds: ## Writes crds/ from api/
 	UPDATE_CRDS=1 cargo test --locked -p api --test crd
 
 e2e: export E2E = yes
-e2e: install venv node ## Tests against the cluster, in Rust and with the official MCP clients
+e2e: install venv node languages ## Tests against the cluster, in Rust and with the official MCP clients
 	$(STEP) "gVisor" hack/cluster.sh gvisor
 	$(STEP) "the agent's tests under gVisor" hack/gvisor-tests.sh
 	$(STEP) "kwok" hack/cluster.sh build kwok
@@ -112,6 +112,9 @@ venv: ## The Python of the e2e tests, in .venv
 
 node: ## The Node, TypeScript client and Inspector of the e2e tests, in e2e/mcp/typescript
 	$(STEP) "node clients" hack/node.sh
+
+languages: ## What the agent's tests run code in, where it is missing
+	$(STEP) "languages" hack/languages.sh
 
 clean: ## Removes what was built in this clone; caches of the machine stay in ~/.cache/codesandbox
 	@hack/connect.sh stop
