@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-FILES=${FILES:-"append archives bash cells commands compiled connect contexts edit files find forks interactive javascript journal magics named output search tree uploads watch"}
+FILES=${FILES:-"append archives bash cells changes commands compiled connect contexts edit files find forks idle interactive isolation javascript journal magics named output r search tree uploads watch"}
 
 # What gVisor does in another way, and docs say so.
 OTHERWISE=(
@@ -24,6 +24,8 @@ OTHERWISE=(
   a_program_at_a_terminal_is_the_first_of_its_session
   # A job may read its terminal from the background.
   what_reads_the_terminal_from_the_background_stops_nobody_else
+  # The command is at its end too late there, now and then: then R is ended, and that is said.
+  an_interrupt_ends_the_command_that_r_waits_for_and_then_the_cell
   # What it says of memory is the whole sandbox's.
   an_agent_at_rest_holds_little_memory_after_much_output
   # They look at an agent's processes from outside, which nobody can whose agents are PID 1.

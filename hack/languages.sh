@@ -9,4 +9,5 @@ have c++ || missing+=(g++)
 have node || missing+=(nodejs)
 have perl || missing+=(perl)
 { have javac && have java; } || missing+=(default-jdk-headless)
+have R || missing+=(r-base-core)
 packages "${missing[@]}"

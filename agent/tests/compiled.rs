@@ -192,8 +192,8 @@ async fn a_sandbox_says_which_languages_it_has() {
         let hello = HelloRequest { protocol: wire::PROTOCOL };
         agent.client().await.hello(hello).await.unwrap().into_inner().languages
     };
-    let some = ["python3", "cc", "javac", "Rscript"];
-    assert_eq!(languages("bin".to_owned(), &some).await, ["python", "c", "r"]);
+    let some = ["python3", "cc", "javac", "R"];
+    assert_eq!(languages("bin".to_owned(), &some).await, ["python", "r", "c"]);
     assert_eq!(
         languages("bin".to_owned(), &["node", "java", "javac"]).await,
         ["javascript", "typescript", "java"]

@@ -31,7 +31,7 @@ const INSTRUCTIONS: &str = "\
 Isolated machines for running code. sandbox_create makes one and names it (sandbox_id); pass that id to every other tool. \
 It lives until its ttl ends or sandbox_delete; files in /workspace live as long as it does.
 
-run_code runs Python, JavaScript, TypeScript or bash in an interpreter that keeps its state between calls; run_command runs a program or a shell line. \
+run_code runs Python, R, JavaScript, TypeScript or bash in an interpreter that keeps its state between calls; run_command runs a program or a shell line. \
 Both answer with a line of facts (exit_code, run_id), then the result, stdout and stderr. A non-zero exit code is an answer, not a fault of the tool. \
 If a run takes longer than wait_seconds the answer says status=running: run_output with that run_id waits on, as does the same call with it; a run_id never runs twice. \
 Long output is cut in the middle and the cut is marked: run_output reads the rest, by place or by pattern. \

@@ -27,7 +27,7 @@ pub(crate) struct Language {
 }
 
 /// Drivers come through the pipe, since no file need be writable: a line with their length in bytes, and themselves.
-static LANGUAGES: [Language; 4] = [
+static LANGUAGES: [Language; 5] = [
     Language {
         name: "python",
         argv: &[
@@ -89,6 +89,22 @@ static LANGUAGES: [Language; 4] = [
         forks: false,
         needs: "Node.js 22.13 or newer",
     },
+    Language {
+        name: "r",
+        // Not --vanilla: what the image says of repositories and libraries holds, what a workspace says does not.
+        argv: &["R", "--no-echo", "--no-save", "--no-restore", "--no-init-file", "-e", LOAD_INTO_R],
+        driver: &[
+            include_str!("r/channel.R"),
+            include_str!("r/values.R"),
+            include_str!("r/figures.R"),
+            include_str!("r/cells.R"),
+            include_str!("r/main.R"),
+        ],
+        env: &[],
+        interrupted_by_request: false,
+        forks: false,
+        needs: "R 4.0 or newer",
+    },
 ];
 
 /// Without it node would end itself when a callback was interrupted, which it finds unfinished.
@@ -100,6 +116,11 @@ const LOAD_INTO_NODE: &str = "{ const fs = require('fs'); \
     let length = ''; for (let byte; (byte = String(read(Buffer.alloc(1)))) !== '\\n'; ) length += byte; \
     require('vm').runInThisContext(`(function (require, importModule) {${read(Buffer.alloc(+length))}\\n})`, '<driver>')\
     (require, (module, options) => import(module, options)); }";
+
+/// It sees R's own functions before the user's of the same names.
+const LOAD_INTO_R: &str = "local({ r <- file('/dev/fd/3', 'rb', raw = TRUE); \
+    driver <- readChar(r, as.integer(readLines(r, 1)), TRUE); close(r); \
+    eval(parse(text = driver, encoding = 'UTF-8', keep.source = FALSE), new.env(parent = .BaseNamespaceEnv)) })";
 
 const JAVASCRIPT: &[&str] = &[
     include_str!("javascript/channel.js"),

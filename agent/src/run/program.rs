@@ -23,7 +23,7 @@ pub(crate) struct Program {
     needs: &'static str,
 }
 
-static PROGRAMS: [Program; 11] = [
+static PROGRAMS: [Program; 10] = [
     Program {
         name: "c",
         file: "main.c",
@@ -69,7 +69,6 @@ static PROGRAMS: [Program; 11] = [
     script("php", "main.php", &["php", "{source}"], "PHP (its command line)"),
     script("perl", "main.pl", &["perl", "{source}"], "Perl"),
     script("lua", "main.lua", &["lua", "{source}"], "Lua (lua)"),
-    script("r", "main.R", &["Rscript", "{source}"], "R (Rscript)"),
     script("julia", "main.jl", &["julia", "{source}"], "Julia"),
 ];
 

@@ -142,6 +142,10 @@ impl Agent {
             .env("CODESANDBOX_WORKDIR", self.workspace())
             .env("CODESANDBOX_POD_UID", "a-uid")
             .env("CODESANDBOX_TERMINATION_LOG", self.last_words())
+            // As in a sandbox, whatever this machine has.
+            .env("LANG", "C.UTF-8")
+            .env_remove("LC_ALL")
+            .env_remove("LC_CTYPE")
             // A machine that sets them would hide whether output is flushed, and what a terminal is called.
             .env_remove("PYTHONUNBUFFERED")
             .env_remove("TERM")

@@ -73,7 +73,7 @@ run_arguments!(RunCode {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,
-    /// "python" (default), "javascript", "typescript" and "bash" keep state; the others are whole programs.
+    /// python (default), javascript, typescript, bash and r keep state; others are whole programs.
     #[serde(default)]
     language: Language,
     /// The interpreter whose state is shared. Default: one for each language.

@@ -24,7 +24,7 @@ struct ContextCreate {
     sandbox_id: String,
     /// A name of your choice (letters, digits, _ . -). Asking twice for the same gives the same context. Omit for a new one.
     context_id: Option<String>,
-    /// "python" (default), "javascript", "typescript" or "bash".
+    /// "python" (default), "javascript", "typescript", "bash" or "r".
     #[serde(default)]
     language: Interpreter,
     /// Directory to start in. Default /workspace.
@@ -45,6 +45,7 @@ enum Interpreter {
     JavaScript,
     TypeScript,
     Bash,
+    R,
 }
 
 impl From<Interpreter> for Language {
@@ -54,6 +55,7 @@ impl From<Interpreter> for Language {
             Interpreter::JavaScript => Self::JavaScript,
             Interpreter::TypeScript => Self::TypeScript,
             Interpreter::Bash => Self::Bash,
+            Interpreter::R => Self::R,
         }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 #[tool_router(router = run_tool_router, vis = "pub(crate)")]
 impl Server {
-    /// Run Python, JavaScript, TypeScript or bash in a sandbox, with state kept between calls, or a whole program in another language. Returns the value of the last expression, what display() shows, stdout, stderr, exceptions, and matplotlib figures as pictures.
+    /// Run Python, R, JavaScript, TypeScript or bash in a sandbox, with state kept between calls, or a whole program in another language. Returns the value of the last expression, what display() shows, stdout, stderr, exceptions, and figures as pictures.
     #[tool(annotations(
         title = "Run code",
         read_only_hint = false,
