@@ -27,8 +27,8 @@ fn agent() -> Agent {
 }
 
 /// Waits for its end, and sees that it says why.
-fn ends_for_want_of_use(agent: &mut Agent) {
-    assert_eq!(agent.ended(), Some(0));
+async fn ends_for_want_of_use(agent: &mut Agent) {
+    assert_eq!(agent.ended().await, Some(0));
     assert_eq!(fs::read_to_string(agent.last_words()).unwrap(), r#"{"reason":"IdleTimeout"}"#);
 }
 
@@ -39,7 +39,7 @@ async fn a_sandbox_that_nobody_uses_ends_and_says_why() {
     // Connected, but that is all.
     let mut client = agent.client().await;
     client.hello(HelloRequest { protocol: wire::PROTOCOL }).await.unwrap();
-    ends_for_want_of_use(&mut agent);
+    ends_for_want_of_use(&mut agent).await;
     assert!(since.elapsed() >= IDLE);
 }
 
@@ -52,7 +52,7 @@ async fn a_run_is_use_for_as_long_as_it_goes_on() {
     let seen = run(&mut client, "b", python("import time\ntime.sleep(0.9)\n1")).await;
     assert_eq!(seen.result(), Some("1"));
     // The interpreter that waits is none.
-    ends_for_want_of_use(&mut agent);
+    ends_for_want_of_use(&mut agent).await;
 }
 
 #[tokio::test]
@@ -61,7 +61,7 @@ async fn a_run_that_nobody_follows_is_use() {
     let mut client = agent.client().await;
     drop(common::start(&mut client, "a", shell("sleep 0.9; echo done >done"), 0).await.unwrap());
     drop(client);
-    assert_eq!(agent.ended(), Some(0));
+    assert_eq!(agent.ended().await, Some(0));
     assert!(agent.workspace().join("done").is_file());
 }
 
@@ -82,7 +82,7 @@ async fn an_upload_is_use_for_as_long_as_it_goes_on() {
     let since = Instant::now();
     upload.await.unwrap().unwrap();
     assert_eq!(fs::read(agent.workspace().join("slow")).unwrap(), b"part part part ");
-    ends_for_want_of_use(&mut agent);
+    ends_for_want_of_use(&mut agent).await;
     assert!(since.elapsed() >= IDLE);
 }
 
@@ -98,7 +98,7 @@ async fn a_look_at_what_there_is_is_no_use() {
         words.exists()
     })
     .await;
-    ends_for_want_of_use(&mut agent);
+    ends_for_want_of_use(&mut agent).await;
 }
 
 #[tokio::test]
@@ -112,5 +112,5 @@ async fn an_ending_sandbox_says_so_to_who_comes_too_late() {
     eventually(async || words.exists()).await;
     let late = client.stat(StatRequest { path: ".".to_owned(), sha256: false }).await.unwrap_err();
     assert_eq!(ours(&late).code, Code::IdleEnding);
-    ends_for_want_of_use(&mut agent);
+    ends_for_want_of_use(&mut agent).await;
 }

@@ -128,7 +128,7 @@ async fn a_network_that_stays_open_ends_the_sandbox_with_nothing_run() {
     let canary = Canary::open("127.0.0.1:0");
     let mut agent = agent(canary.address);
     let (began, command) = begins(&agent, agent.client().await, "a").await;
-    assert_eq!(agent.ended(), Some(1));
+    assert_eq!(agent.ended().await, Some(1));
     assert_eq!(fs::read_to_string(agent.last_words()).unwrap(), r#"{"reason":"NotIsolated"}"#);
     assert!(command.await.is_err());
     assert!(!began && !agent.workspace().join("a").exists());

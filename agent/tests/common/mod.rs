@@ -179,9 +179,11 @@ impl Agent {
         (child.wait().unwrap().code(), since.elapsed())
     }
 
-    /// Waits until it has ended by itself, and gives its exit code.
-    pub fn ended(&mut self) -> Option<i32> {
-        self.child.take().unwrap().wait().unwrap().code()
+    /// Waits until it has ended by itself, and gives its exit code. Connections go on, and end, meanwhile.
+    pub async fn ended(&mut self) -> Option<i32> {
+        let mut child = self.child.take().unwrap();
+        let ended = tokio::task::spawn_blocking(move || child.wait().unwrap().code());
+        timeout(DEADLINE, ended).await.expect("it ends").unwrap()
     }
 
     pub fn pid(&self) -> i32 {
