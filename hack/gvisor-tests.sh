@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-FILES=${FILES:-"append archives bash cells changes commands compiled connect contexts edit files find forks idle interactive isolation javascript journal magics named output r search tree uploads watch"}
+FILES=${FILES:-"append archives bash cells changes commands compiled connect contexts edit files find forks idle interactive isolation javascript journal jshell magics named output r search tree uploads watch"}
 
 # What gVisor does in another way, and docs say so.
 OTHERWISE=(

@@ -17,7 +17,8 @@ pub(crate) const ENTER: &str = "enter";
 /// Where a supervisor finds the stdin of what it starts, if that stays open.
 pub(crate) const INPUT: i32 = 3;
 /// Where a context's interpreter reads its requests. It writes what happened to the next descriptor, and
-/// from the one after that it gets the ends of copies, if its language can be copied.
+/// from the one after that it gets the ends of copies, if its language can be copied, or has its driver
+/// there, if that is to be a file.
 pub(crate) const REQUESTS: i32 = 3;
 
 /// The process to start.

@@ -1,12 +1,14 @@
 //! One supervised process, as the agent holds it: its output, and the socket to its supervisor.
 
-use std::io::{self, ErrorKind};
+use std::fs::File;
+use std::io::{self, ErrorKind, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use command_fds::{CommandFdExt, FdMapping};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use tokio::io::AsyncWriteExt;
 use tokio::net::UnixStream;
 use tokio::net::unix::pipe;
@@ -146,13 +148,17 @@ pub(crate) async fn start_at_terminal(
     Ok((control, output, input))
 }
 
-/// The same for an interpreter, with what it is driven through.
+/// The same for an interpreter, with what it is driven through, and behind that a file if it is to have one.
 pub(crate) async fn start_private(
     reaper: &Reaper,
     mut spec: Spec,
+    file: &[u8],
     forks: bool,
 ) -> Result<(Control, Output, Private), Error> {
-    let (private, theirs) = Private::new(forks).map_err(|error| fault(&error))?;
+    let (private, mut theirs) = Private::new(forks).map_err(|error| fault(&error))?;
+    if !file.is_empty() {
+        theirs.push(in_memory(file).map_err(|error| fault(&error))?);
+    }
     let theirs = theirs.into_iter().zip(control::REQUESTS..);
     let theirs: Vec<_> =
         theirs.map(|(parent_fd, child_fd)| FdMapping { parent_fd, child_fd }).collect();
@@ -160,6 +166,13 @@ pub(crate) async fn start_private(
     let ends = Ends::new().map_err(|error| fault(&error))?;
     let (control, output) = launch(reaper, &spec, &[], ends, theirs).await?;
     Ok((control, output, private))
+}
+
+/// A file that is in no directory: none need be writable.
+fn in_memory(content: &[u8]) -> io::Result<OwnedFd> {
+    let mut file = File::from(memfd_create(c"driver", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(content)?;
+    Ok(file.into())
 }
 
 async fn launch(

@@ -196,6 +196,6 @@ async fn a_sandbox_says_which_languages_it_has() {
     assert_eq!(languages("bin".to_owned(), &some).await, ["python", "r", "c"]);
     assert_eq!(
         languages("bin".to_owned(), &["node", "java", "javac"]).await,
-        ["javascript", "typescript", "java"]
+        ["javascript", "typescript", "jshell", "java"]
     );
 }

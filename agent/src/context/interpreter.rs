@@ -84,15 +84,16 @@ impl Interpreter {
     ) -> Result<Self, Error> {
         let mut env = language.env();
         env.extend(place.env.clone());
+        let (file, driver) = language.driver();
         let spec = Spec { argv: language.argv(), env, cwd: place.cwd.clone(), ..Spec::default() };
-        let started = process::start_private(reaper, spec, language.forks).await;
+        let started = process::start_private(reaper, spec, &file, language.forks).await;
         let (control, output, private) = started.map_err(|error| match error.code {
             Code::CommandNotFound => language.missing(&error.message),
             _ => error,
         })?;
         let mut own = Self::of(language, control, output, private);
         // An interpreter that dies of it is seen below.
-        let _ = own.requests.write_all(&language.driver()).await;
+        let _ = own.requests.write_all(&driver).await;
         own.ready().await?;
         Ok(own)
     }

@@ -16,6 +16,8 @@ pub(crate) struct Language {
     argv: &'static [&'static str],
     /// What it is driven by: one subject a file, and what runs last is last.
     driver: &'static [&'static str],
+    /// Whether the driver is a file of its own, behind the pipes.
+    driver_is_file: bool,
     /// Variables it needs where nobody has set them.
     env: &'static [(&'static str, &'static str)],
     /// Whether its driver hears of an interrupt by a request: no signal handler runs while it computes.
@@ -26,8 +28,8 @@ pub(crate) struct Language {
     pub(super) forks: bool,
 }
 
-/// Drivers come through the pipe, since no file need be writable: a line with their length in bytes, and themselves.
-static LANGUAGES: [Language; 5] = [
+/// Drivers come through a pipe, since no file need be writable: a line with their length in bytes, and themselves.
+static LANGUAGES: [Language; 6] = [
     Language {
         name: "python",
         argv: &[
@@ -49,6 +51,7 @@ static LANGUAGES: [Language; 5] = [
             include_str!("python/copies.py"),
             include_str!("python/main.py"),
         ],
+        driver_is_file: false,
         env: &[("MPLBACKEND", "Agg")],
         interrupted_by_request: false,
         needs: "Python 3.7 or newer",
@@ -66,6 +69,7 @@ static LANGUAGES: [Language; 5] = [
             "bash",
         ],
         driver: &[include_str!("bash/driver.sh")],
+        driver_is_file: false,
         env: &[],
         interrupted_by_request: false,
         needs: "bash 4.1 or newer",
@@ -75,6 +79,7 @@ static LANGUAGES: [Language; 5] = [
         name: "javascript",
         argv: &["node", NODE_FLAG, "-e", LOAD_INTO_NODE, "javascript"],
         driver: JAVASCRIPT,
+        driver_is_file: false,
         env: &[],
         interrupted_by_request: true,
         forks: false,
@@ -84,6 +89,7 @@ static LANGUAGES: [Language; 5] = [
         name: "typescript",
         argv: &["node", NODE_FLAG, "-e", LOAD_INTO_NODE, "typescript"],
         driver: JAVASCRIPT,
+        driver_is_file: false,
         env: &[],
         interrupted_by_request: true,
         forks: false,
@@ -100,10 +106,35 @@ static LANGUAGES: [Language; 5] = [
             include_str!("r/cells.R"),
             include_str!("r/main.R"),
         ],
+        driver_is_file: false,
         env: &[],
         interrupted_by_request: false,
         forks: false,
         needs: "R 4.0 or newer",
+    },
+    Language {
+        name: "jshell",
+        // It takes a program only from what it can seek in.
+        argv: &[
+            "java",
+            "-Dfile.encoding=UTF-8",
+            "-Dstdout.encoding=UTF-8",
+            "-Dstderr.encoding=UTF-8",
+            "--source",
+            "11",
+            "/dev/fd/5",
+        ],
+        driver: &[
+            include_str!("jshell/Main.java"),
+            include_str!("jshell/Channel.java"),
+            include_str!("jshell/Cells.java"),
+            include_str!("jshell/Errors.java"),
+        ],
+        driver_is_file: true,
+        env: &[],
+        interrupted_by_request: true,
+        forks: false,
+        needs: "a JDK, 11 or newer",
     },
 ];
 
@@ -165,10 +196,13 @@ impl Language {
         missing.map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect()
     }
 
-    /// The bytes that load its driver.
-    pub(super) fn driver(&self) -> Vec<u8> {
+    /// What loads its driver: the content of a file, if it has one, and what comes through the pipe.
+    pub(super) fn driver(&self) -> (Vec<u8>, Vec<u8>) {
         let driver = self.driver.join("\n");
-        format!("{}\n{driver}", driver.len()).into_bytes()
+        if self.driver_is_file {
+            return (driver.into_bytes(), Vec::new());
+        }
+        (Vec::new(), format!("{}\n{driver}", driver.len()).into_bytes())
     }
 
     /// The refusal where the image has no interpreter of it.

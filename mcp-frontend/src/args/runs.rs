@@ -73,7 +73,7 @@ run_arguments!(RunCode {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     code: String,
-    /// python (default), javascript, typescript, bash and r keep state; others are whole programs.
+    /// python (default), javascript, typescript, bash, r and jshell keep state; others are whole programs.
     #[serde(default)]
     language: Language,
     /// The interpreter whose state is shared. Default: one for each language.
@@ -118,6 +118,7 @@ pub(crate) enum Language {
     Perl,
     Lua,
     R,
+    JShell,
     Julia,
 }
 
@@ -138,6 +139,7 @@ impl Language {
             Self::Perl => "perl",
             Self::Lua => "lua",
             Self::R => "r",
+            Self::JShell => "jshell",
             Self::Julia => "julia",
         }
     }

@@ -24,7 +24,7 @@ struct ContextCreate {
     sandbox_id: String,
     /// A name of your choice (letters, digits, _ . -). Asking twice for the same gives the same context. Omit for a new one.
     context_id: Option<String>,
-    /// "python" (default), "javascript", "typescript", "bash" or "r".
+    /// "python" (default), "javascript", "typescript", "bash", "r" or "jshell".
     #[serde(default)]
     language: Interpreter,
     /// Directory to start in. Default /workspace.
@@ -46,6 +46,7 @@ enum Interpreter {
     TypeScript,
     Bash,
     R,
+    JShell,
 }
 
 impl From<Interpreter> for Language {
@@ -56,6 +57,7 @@ impl From<Interpreter> for Language {
             Interpreter::TypeScript => Self::TypeScript,
             Interpreter::Bash => Self::Bash,
             Interpreter::R => Self::R,
+            Interpreter::JShell => Self::JShell,
         }
     }
 }
