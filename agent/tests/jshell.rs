@@ -201,13 +201,13 @@ async fn an_interrupt_ends_what_computes_and_what_waits_and_keeps_state() {
     let mut client = agent.client().await;
     let kept = "int kept = 1;\nvoid begun() { System.out.println(\"begun\"); }";
     run(&mut client, "a", java(kept)).await;
+    // The interrupt comes while its second snippet compiles.
+    let compiles =
+        format!("begun();\n{{ int i = 0; {} while (true) {{}} }}", "i += 1; ".repeat(300));
     for (id, source) in [
+        ("compiles", &*compiles),
         ("loops", "begun(); while (true) {}"),
-        // What stops a thread can be caught in it.
-        (
-            "catches",
-            "begun();\nfor (int i = 0; i < 5; i++) try { while (true) {} } catch (Throwable e) {}\nwhile (true) {}",
-        ),
+        ("catches", "begun(); while (true) try { while (true) {} } catch (RuntimeException e) {}"),
         ("sleeps", "begun();\nThread.sleep(1000000);\nSystem.out.println(\"not here\");"),
         ("waits", "begun(); new CountDownLatch(1).await();"),
         ("prints", "while (true) begun();"),

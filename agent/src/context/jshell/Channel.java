@@ -53,7 +53,7 @@ final class Channel {
         reader.start();
     }
 
-    /** Again and again until the cell is over: what compiles cannot be stopped yet, and what runs can catch it. */
+    /** Again and again until the cell is over: what compiles cannot be stopped yet. */
     private static void interrupt(Cells running) throws InterruptedException {
         while (running.stop()) {
             Thread.sleep(20);
