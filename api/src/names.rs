@@ -42,8 +42,8 @@ pub const INSTALL_CONTAINER: &str = "install-agent";
 pub const RUNS_DIR: &str = "/.codesandbox/runs";
 /// The home directory of user code.
 pub const HOME: &str = "/home/sandbox";
-/// What begins the name of every environment variable that is ours.
-pub const RESERVED_ENV: &str = "CODESANDBOX_";
+/// What begins the names of environment variables that are ours, or Kubernetes' own.
+pub const RESERVED_ENV: [&str; 2] = ["CODESANDBOX_", "KUBERNETES_"];
 /// The variable that tells the agent its pod's UID, which it proves to clients with.
 pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 /// The variable that tells the agent in which directory commands start.

@@ -90,8 +90,8 @@ pub struct CodeSandboxSpec {
         .message("must be between 1s and 168h (a week)"))]
     pub ttl: Duration,
 
-    /// How long nobody may use the sandbox before it finishes, such as 15m. Default: as long as it lives. A run that goes on and
-    /// a transfer are use; an open connection, a live context that waits and a look at what there is are not.
+    /// How long nobody may use the sandbox before it finishes, such as 15m. Default: as long as it lives. A run that goes on,
+    /// a transfer and a look at files are use; an open connection, a live context that waits and what a run left in the background are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
@@ -138,7 +138,7 @@ pub struct LocalObjectReference {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("has(self.value) != has(self.valueFrom)").message("needs either value or valueFrom, not both"),
-    validation = Rule::new("!self.name.startsWith('CODESANDBOX_')").message("names that begin with CODESANDBOX_ are reserved"),
+    validation = Rule::new("!self.name.startsWith('CODESANDBOX_') && !self.name.startsWith('KUBERNETES_')").message("names that begin with CODESANDBOX_ or KUBERNETES_ are reserved"),
 )]
 pub struct EnvVar {
     /// The variable's name.

@@ -218,6 +218,7 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("bad", json!({"idleTimeout": "500ms"}), "must be between 1s and 168h"),
         ("bad", json!({"workingDir": "tmp"}), "must be an absolute path"),
         ("bad", json!({"env": [{"name": "CODESANDBOX_X", "value": "1"}]}), "reserved"),
+        ("bad", json!({"env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "1"}]}), "reserved"),
         ("bad", json!({"env": [{"name": "X"}]}), "needs either value or valueFrom"),
         (
             "bad",

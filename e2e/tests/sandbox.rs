@@ -20,7 +20,7 @@ async fn a_sandbox_is_hardened() -> anyhow::Result<()> {
              cat /proc/1/mem 2>&1 | head -c 80",
         )
         .await?;
-    // Service links are off; the kubelet sets the API server's address whatever a pod says.
+    // Service links are off; the kubelet sets the API server's address all the same.
     assert_eq!(
         facts.text(),
         "ls: cannot access '/var/run/secrets': No such file or directory\n\

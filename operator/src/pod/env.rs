@@ -11,14 +11,19 @@ use crate::config::Config;
 /// OpenBLAS, MKL, NumExpr and `nproc`; Go before 1.25; Python from 3.13 on. Others look at their cgroup themselves.
 const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "GOMAXPROCS", "PYTHON_CPU_COUNT"];
 
-/// Ours first, then the user's, who may have HOME or LANG otherwise. Names that begin with `CODESANDBOX_` cannot be
-/// among the user's: the schema refuses them.
+/// Ours first, then the user's, who may have HOME or LANG otherwise. Reserved names are left out, though the schema
+/// refuses them: by the kubelet's variables, which a pod's own take the place of, the agent knows its canary.
 pub(super) fn env(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
-    let users = sandbox.spec.env.as_deref().unwrap_or_default();
+    let users = sandbox.spec.env.iter().flatten().filter(|user| !is_reserved(&user.name));
+    let users: Vec<_> = users.collect();
     let ours = ours(sandbox, config)
         .into_iter()
         .filter(|ours| users.iter().all(|user| user.name != ours.name));
-    ours.chain(users.iter().map(users_own)).collect()
+    ours.chain(users.iter().copied().map(users_own)).collect()
+}
+
+fn is_reserved(name: &str) -> bool {
+    names::RESERVED_ENV.iter().any(|prefix| name.starts_with(prefix))
 }
 
 fn ours(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {

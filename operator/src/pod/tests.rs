@@ -18,6 +18,12 @@ fn everything_asked_for_is_in_the_pod() {
         EnvVar { name: "PRICE".into(), value: Some("$(HOME) costs 5$".into()), value_from: None },
         EnvVar { name: "LANG".into(), value: Some("de_DE.UTF-8".into()), value_from: None },
         EnvVar { name: "OMP_NUM_THREADS".into(), value: Some("7".into()), value_from: None },
+        // Were it taken, the user would name the canary.
+        EnvVar {
+            name: "KUBERNETES_SERVICE_HOST".into(),
+            value: Some("::1".into()),
+            value_from: None,
+        },
         EnvVar {
             name: "TOKEN".into(),
             value: None,
