@@ -4,7 +4,7 @@
 //! stays connected. So the agent itself tries to connect to an address that is open to every pod without a policy, and
 //! denied to every sandbox: the canary, which is the API server's unless the administrator knows a better one.
 //! That the canary answers nobody for some other reason is the one error this could make. Whoever wants to run
-//! something has come through the API server, though, so that one more attempt after that is worth believing.
+//! something has come through the API server, though, so that a look after that is worth believing.
 
 use std::env;
 use std::future::pending;
@@ -20,9 +20,10 @@ use wire::{Code, Error};
 
 /// The value of `CODESANDBOX_CANARY` that stands for the API server, whose address every container has.
 const API_SERVER: &str = "kubernetes";
-/// How many attempts have to fail, one soon after the other.
-const IN_A_ROW: u32 = 3;
-/// How far apart they begin.
+/// How many attempts have to fail at once. Behind the API server's address there may be several, of which some
+/// are down and refuse, and packets get lost: one that is answered counts for more than all that are not.
+const AT_ONCE: usize = 16;
+/// How long it is until it is tried again.
 const PAUSE: Duration = Duration::from_millis(15);
 /// How long a canary that does not answer is listened to: within a cluster an answer takes a hundredth of it.
 const SILENCE: Duration = Duration::from_millis(200);
@@ -61,12 +62,9 @@ impl Proof {
         let Some(canary) = self.canary else { return Ok(()) };
         // It ends with the agent, which owns it.
         let _ = self.proven.subscribe().wait_for(|proven| *proven).await;
-        let confirm = async || {
-            // Where that is so one is enough, which spares every first run the pauses.
-            if is_closed(canary).await || timeout(PATIENCE, until_closed(canary)).await.is_ok() {
-                return Ok(());
-            }
-            Err(open(canary))
+        let confirm = async || match timeout(PATIENCE, until_closed(canary)).await {
+            Ok(()) => Ok(()),
+            Err(_) => Err(open(canary)),
         };
         self.confirmed.get_or_try_init(confirm).await.map(drop)
     }
@@ -79,18 +77,14 @@ fn open(canary: SocketAddr) -> Error {
     Error::new(Code::NotIsolated, message)
 }
 
-/// Waits until the canary does not answer several times in a row.
+/// Waits until the canary answers none of several attempts.
 async fn until_closed(canary: SocketAddr) {
     loop {
         // One alone first: an open network is told by it, and an API server is not to be flooded.
-        if is_closed(canary).await {
-            let attempts = (1..IN_A_ROW).map(|number| async move {
-                sleep(PAUSE * number).await;
-                is_closed(canary).await
-            });
-            if join_all(attempts).await.into_iter().all(|closed| closed) {
-                return;
-            }
+        if is_closed(canary).await
+            && join_all([canary; AT_ONCE].map(is_closed)).await.into_iter().all(|closed| closed)
+        {
+            return;
         }
         sleep(PAUSE).await;
     }

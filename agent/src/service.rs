@@ -367,6 +367,8 @@ impl Agent for Service {
     }
 
     async fn gpus(&self, _: Request<GpusRequest>) -> Result<Response<GpusReply>, Status> {
+        // The nvidia-smi that is asked may be the user's.
+        self.proof.hold().await?;
         Ok(Response::new(gpus::gpus(&self.reaper, &self.asking).await?))
     }
 
