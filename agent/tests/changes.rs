@@ -155,3 +155,14 @@ async fn who_does_not_ask_is_told_nothing() {
     assert_eq!(seen.how(), How::Exited(0));
     assert!(!seen.events.iter().any(|event| matches!(event.event, Some(Event::Changes(_)))));
 }
+
+/// The agent has one thread for all: nothing that has a package's name may hold it up.
+#[tokio::test]
+async fn what_only_looks_like_a_package_holds_nothing_up() {
+    let agent = Agent::start();
+    let mut client = agent.client().await;
+    let line = "mkdir -p node_modules/pipe node_modules/zero; mkfifo node_modules/pipe/package.json; \
+        ln -s /dev/zero node_modules/zero/package.json";
+    let told = changes(&mut client, "a", shell(line)).await;
+    assert_eq!(told.packages, ["pipe", "zero"].map(|name| package(Added, name, "")));
+}

@@ -4,13 +4,15 @@
 //! is. What packages were installed is seen by the directories that installers make for each.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, Metadata};
+use std::fs::{self, File, Metadata};
+use std::io::Read;
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 use std::{env, mem};
 
+use nix::fcntl::OFlag;
 use tokio::task::spawn_blocking;
 use wire::limits::{CHANGES_LOOKED_AT, CHANGES_TOLD};
 use wire::v1::run_event::Event;
@@ -33,7 +35,7 @@ const LISTENS: &str = "0A";
 #[derive(Debug)]
 pub(super) struct Watched {
     workspace: PathBuf,
-    before: OnceLock<Look>,
+    before: OnceLock<Arc<Look>>,
 }
 
 /// What the sandbox was like at one moment.
@@ -66,16 +68,20 @@ impl Run {
         if let Some(Watched { workspace, before }) = self.watched.get()
             && let Some(look) = look(workspace).await
         {
-            let _ = before.set(look);
+            let _ = before.set(Arc::new(look));
         }
     }
 
     /// Records what is different now.
     pub(crate) async fn tell_changes(&self) {
-        if let Some(Watched { workspace, before }) = self.watched.get()
-            && let (Some(before), Some(after)) = (before.get(), look(workspace).await)
-        {
-            self.append(Event::Changes(before.until(&after, workspace)));
+        let Some(Watched { workspace, before }) = self.watched.get() else { return };
+        let (Some(before), Some(after)) = (before.get().cloned(), look(workspace).await) else {
+            return;
+        };
+        let workspace = workspace.clone();
+        let changes = spawn_blocking(move || before.until(&after, &workspace)).await;
+        if let Ok(changes) = changes {
+            self.append(Event::Changes(changes));
         }
     }
 }
@@ -245,13 +251,13 @@ fn node(kind: ChangeKind, path: &Path) -> PackageChange {
 }
 
 fn version_of_node_package(path: &Path) -> Option<String> {
-    /// More than any that people write.
+    /// More than any that people write, in bytes.
     const LONGEST: u64 = 256 << 10;
-    let file = path.join("package.json");
-    if fs::metadata(&file).ok()?.len() > LONGEST {
-        return None;
-    }
-    let mut described: serde_json::Value = serde_json::from_slice(&fs::read(file).ok()?).ok()?;
+    // What has the name need be no file, and nothing is waited for.
+    let nonblocking = OFlag::O_NONBLOCK.bits();
+    let file = File::options().read(true).custom_flags(nonblocking).open(path.join("package.json"));
+    let file = file.ok().filter(|file| file.metadata().is_ok_and(|metadata| metadata.is_file()))?;
+    let mut described: serde_json::Value = serde_json::from_reader(file.take(LONGEST)).ok()?;
     match described.get_mut("version").map(mem::take)? {
         serde_json::Value::String(version) => Some(version),
         _ => None,
