@@ -16,11 +16,11 @@ pub(crate) enum Ending {
 }
 
 impl Ending {
-    /// Leaves word where the pod's status takes it from. The operator knows these words, too.
+    /// Leaves word where the pod's status takes it from, in place of what user code may have left there. The operator
+    /// knows these words, too.
     pub(crate) fn leave_word(self, at: &Path) {
-        crate::log(&format!("ends: {self:?}"));
         let word = match self {
-            Self::Signal(_) => return,
+            Self::Signal(_) => String::new(),
             Self::IdleTimeout | Self::NotIsolated => format!(r#"{{"reason":"{self:?}"}}"#),
         };
         // Where that is not possible the status says less.

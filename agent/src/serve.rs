@@ -110,10 +110,13 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
             () = idle => Ending::IdleTimeout,
             () = proof.seek() => Ending::NotIsolated,
         };
+        crate::log(&format!("ends: {ending:?}"));
         ending.leave_word(&last_words);
         runs.stop();
         // A little more than a kill takes at most; what is left then goes with the container.
         let _ = tokio::time::timeout(KILL_GRACE + Duration::from_secs(1), reaper.kill_all()).await;
+        // Once more: what ran until now could write there, too.
+        ending.leave_word(&last_words);
         ending.code()
     };
     tokio::select! {

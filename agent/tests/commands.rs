@@ -388,8 +388,11 @@ async fn sigterm_ends_everything_and_says_so_in_the_exit_code() {
     let mut events =
         start(&mut client, "a", shell("sleep 1000 & echo $!; sleep 1000"), 0).await.unwrap();
     until(&mut events, "\n").await;
+    // What user code leaves there is not the agent's word.
+    std::fs::write(agent.last_words(), r#"{"reason":"NotIsolated"}"#).unwrap();
     let (code, took) = agent.terminate();
     assert_eq!(code, Some(128 + 15));
+    assert_eq!(std::fs::read_to_string(agent.last_words()).unwrap(), "");
     assert!(took < wire::limits::KILL_GRACE, "{took:?}");
     agent.restart();
     let seen = see(attach(&mut agent.client().await, "a", 0).await.unwrap()).await;

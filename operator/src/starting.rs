@@ -42,6 +42,11 @@ pub(crate) fn ready(pod: &Pod, now: Timestamp) -> Verdict {
 /// runs in it. None of other pods; the end of time where its container is not running at all.
 pub(crate) fn proven_at(pod: &Pod) -> Option<Timestamp> {
     let state = container(pod).filter(|container| seen_open(container))?.state.as_ref();
+    let waiting = state.and_then(|state| state.waiting.as_ref()?.reason.as_deref());
+    if !matches!(waiting, None | Some("" | "ContainerCreating" | "CrashLoopBackOff")) {
+        // By now something else keeps it.
+        return None;
+    }
     let started = state.and_then(|state| state.running.as_ref()?.started_at.as_ref());
     Some(started.map_or(Timestamp::MAX, |started| started.0 + PROOF))
 }

@@ -59,7 +59,7 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
     }
     let reason = match exit.reason.as_deref() {
         Some("OOMKilled") => Reason::OOMKilled,
-        _ if says(exit, NOT_ISOLATED) => Reason::NotIsolated,
+        _ if says_open(exit) => Reason::NotIsolated,
         _ if exit.exit_code == 0 => Reason::Completed,
         _ => Reason::Unknown,
     };
@@ -112,11 +112,16 @@ fn says(exit: &ContainerStateTerminated, word: &str) -> bool {
     exit.message.as_deref() == Some(word)
 }
 
+/// Whether the agent left word of an open network, and ended as it then does.
+fn says_open(exit: &ContainerStateTerminated) -> bool {
+    exit.exit_code == 1 && says(exit, NOT_ISOLATED)
+}
+
 /// Whether the agent saw the network open when it ran last: then it looks again before it runs anything.
 pub(crate) fn seen_open(container: &ContainerStatus) -> bool {
     let states = [&container.state, &container.last_state];
     let exit = states.into_iter().flatten().find_map(terminated);
-    exit.is_some_and(|exit| says(exit, NOT_ISOLATED))
+    exit.is_some_and(says_open)
 }
 
 /// Whether a container that "terminated" was in truth never started, which is another story than an end.

@@ -251,6 +251,13 @@ fn a_pod_whose_agent_saw_the_network_open_is_ready_when_it_has_run_on() {
         (&since, &open, 74, reason::NOT_ISOLATED),
         (&since, &open, 75, reason::POD_READY),
         (&since, &json!({}), 60, reason::POD_READY),
+        (&json!({"waiting": {"reason": "ImagePullBackOff"}}), &open, 61, reason::IMAGE_PULL),
+        (
+            &since,
+            &json!({"terminated": {"exitCode": 143, "message": open["terminated"]["message"]}}),
+            61,
+            reason::POD_READY,
+        ),
     ] {
         let pod = pod_with(&container(state, last, 1));
         let verdict = ready(&pod, at(now));
