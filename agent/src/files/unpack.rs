@@ -121,7 +121,9 @@ impl Unpacking {
     /// A directory whose contents are there.
     fn directory(&self, name: &Path, entry: &mut Entry<'_, Received>) -> Result<(), Error> {
         self.put(name, entry)?;
-        let mtime = UNIX_EPOCH + Duration::from_secs(entry.header().mtime().unwrap_or(0));
+        let mtime = Duration::from_secs(entry.header().mtime().unwrap_or(0));
+        // Of before 1970 it is out of range.
+        let mtime = UNIX_EPOCH.checked_add(mtime).unwrap_or(UNIX_EPOCH);
         let flags = (OFlag::O_NOFOLLOW | OFlag::O_DIRECTORY).bits();
         // One that may not be read keeps the time it has.
         let opened =
