@@ -36,7 +36,7 @@ pub(crate) struct Proof {
     /// None where the administrator asks for no proof.
     canary: Option<SocketAddr>,
     proven: watch::Sender<bool>,
-    /// Set by one more attempt, made for somebody who has come through the API server.
+    /// Set by another look, made for somebody who has come through the API server.
     confirmed: OnceCell<()>,
 }
 

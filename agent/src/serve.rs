@@ -22,10 +22,9 @@ use wire::v1::agent_server::AgentServer;
 
 use crate::context::Contexts;
 use crate::ending::Ending;
+use crate::files::{Extracts, Watches};
 use crate::idle::{Counted, Usage};
 use crate::isolation::{self, Proof};
-
-use crate::files::{Extracts, Watches};
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;

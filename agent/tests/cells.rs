@@ -4,17 +4,9 @@
 
 mod common;
 
-use common::{Agent, Client, Seen, cancel, python, run, see, start, until};
+use common::{Agent, interrupted, python, run};
 use wire::v1::Empty;
 use wire::v1::outcome::How;
-
-/// A run that is cancelled when it has printed that it has begun.
-async fn interrupted(client: &mut Client, id: &str, source: &str) -> Seen {
-    let mut events = start(client, id, python(source), 0).await.unwrap();
-    until(&mut events, "begun").await;
-    assert!(cancel(client, id).await);
-    see(events).await
-}
 
 /// tests.md B9.
 #[tokio::test]
@@ -117,7 +109,7 @@ async fn a_cell_that_awaits_is_interrupted_and_keeps_state() {
              async def wait():\n    try:\n        {wait}\n    finally:\n        ended.append('{id}')\n\
              await wait()"
         );
-        let seen = interrupted(&mut client, id, &source).await;
+        let seen = interrupted(&mut client, id, python(&source)).await;
         let outcome = (seen.how(), seen.outcome().context_lost, seen.err());
         assert_eq!(outcome, (How::Cancelled(Empty {}), false, ""), "{id}");
         let told = seen.traceback();
@@ -137,7 +129,7 @@ async fn an_interrupt_in_the_midst_of_an_event_loops_work_keeps_state() {
     let source = "try:\n    print('begun')\n    while True: await asyncio.sleep(0)\n\
         except (asyncio.CancelledError, KeyboardInterrupt):\n    ended += 1\n    raise";
     for number in 0..50 {
-        let seen = interrupted(&mut client, &format!("b{number}"), source).await;
+        let seen = interrupted(&mut client, &format!("b{number}"), python(source)).await;
         assert!(!seen.outcome().context_lost, "{number}: {:?}", seen.outcome());
     }
     assert_eq!(run(&mut client, "c", python("ended")).await.result(), Some("50"));
@@ -151,7 +143,7 @@ async fn a_traceback_has_the_users_frames_and_no_colours() {
     let mut client = agent.client().await;
     let source = "try:\n    while True: print('begun')\n\
         except KeyboardInterrupt as error:\n    raise ValueError('\\ud800') from error";
-    let seen = interrupted(&mut client, "a", source).await;
+    let seen = interrupted(&mut client, "a", python(source)).await;
     assert_eq!(
         seen.traceback(),
         "Traceback (most recent call last):\n  \
@@ -162,7 +154,7 @@ async fn a_traceback_has_the_users_frames_and_no_colours() {
          ValueError: \\ud800\n"
     );
     assert_eq!(seen.exceptions[0].value, "\\ud800");
-    let seen = interrupted(&mut client, "b", "while True: print('begun')").await;
+    let seen = interrupted(&mut client, "b", python("while True: print('begun')")).await;
     assert_eq!(
         seen.traceback(),
         "Traceback (most recent call last):\n  \

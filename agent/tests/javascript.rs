@@ -7,9 +7,7 @@ mod common;
 use std::process::Command;
 use std::time::Duration;
 
-use common::{
-    Agent, Client, Seen, cancel, code, limited, refused, run, see, shell, shown, start, until,
-};
+use common::{Agent, code, interrupted, limited, refused, run, shell, shown};
 use wire::Code;
 use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
@@ -17,14 +15,6 @@ use wire::v1::{Display, Empty, RunSpec};
 
 fn js(source: &str) -> RunSpec {
     code("javascript", "", source)
-}
-
-/// A run that is cancelled when it has printed that it has begun.
-async fn interrupted(client: &mut Client, id: &str, source: &str) -> Seen {
-    let mut events = start(client, id, js(source), 0).await.unwrap();
-    until(&mut events, "begun").await;
-    assert!(cancel(client, id).await);
-    see(events).await
 }
 
 /// tests.md B1.
@@ -190,7 +180,7 @@ async fn an_interrupt_ends_what_computes_and_what_waits_and_keeps_state() {
         ("shows", "({[require('util').inspect.custom]() { begun(); for (;;); }})"),
         ("displays", "begun(); for (;;) display(1)"),
     ] {
-        let seen = interrupted(&mut client, id, source).await;
+        let seen = interrupted(&mut client, id, js(source)).await;
         assert_eq!(
             (seen.how(), seen.outcome().context_lost, seen.err()),
             (How::Cancelled(Empty {}), false, ""),
@@ -205,7 +195,7 @@ async fn an_interrupt_ends_what_computes_and_what_waits_and_keeps_state() {
     // The second begins when the agent's signal has ended the first.
     let source = "console.log('begun'); const wait = () => require('child_process').execSync('sleep 1000');\n\
         try { wait() } catch {}\nwait()";
-    let seen = interrupted(&mut client, "child", source).await;
+    let seen = interrupted(&mut client, "child", js(source)).await;
     assert_eq!((seen.how(), seen.outcome().context_lost), (How::Cancelled(Empty {}), false));
     let late = limited(js("for (;;);"), Duration::from_millis(300));
     let late = run(&mut client, "late", late).await;
@@ -220,7 +210,7 @@ async fn a_promise_that_never_settles_can_be_collected() {
     let mut client = agent.client().await;
     let source = "require('v8').setFlagsFromString('--expose-gc'); const gc = require('vm').runInNewContext('gc');\n\
         setTimeout(() => { gc(); console.log('begun') }, 1); await new Promise(() => {})";
-    let seen = interrupted(&mut client, "a", source).await;
+    let seen = interrupted(&mut client, "a", js(source)).await;
     assert_eq!((seen.how(), seen.outcome().context_lost), (How::Cancelled(Empty {}), false));
     assert_eq!(run(&mut client, "b", js("gc(); 1")).await.result(), Some("1"));
 }

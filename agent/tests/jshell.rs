@@ -6,21 +6,13 @@ mod common;
 
 use std::time::Duration;
 
-use common::{Agent, Client, Seen, cancel, code, limited, refused, run, see, shell, start, until};
+use common::{Agent, code, interrupted, limited, refused, run, see, shell, start};
 use wire::Code;
 use wire::v1::outcome::How;
 use wire::v1::{Empty, RunSpec};
 
 fn java(source: &str) -> RunSpec {
     code("jshell", "", source)
-}
-
-/// A run that is cancelled when it has printed that it has begun.
-async fn interrupted(client: &mut Client, id: &str, source: &str) -> Seen {
-    let mut events = start(client, id, java(source), 0).await.unwrap();
-    until(&mut events, "begun").await;
-    assert!(cancel(client, id).await);
-    see(events).await
 }
 
 #[tokio::test]
@@ -215,7 +207,7 @@ async fn an_interrupt_ends_what_computes_and_what_waits_and_keeps_state() {
         ("method", "void spin() { begun(); while (true) {} }\nspin();"),
         ("child", "begun();\nnew ProcessBuilder(\"sleep\", \"1000\").start().waitFor();"),
     ] {
-        let seen = interrupted(&mut client, id, source).await;
+        let seen = interrupted(&mut client, id, java(source)).await;
         assert_eq!(
             (seen.how(), seen.outcome().context_lost, seen.err()),
             (How::Cancelled(Empty {}), false, ""),
@@ -240,7 +232,7 @@ async fn what_was_being_printed_at_an_interrupt_comes_in_no_later_cell() {
     let mut client = agent.client().await;
     for number in 0..10 {
         let source = "while (true) System.out.println(\"begun\");";
-        interrupted(&mut client, &format!("a{number}"), source).await;
+        interrupted(&mut client, &format!("a{number}"), java(source)).await;
         let next = run(&mut client, &format!("b{number}"), java("System.out.print(1);")).await;
         assert_eq!(next.out(), "1", "{number}");
     }

@@ -6,9 +6,7 @@ mod common;
 
 use std::time::Duration;
 
-use common::{
-    Agent, Client, Seen, cancel, code, limited, refused, run, see, shell, shown, start, until,
-};
+use common::{Agent, Seen, code, interrupted, limited, refused, run, see, shell, shown, start};
 use wire::Code;
 use wire::v1::outcome::How;
 use wire::v1::run_event::Event;
@@ -16,14 +14,6 @@ use wire::v1::{Display, Empty, RunSpec};
 
 fn r(source: &str) -> RunSpec {
     code("r", "", source)
-}
-
-/// A run that is cancelled when it has printed that it has begun.
-async fn interrupted(client: &mut Client, id: &str, source: &str) -> Seen {
-    let mut events = start(client, id, r(source), 0).await.unwrap();
-    until(&mut events, "begun").await;
-    assert!(cancel(client, id).await);
-    see(events).await
 }
 
 /// The types and sizes of what a cell has shown beside its value.
@@ -256,7 +246,7 @@ async fn an_interrupt_ends_what_computes_and_what_waits_and_keeps_state() {
         ("draws", "begun(); while (TRUE) plot(1)"),
         ("warns", "begun(); options(warn = -1); while (TRUE) warning('x')"),
     ] {
-        let seen = interrupted(&mut client, id, source).await;
+        let seen = interrupted(&mut client, id, r(source)).await;
         assert_eq!(
             (seen.how(), seen.outcome().context_lost, seen.err()),
             (How::Cancelled(Empty {}), false, ""),
@@ -282,7 +272,7 @@ async fn an_interrupt_ends_the_command_that_r_waits_for_and_then_the_cell() {
     let mut client = agent.client().await;
     run(&mut client, "a", r("kept <- 1")).await;
     let source = "system('echo begun; sleep 1000'); Sys.sleep(1000)";
-    let seen = interrupted(&mut client, "child", source).await;
+    let seen = interrupted(&mut client, "child", r(source)).await;
     assert_eq!(
         (seen.how(), seen.outcome().context_lost, seen.err()),
         (How::Cancelled(Empty {}), false, "")

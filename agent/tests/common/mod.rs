@@ -384,6 +384,14 @@ pub async fn until(events: &mut Streaming<RunEvent>, text: &str) {
     }
 }
 
+/// A run that is cancelled when it has printed that it has begun.
+pub async fn interrupted(client: &mut Client, id: &str, spec: RunSpec) -> Seen {
+    let mut events = start(client, id, spec, 0).await.unwrap();
+    until(&mut events, "begun").await;
+    assert!(cancel(client, id).await);
+    see(events).await
+}
+
 /// All that a stream has brought.
 #[derive(Debug, Default)]
 pub struct Seen {

@@ -213,6 +213,28 @@ impl Agent {
         self.0.changes.subscribe().wait_for(|&made| made >= changes).await.unwrap();
     }
 
+    /// Takes what is written, unless that is to be refused: where to, and the digest to answer with.
+    async fn written(
+        &self,
+        request: Request<Streaming<WriteRequest>>,
+    ) -> Result<(String, Bytes), Status> {
+        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
+            return Err(error.into());
+        }
+        let (path, data) = take(request.into_inner()).await?;
+        Ok((path, self.keep(data.into())))
+    }
+
+    /// Keeps what was written, and gives the digest to answer with.
+    fn keep(&self, data: Bytes) -> Bytes {
+        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
+        let told = self.script(|script| {
+            script.file = data;
+            script.written.clone()
+        });
+        told.unwrap_or(sha256)
+    }
+
     /// Makes a change, and answers when it may.
     async fn change(&self, path: &str) -> Result<Response<Entry>, Status> {
         self.0.changes.send_modify(|changes| *changes += 1);
@@ -260,12 +282,7 @@ impl Agent {
                 let _ = events.send(Err(wire::Error::new(Code::Corrupted, path).into())).await;
                 return;
             };
-            let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-            let told = self.script(|script| {
-                script.file = data;
-                script.written.clone()
-            });
-            let reply = WriteReply { entry: Some(entry(&path)), sha256: told.unwrap_or(sha256) };
+            let reply = WriteReply { entry: Some(entry(&path)), sha256: self.keep(data) };
             if let Some(upload) = self.0.uploads.lock().unwrap().get_mut(&id) {
                 upload.reply = Some(reply.clone());
             }
@@ -514,16 +531,8 @@ impl v1::agent_server::Agent for Agent {
         &self,
         request: Request<Streaming<WriteRequest>>,
     ) -> Result<Response<WriteReply>, Status> {
-        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
-            return Err(error.into());
-        }
-        let (path, data) = take(request.into_inner()).await?;
-        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-        let told = self.script(|script| {
-            script.file = data.into();
-            script.written.clone()
-        });
-        let reply = WriteReply { entry: Some(entry(&path)), sha256: told.unwrap_or(sha256) };
+        let (path, sha256) = self.written(request).await?;
+        let reply = WriteReply { entry: Some(entry(&path)), sha256 };
         Ok(Response::new(reply))
     }
 
@@ -635,17 +644,8 @@ impl v1::agent_server::Agent for Agent {
         if self.script(|script| script.old) {
             return Err(Status::unimplemented(""));
         }
-        if let Some(error) = self.script(|script| script.refuse_write.clone()) {
-            return Err(error.into());
-        }
-        let (path, data) = take(request.into_inner()).await?;
-        let sha256 = Bytes::from(Sha256::digest(&data).to_vec());
-        let told = self.script(|script| {
-            script.file = data.into();
-            script.written.clone()
-        });
+        let (path, sha256) = self.written(request).await?;
         let entry = Some(self.change(&path).await?.into_inner());
-        let sha256 = told.unwrap_or(sha256);
         Ok(Response::new(ExtractReply { entry, sha256, ..ExtractReply::default() }))
     }
 
