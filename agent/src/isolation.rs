@@ -4,18 +4,19 @@
 //! stays connected. So the agent itself tries to connect to an address that is open to every pod without a policy, and
 //! denied to every sandbox: the canary, which is the API server's unless the administrator knows a better one.
 //! That the canary answers nobody for some other reason is the one error this could make. Whoever wants to run
-//! something has come through the API server, though, so that a look after that is worth believing.
+//! something has come through the API server, though, so that a look of just before or after that is worth believing.
 
 use std::env;
 use std::future::pending;
 use std::io::{self, ErrorKind};
 use std::net::{IpAddr, SocketAddr};
+use std::pin::pin;
 use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::net::TcpStream;
 use tokio::sync::{OnceCell, watch};
-use tokio::time::{sleep, timeout};
+use tokio::time::{Instant, sleep, timeout};
 use wire::{Code, Error};
 
 /// The value of `CODESANDBOX_CANARY` that stands for the API server, whose address every container has.
@@ -25,8 +26,13 @@ const API_SERVER: &str = "kubernetes";
 const AT_ONCE: usize = 16;
 /// How long it is until it is tried again.
 const PAUSE: Duration = Duration::from_millis(15);
-/// How long a canary that does not answer is listened to: within a cluster an answer takes a hundredth of it.
-const SILENCE: Duration = Duration::from_millis(200);
+/// How long a canary that does not answer is listened to: within a cluster an answer takes a fiftieth of it.
+const SILENCE: Duration = Duration::from_millis(100);
+/// How long the first attempt is listened to before it gets company.
+const HEAD_START: Duration = Duration::from_millis(15);
+/// For how long a look holds that began before its caller came. An API server that has just been started lets nobody
+/// through for longer than that.
+const FRESH: Duration = Duration::from_secs(1);
 /// How long the proof may take: forty times what nodes were seen to need.
 const PATIENCE: Duration = Duration::from_secs(10);
 
@@ -35,24 +41,23 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub(crate) struct Proof {
     /// None where the administrator asks for no proof.
     canary: Option<SocketAddr>,
-    proven: watch::Sender<bool>,
-    /// Set by another look, made for somebody who has come through the API server.
+    /// When the look began that saw it.
+    proven: watch::Sender<Option<Instant>>,
+    /// Set once somebody has come through the API server about that time, or by another look.
     confirmed: OnceCell<()>,
 }
 
 impl Proof {
     /// That nothing is proven yet, where something is to be.
     pub(crate) fn new(canary: Option<SocketAddr>) -> Self {
-        Self { canary, proven: watch::Sender::new(false), confirmed: OnceCell::new() }
+        Self { canary, proven: watch::Sender::new(None), confirmed: OnceCell::new() }
     }
 
     /// Looks for the proof, and returns if there is none to be had.
     pub(crate) async fn seek(&self) {
         if let Some(canary) = self.canary {
-            if timeout(PATIENCE, until_closed(canary)).await.is_err() {
-                return;
-            }
-            self.proven.send_replace(true);
+            let Ok(began) = timeout(PATIENCE, until_closed(canary)).await else { return };
+            self.proven.send_replace(Some(began));
         }
         pending::<()>().await;
     }
@@ -60,11 +65,18 @@ impl Proof {
     /// Waits for the proof: what comes after this runs in a network that is closed.
     pub(crate) async fn hold(&self) -> Result<(), Error> {
         let Some(canary) = self.canary else { return Ok(()) };
+        let came = Instant::now();
+        let mut proven = self.proven.subscribe();
         // It ends with the agent, which owns it.
-        let _ = self.proven.subscribe().wait_for(|proven| *proven).await;
-        let confirm = async || match timeout(PATIENCE, until_closed(canary)).await {
-            Ok(()) => Ok(()),
-            Err(_) => Err(open(canary)),
+        let began = proven.wait_for(Option::is_some).await.ok().and_then(|began| *began);
+        let confirm = async || {
+            if began.is_some_and(|began| began + FRESH > came) {
+                return Ok(());
+            }
+            match timeout(PATIENCE, until_closed(canary)).await {
+                Ok(_) => Ok(()),
+                Err(_) => Err(open(canary)),
+            }
         };
         self.confirmed.get_or_try_init(confirm).await.map(drop)
     }
@@ -77,17 +89,31 @@ fn open(canary: SocketAddr) -> Error {
     Error::new(Code::NotIsolated, message)
 }
 
-/// Waits until the canary answers none of several attempts.
-async fn until_closed(canary: SocketAddr) {
+/// Waits until the canary answers none of several attempts, and says when the first of them began.
+async fn until_closed(canary: SocketAddr) -> Instant {
     loop {
-        // One alone first: an open network is told by it, and an API server is not to be flooded.
-        if is_closed(canary).await
-            && join_all([canary; AT_ONCE].map(is_closed)).await.into_iter().all(|closed| closed)
-        {
-            return;
+        let began = Instant::now();
+        if looks_closed(canary).await {
+            return began;
         }
         sleep(PAUSE).await;
     }
+}
+
+/// Whether none of several attempts is answered. One alone first: an open network is told by it, and an API server is not
+/// to be flooded.
+async fn looks_closed(canary: SocketAddr) -> bool {
+    let mut first = pin!(is_closed(canary));
+    match timeout(HEAD_START, &mut first).await {
+        Ok(false) => return false,
+        Ok(true) => {}
+        Err(_) => return all_closed(canary).await && first.await,
+    }
+    all_closed(canary).await
+}
+
+async fn all_closed(canary: SocketAddr) -> bool {
+    join_all([canary; AT_ONCE].map(is_closed)).await.into_iter().all(|closed| closed)
 }
 
 /// Whether a connection to the canary is refused or comes to nothing.

@@ -87,13 +87,13 @@ async fn nothing_runs_until_the_network_is_closed() {
 }
 
 #[tokio::test]
-async fn the_network_is_looked_at_once_more_when_somebody_comes() {
+async fn the_network_is_looked_at_once_more_when_somebody_comes_later() {
     let canary = Canary::open("127.0.0.1:0");
     let address = canary.address;
     drop(canary);
     let agent = agent(address);
-    // Proven, but by a canary that answered nobody.
-    sleep(A_WHILE).await;
+    // Proven, but by a canary that answered nobody, and not of late.
+    sleep(Duration::from_millis(1500)).await;
     let canary = Canary::open(&address.to_string());
     let client = agent.client().await;
     let (began, command) = begins(&agent, client.clone(), "a").await;
@@ -104,6 +104,20 @@ async fn the_network_is_looked_at_once_more_when_somebody_comes() {
     // From then on it is known.
     let _canary = Canary::open(&address.to_string());
     let (began, command) = begins(&agent, client, "b").await;
+    assert!(began);
+    assert_eq!(command.await.unwrap(), How::Exited(0));
+}
+
+/// The usual case: the caller is on its way while the agent looks, and is not to wait for a second look.
+#[tokio::test]
+async fn a_look_of_just_before_is_good_enough() {
+    let canary = Canary::open("127.0.0.1:0");
+    let address = canary.address;
+    drop(canary);
+    let agent = agent(address);
+    sleep(A_WHILE).await;
+    let _canary = Canary::open(&address.to_string());
+    let (began, command) = begins(&agent, agent.client().await, "a").await;
     assert!(began);
     assert_eq!(command.await.unwrap(), How::Exited(0));
 }
