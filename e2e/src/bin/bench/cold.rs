@@ -9,7 +9,7 @@ use std::{
 use anyhow::Context;
 use api::{CodeSandbox, CodeSandboxSpec, condition};
 use client::Sandboxes;
-use e2e::{Cluster, NAMESPACE, is};
+use e2e::{Cluster, NAMESPACE, deaths::node, is};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
@@ -28,8 +28,15 @@ pub(crate) const STEPS: [&str; 7] = [
     "first output",
 ];
 
-/// Milliseconds from the request to each step, for each sandbox.
-pub(crate) type Spans = Vec<[f64; STEPS.len()]>;
+/// What was measured, for each sandbox.
+#[derive(Default)]
+pub(crate) struct Cold {
+    /// Milliseconds from the request to each step.
+    pub(crate) spans: Vec<[f64; STEPS.len()]>,
+    /// The memory of the agent when somebody has come and nothing has been run, in KiB. None where the node is not this
+    /// machine, or the runtime shows it no processes.
+    pub(crate) idle_kib: Vec<f64>,
+}
 
 type Seen = Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, Instant>>>>;
 
@@ -38,7 +45,7 @@ pub(crate) async fn measure(
     cluster: &Cluster,
     spec: &CodeSandboxSpec,
     count: usize,
-) -> anyhow::Result<Spans> {
+) -> anyhow::Result<Cold> {
     let seen = Seen::default();
     watch(cluster.sandboxes.clone(), seen.clone(), |sandbox: &CodeSandbox| {
         is(sandbox, condition::READY).then_some("CodeSandbox Ready").into_iter().collect()
@@ -47,7 +54,7 @@ pub(crate) async fn measure(
     let sandboxes = Sandboxes::new(cluster.client.clone(), NAMESPACE);
     anyhow::ensure!(sandboxes.synced(e2e::PATIENCE).await, "the cache was not filled");
 
-    let mut spans = Vec::new();
+    let mut cold = Cold::default();
     for index in 0..count {
         let name = format!("bench-cold-{index}");
         cluster.delete(&name).await?;
@@ -62,6 +69,7 @@ pub(crate) async fn measure(
         let session = sandboxes.session(&ready).context("a ready sandbox has a pod")?;
         session.warm().await?;
         note(&seen, &name, "agent connected");
+        let idle = idle_kib(&ready);
         let command = Command { argv: vec!["echo".into(), "x".into()], ..Command::default() };
         let mut run = session.run(
             "first".into(),
@@ -73,12 +81,20 @@ pub(crate) async fn measure(
             }
         }
         let steps = seen.lock().expect("nobody panics").remove(&name).unwrap_or_default();
-        spans.push(STEPS.map(|step| {
+        cold.idle_kib.extend(idle);
+        cold.spans.push(STEPS.map(|step| {
             steps.get(step).map_or(f64::NAN, |at| at.duration_since(began).as_secs_f64() * 1e3)
         }));
         cluster.delete(&name).await?;
     }
-    Ok(spans)
+    Ok(cold)
+}
+
+#[expect(clippy::cast_precision_loss, reason = "some thousands")]
+fn idle_kib(sandbox: &CodeSandbox) -> Option<f64> {
+    let pod = sandbox.status.as_ref()?.pod_uid.as_deref()?;
+    let agent = node::processes(pod).into_iter().find(node::Process::is_agent)?;
+    Some(agent.usage()?.rss_kib as f64)
 }
 
 fn pod_steps(pod: &Pod) -> Vec<&'static str> {

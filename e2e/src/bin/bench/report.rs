@@ -5,7 +5,13 @@ use std::{fmt::Write as _, fs, path::Path, time::Instant};
 use anyhow::Context;
 use serde_json::{Value, json};
 
-use crate::{bulk::Bulk, calls::Calls, cold, contexts::Contexts, writes::Writes};
+use crate::{
+    bulk::Bulk,
+    calls::Calls,
+    cold::{self, Cold},
+    contexts::Contexts,
+    writes::Writes,
+};
 
 const TOP: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 
@@ -69,7 +75,8 @@ impl Report {
         self.markdown.push_str(text);
     }
 
-    pub(crate) fn cold(&mut self, runtime: &str, spans: &cold::Spans) {
+    pub(crate) fn cold(&mut self, runtime: &str, cold: &Cold) {
+        let spans = &cold.spans;
         let mut text = format!(
             "## Cold create → first output, {runtime}\n\nOne sandbox at a time, image present, through `client`; n = {}. Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
             spans.len()
@@ -91,6 +98,14 @@ impl Report {
             steps.push(json!({"step": step, "ms": spread(&at)}));
         }
         self.results["cold"][runtime] = steps.into();
+        if !cold.idle_kib.is_empty() {
+            let (p50, most) = (percentile(&cold.idle_kib, 50.0), percentile(&cold.idle_kib, 100.0));
+            let _ = writeln!(
+                text,
+                "\nThe agent's memory (RSS) when somebody has come and nothing has been run: p50 {p50:.0} KiB, at most {most:.0} KiB."
+            );
+            self.results["agent_idle_kib"][runtime] = spread(&cold.idle_kib);
+        }
         self.section(&text);
     }
 
