@@ -14,7 +14,7 @@ leaves() {
   awk '/^ *[a-zA-Z]+:/ {
     depth = (match($0, /[^ ]/) - 1) / 2; key = $1; sub(/:.*/, "", key); path[depth] = key
     if ($0 ~ /: *[^ #]/) { name = path[0]; for (i = 1; i <= depth; i++) name = name "." path[i]; print name }
-  }' "$1" | sed 's/\.\(requests\|limits\)$//' | uniq
+  }' "$1" | sed 's/\.\(requests\|limits\)$//; s/^\(templates\)\..*/\1/' | uniq
 }
 
 chart() {

@@ -5,20 +5,32 @@
 #[cfg(feature = "watch")]
 mod decode;
 mod duration;
+mod effective;
 pub mod names;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod sandbox;
+#[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
+mod settings;
 mod status;
+#[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
+#[allow(clippy::duplicated_attributes, reason = "each column has its type")]
+mod template;
 
 #[cfg(feature = "watch")]
 pub use decode::Decoder;
 pub use duration::Duration;
-pub use sandbox::{
-    CodeSandbox, CodeSandboxSpec, Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy,
-    LocalObjectReference, Network, Resources, SecretKeyRef,
+pub use effective::Effective;
+pub use sandbox::{CodeSandbox, CodeSandboxSpec};
+pub use settings::{
+    Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, Resources,
+    SecretKeyRef, Settings,
 };
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,
+};
+pub use template::{
+    Allow, BoundTemplate, CodeSandboxTemplate, CodeSandboxTemplateSpec, CodeSandboxTemplateStatus,
+    Max, PodPatch,
 };
 
 /// The API group of every kind.

@@ -76,6 +76,11 @@ pub fn probe(sandbox: &str) -> String {
     format!("{sandbox}-probe")
 }
 
+/// The name of the pod that shows whether the API server takes those of a template. It is never made.
+pub fn trial(template: &str) -> String {
+    format!("{template}-trial")
+}
+
 /// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.
 pub fn internet_policy(sandbox: &str) -> String {
     format!("{sandbox}-internet")

@@ -4,6 +4,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::BoundTemplate;
+
 /// What the operator saw of a sandbox. Written by the operator alone.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -33,6 +35,10 @@ pub struct CodeSandboxStatus {
     /// How the sandbox was started.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
+
+    /// The template the sandbox was made from, where there is one, as it then was.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub template: Option<BoundTemplate>,
 
     /// When the sandbox is deleted: its creation and its ttl.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -123,6 +129,8 @@ pub mod condition {
     pub const NETWORK_ISOLATED: &str = "NetworkIsolated";
     /// The sandbox has ended and will not start again.
     pub const FINISHED: &str = "Finished";
+    /// Of a template: the API server takes the pods of its sandboxes.
+    pub const ACCEPTED: &str = "Accepted";
 }
 
 /// The reasons of conditions.
@@ -149,6 +157,20 @@ pub mod reason {
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
     /// Not Ready: the RuntimeClass that the sandbox names is not there.
     pub const RUNTIME_CLASS_NOT_FOUND: &str = "RuntimeClassNotFound";
+    /// Not Ready: there is no template of the name that the sandbox names.
+    pub const TEMPLATE_NOT_FOUND: &str = "TemplateNotFound";
+    /// Not Ready: the operator has not accepted the template.
+    pub const TEMPLATE_NOT_ACCEPTED: &str = "TemplateNotAccepted";
+    /// Not Ready: the template does not let a sandbox have what this one asks for.
+    pub const TEMPLATE_FORBIDS: &str = "TemplateForbids";
+    /// Not Ready: the sandbox takes down which template it is made from.
+    pub const TEMPLATE_BOUND: &str = "TemplateBound";
+    /// Accepted: the API server takes such a pod.
+    pub const ACCEPTED: &str = "Accepted";
+    /// Not Accepted: podPatch is no part of a pod, or changes what it may not.
+    pub const PATCH_INVALID: &str = "PatchInvalid";
+    /// Not Accepted: the API server refuses such a pod.
+    pub const POD_REFUSED: &str = "PodRefused";
     /// Not Ready: the first pod of a runtime finds out how the agent gets into the others.
     pub const PROBING: &str = "Probing";
     /// Not Ready: an object with the pod's name belongs to somebody else.

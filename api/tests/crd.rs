@@ -1,37 +1,46 @@
-//! The committed CRD is the one the code describes.
+//! The committed CRDs are the ones the code describes.
 
-use api::CodeSandboxSpec;
-use kube::CustomResourceExt;
+use api::{CodeSandboxSpec, CodeSandboxTemplateSpec};
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::{CustomResourceExt, ResourceExt};
 use serde_json::{Map, Value, json};
 
-const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/codesandboxes.yaml");
+const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds");
 
 /// Client-side `kubectl apply` keeps the whole object in an annotation of at most 256 KiB;
 /// a CRD a person can read stays far below.
 const MAX_BYTES: usize = 20 * 1024;
 
-fn generated() -> String {
-    let crd = api::CodeSandbox::crd();
+fn crds() -> [CustomResourceDefinition; 2] {
+    [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd()]
+}
+
+fn generated(crd: &CustomResourceDefinition) -> String {
     format!(
         "# Generated from api/ by `make crds`.\n{}",
-        serde_yaml::to_string(&crd).expect("a CRD is YAML")
+        serde_yaml::to_string(crd).expect("a CRD is YAML")
     )
 }
 
 #[test]
-fn the_committed_crd_is_the_generated_one() {
-    let generated = generated();
-    if std::env::var_os("UPDATE_CRDS").is_some() {
-        std::fs::write(PATH, &generated).unwrap();
+fn the_committed_crds_are_the_generated_ones() {
+    for crd in crds() {
+        let name = crd.name_any().replace(".codesandbox.dev", ".yaml");
+        let (path, generated) = (format!("{DIRECTORY}/{name}"), generated(&crd));
+        if std::env::var_os("UPDATE_CRDS").is_some() {
+            std::fs::write(&path, &generated).unwrap();
+        }
+        let committed = std::fs::read_to_string(&path).unwrap_or_default();
+        assert!(committed == generated, "crds/{name} is stale: run `make crds`");
     }
-    let committed = std::fs::read_to_string(PATH).unwrap_or_default();
-    assert!(committed == generated, "crds/codesandboxes.yaml is stale: run `make crds`");
 }
 
 #[test]
-fn the_crd_is_small() {
-    let bytes = generated().len();
-    assert!(bytes <= MAX_BYTES, "{bytes} bytes, at most {MAX_BYTES}");
+fn the_crds_are_small() {
+    for crd in crds() {
+        let bytes = generated(&crd).len();
+        assert!(bytes <= MAX_BYTES, "{}: {bytes} bytes, at most {MAX_BYTES}", crd.name_any());
+    }
 }
 
 /// The schema of `spec`.
@@ -59,14 +68,26 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     let mut found = Vec::new();
     nullable(&spec(), "", &mut found);
     found.sort();
-    let optional = ["env", "env[].value", "env[].valueFrom", "gpu", "idleTimeout", "image"];
-    let more = ["imagePullPolicy", "imagePullSecrets", "runtimeClassName"];
-    assert_eq!(found, [&optional[..], &more[..]].concat());
+    let nested = [
+        "env[].value",
+        "env[].valueFrom",
+        "network.egress",
+        "resources.cpu",
+        "resources.ephemeralStorage",
+        "resources.memory",
+    ];
+    let (nested_found, own): (Vec<_>, Vec<_>) =
+        found.iter().map(String::as_str).partition(|path| path.contains('.'));
+    assert_eq!(nested_found, nested);
+    let fields = spec()["properties"].as_object().unwrap().clone();
+    let all: Vec<_> = fields.keys().filter(|name| *name != "className").collect();
+    assert_eq!(own, all);
 
-    let nulls = json!({"env": null, "gpu": null, "idleTimeout": null, "image": null,
-        "imagePullPolicy": null, "imagePullSecrets": null, "runtimeClassName": null});
-    let read: CodeSandboxSpec = serde_json::from_value(nulls).unwrap();
+    let nulls: Map<_, _> = own.iter().map(|name| ((*name).to_owned(), Value::Null)).collect();
+    let read: CodeSandboxSpec = serde_json::from_value(nulls.into()).unwrap();
     assert_eq!(read, CodeSandboxSpec::default());
+    let value = json!({"resources": {"cpu": null, "memory": null, "ephemeralStorage": null}, "network": {"egress": null}});
+    assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"env": [{"name": "A", "value": null, "valueFrom": null}]});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
 }
@@ -74,7 +95,7 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
 #[test]
 fn whole_numbers_are_quantities_too() {
     let read: CodeSandboxSpec = serde_json::from_value(json!({"resources": {"cpu": 2}})).unwrap();
-    assert_eq!(read.resources.cpu.0, "2");
+    assert_eq!(read.settings.resources.unwrap().cpu.unwrap().0, "2");
 }
 
 /// A field that is added is immutable, or else silently ignored when changed.
@@ -85,7 +106,7 @@ fn every_field_but_the_ttl_is_in_the_rule_that_forbids_changes() {
     for (name, property) in spec["properties"].as_object().unwrap() {
         let same = format!("self.{name} == oldSelf.{name}");
         assert_eq!(rule.contains(&same), name != "ttl", "{name}");
-        if property.get("default").is_none() {
+        if name != "ttl" && property.get("default").is_none() {
             // Given or taken away is a change, too.
             let both = format!(
                 "(has(self.{name}) == has(oldSelf.{name}) && (!has(self.{name}) || {same}))"
@@ -93,4 +114,26 @@ fn every_field_but_the_ttl_is_in_the_rule_that_forbids_changes() {
             assert!(rule.contains(&both), "{name}");
         }
     }
+}
+
+/// A null in a template would hide all of them.
+#[test]
+fn a_template_takes_nulls_as_absent() {
+    let crd = serde_json::to_value(api::CodeSandboxTemplate::crd()).expect("it is plain data");
+    let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let mut found = Vec::new();
+    nullable(schema, "", &mut found);
+    for path in &found {
+        let value =
+            path.split('.').rev().fold(Value::Null, |value, name| match name.strip_suffix("[]") {
+                Some(name) => json!({name: [value]}),
+                None => json!({name: value}),
+            });
+        // What an item of a list needs besides is not said here.
+        if !path.contains("[]") {
+            let read = serde_json::from_value::<CodeSandboxTemplateSpec>(value);
+            assert!(read.is_ok(), "{path}: {read:?}");
+        }
+    }
+    assert!(found.contains(&"podPatch".to_owned()) && found.contains(&"allow.max.cpu".to_owned()));
 }

@@ -192,6 +192,21 @@ async def test_errors_say_what_to_do():
         assert unknown.value.error.code == -32602
 
 
+async def test_a_sandbox_has_its_templates_defaults_and_bounds():
+    async with connect() as client:
+        async with sandbox(client, "mcp-template", template="data-science", memory="3Gi") as id:
+            ran = await client.call_tool("run_command", {"sandbox_id": id, "argv": ["cat", "/etc/codesandbox.json"]})
+            assert '"memory": "3Gi"' in text(ran) and '"cpu": "2"' in text(ran)
+        for arguments, reason in [
+            ({"template": "none-such"}, "TemplateNotFound"),
+            ({"template": "python", "image": "evil:1"}, "TemplateForbids"),
+        ]:
+            made = await client.call_tool("sandbox_create", arguments | {"ttl": "1m", "wait_seconds": 5})
+            assert made.structured_content["reason"] == reason, made
+            assert not made.structured_content["ready"]
+            await client.call_tool("sandbox_delete", {"sandbox_id": made.structured_content["sandbox_id"]})
+
+
 async def test_the_same_run_id_never_runs_twice():
     async with connect() as client, sandbox(client, "mcp-once") as id:
         arguments = {"sandbox_id": id, "command": "echo once >>log; cat log", "run_id": "mine"}

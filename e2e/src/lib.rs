@@ -14,7 +14,7 @@ pub mod operators;
 use std::{panic::AssertUnwindSafe, process::Stdio, sync::Arc, time::Duration};
 
 use anyhow::{Context, bail, ensure};
-use api::{CodeSandbox, CodeSandboxSpec, condition, names};
+use api::{CodeSandbox, CodeSandboxSpec, Settings, condition, names};
 use client::Session;
 use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
@@ -56,8 +56,12 @@ impl Cluster {
     }
 
     /// Creates a sandbox, replacing what an earlier run left under its name.
-    pub async fn create(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<CodeSandbox> {
-        self.create_object(CodeSandbox::new(name, spec)).await
+    pub async fn create(
+        &self,
+        name: &str,
+        spec: impl Into<CodeSandboxSpec>,
+    ) -> anyhow::Result<CodeSandbox> {
+        self.create_object(CodeSandbox::new(name, spec.into())).await
     }
 
     async fn create_object(&self, sandbox: CodeSandbox) -> anyhow::Result<CodeSandbox> {
@@ -66,7 +70,11 @@ impl Cluster {
     }
 
     /// Creates a sandbox and waits until it is ready.
-    pub async fn ready(&self, name: &str, spec: CodeSandboxSpec) -> anyhow::Result<Sandbox> {
+    pub async fn ready(
+        &self,
+        name: &str,
+        spec: impl Into<CodeSandboxSpec>,
+    ) -> anyhow::Result<Sandbox> {
         self.create(name, spec).await?;
         self.get_ready(name).await
     }
@@ -75,9 +83,9 @@ impl Cluster {
     pub async fn ready_for_mcp(
         &self,
         name: &str,
-        spec: CodeSandboxSpec,
+        spec: impl Into<CodeSandboxSpec>,
     ) -> anyhow::Result<Sandbox> {
-        let mut sandbox = CodeSandbox::new(name, spec);
+        let mut sandbox = CodeSandbox::new(name, spec.into());
         sandbox.annotations_mut().insert(names::OWNER.into(), "mcp".into());
         self.create_object(sandbox).await?;
         self.get_ready(name).await
@@ -166,8 +174,8 @@ pub async fn objects_naming(text: &str) -> anyhow::Result<Vec<String>> {
 
 /// What a test asks for that asks for nothing in particular. A test that fails leaves its sandbox
 /// to be looked at, but not for long.
-pub fn spec() -> CodeSandboxSpec {
-    CodeSandboxSpec { ttl: "10m".into(), ..CodeSandboxSpec::default() }
+pub fn spec() -> Settings {
+    Settings { ttl: Some("10m".into()), ..Settings::default() }
 }
 
 /// Whether a sandbox's condition is True.

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use anyhow::Context;
-use api::{CodeSandboxSpec, TerminationReason, condition};
+use api::{Settings, TerminationReason, condition};
 use e2e::{Cluster, Ran, Sandbox, is, kubectl, kubectl_with, run};
 use serde_json::json;
 use wire::v1::{Command, RunSpec, outcome::How, run_spec::What};
@@ -119,7 +119,7 @@ fn allowed(came: &BTreeMap<String, String>) -> Vec<&str> {
 async fn what_a_sandbox_must_not_do_fails_and_the_sandbox_lives_on() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     for (name, runtime) in [("abuse-runc", None), ("abuse-gvisor", Some("gvisor"))] {
-        let spec = CodeSandboxSpec { runtime_class_name: runtime.map(Into::into), ..e2e::spec() };
+        let spec = Settings { runtime_class_name: runtime.map(Into::into), ..e2e::spec() };
         let sandbox = cluster.ready(name, spec).await?;
         if runtime.is_none() {
             let came = control(&cluster, &sandbox).await?;

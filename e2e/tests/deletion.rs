@@ -1,6 +1,6 @@
 //! A sandbox deleted at a bad moment leaves nothing all the same. tests.md E6.
 
-use api::{CodeSandbox, CodeSandboxSpec, Egress, Network, condition, names};
+use api::{CodeSandbox, Egress, Network, Settings, condition, names};
 use e2e::{Cluster, is};
 use futures::future;
 use kube::{
@@ -11,8 +11,8 @@ use serde_json::json;
 use wire::v1::outcome::How;
 
 /// With a policy of its own, so that there is more than a pod to leave behind.
-fn spec() -> CodeSandboxSpec {
-    CodeSandboxSpec { network: Network { egress: Egress::Internet }, ..e2e::spec() }
+fn spec() -> Settings {
+    Settings { network: Some(Network { egress: Some(Egress::Internet) }), ..e2e::spec() }
 }
 
 /// Waits until nothing lists as this sandbox's.

@@ -6,7 +6,7 @@
 use std::{io::Write, sync::Arc};
 
 use anyhow::{Context, ensure};
-use api::{CodeSandbox, CodeSandboxSpec, condition, reason};
+use api::{CodeSandbox, Settings, condition, reason};
 use client::Session;
 use e2e::{
     Cluster, PATIENCE,
@@ -72,7 +72,7 @@ async fn fresh(
     name: &str,
     runtime: Option<&str>,
 ) -> anyhow::Result<Arc<Session>> {
-    let spec = CodeSandboxSpec { runtime_class_name: runtime.map(Into::into), ..e2e::spec() };
+    let spec = Settings { runtime_class_name: runtime.map(Into::into), ..e2e::spec() };
     cluster.create(name, spec).await?;
     let pod = format!("{name}-1");
     let pod = timeout(PATIENCE, await_condition(cluster.pods.clone(), &pod, runs)).await?;

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context;
-use api::{CodeSandboxSpec, Gpu, condition, reason};
+use api::{Gpu, Settings, condition, reason};
 use e2e::{
     Cluster, Sandbox, is, kubectl,
     mcp::{Answer, Door},
@@ -24,8 +24,8 @@ async fn offer(gpus: u8) -> anyhow::Result<()> {
     output(Command::new(cluster).args(["gpu", &gpus.to_string()]), "").await.map(drop)
 }
 
-fn spec() -> CodeSandboxSpec {
-    CodeSandboxSpec { gpu: Some(Gpu { count: 1, resource: GPU.into() }), ..e2e::spec() }
+fn spec() -> Settings {
+    Settings { gpu: Some(Gpu { count: 1, resource: GPU.into() }), ..e2e::spec() }
 }
 
 async fn device(sandbox: &Sandbox) -> anyhow::Result<String> {

@@ -8,7 +8,7 @@
 use std::{env, sync::Arc, time::Instant};
 
 use anyhow::Context;
-use api::{CodeSandboxSpec, Gpu, condition, names};
+use api::{Gpu, Settings, condition, names};
 use client::Session;
 use e2e::{
     Cluster, Sandbox, is,
@@ -28,14 +28,15 @@ const MIB: u64 = 1 << 20;
 /// What the first tenant's memory is full of.
 const PATTERN: &str = "PATTERN = b'a tenant of CodeSandbox was here, and nobody has to know'";
 
-fn spec() -> CodeSandboxSpec {
-    let mut spec = CodeSandboxSpec {
+fn spec() -> Settings {
+    let mut spec = Settings {
         gpu: Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() }),
         runtime_class_name: env::var("GPU_RUNTIME").ok().filter(|name| !name.is_empty()),
         ..e2e::spec()
     };
     // A context on the GPU takes a few hundred MiB of the sandbox's own memory.
-    spec.resources.memory = k8s_openapi::apimachinery::pkg::api::resource::Quantity("4Gi".into());
+    spec.resources.get_or_insert_default().memory =
+        Some(k8s_openapi::apimachinery::pkg::api::resource::Quantity("4Gi".into()));
     spec
 }
 
@@ -145,7 +146,7 @@ async fn a_sandbox_sees_its_gpu_and_computes_on_it() -> anyhow::Result<()> {
 #[ignore = "takes a real GPU: hack/real-gpu.sh"]
 async fn a_sandbox_that_asks_for_no_gpu_has_none() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { gpu: None, ..spec() };
+    let spec = Settings { gpu: None, ..spec() };
     let sandbox = cluster.ready("gpu-none", spec).await?;
     let look = "ls /dev/nvidia* /usr/local/nvidia; nvidia-smi; python3 -c 'import ctypes; ctypes.CDLL(\"libcuda.so.1\")'";
     let seen = sandbox.shell(look).await?;

@@ -5,7 +5,7 @@
 use std::{env, sync::Arc};
 
 use anyhow::Context;
-use api::CodeSandboxSpec;
+use api::Settings;
 use client::Session;
 use e2e::{Cluster, Ran, Sandbox, run, spec};
 use wire::v1::{Command, Entry, RunSpec, entry::Kind, outcome::How, run_spec::What};
@@ -22,7 +22,7 @@ async fn ready(
     let given = env::var(image).ok().filter(|given| !given.is_empty());
     let given = given.with_context(|| format!("{image}: `make e2e` makes the image"))?;
     let runtime_class_name = runtime.map(Into::into);
-    let spec = CodeSandboxSpec { image: Some(given), runtime_class_name, ..spec() };
+    let spec = Settings { image: Some(given), runtime_class_name, ..spec() };
     cluster.ready(name, spec).await
 }
 

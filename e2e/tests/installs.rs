@@ -116,7 +116,7 @@ async fn two_installs_share_names_and_a_namespace_and_never_touch_what_is_the_ot
         client: first.client.clone(),
     };
     uninstall_second().await?; // what a run that was cut off left
-    let spec_of = |class: &str| CodeSandboxSpec { class_name: class.into(), ..e2e::spec() };
+    let spec_of = |class: &str| CodeSandboxSpec { class_name: class.into(), ..e2e::spec().into() };
     for name in ["twin", "lodger"] {
         first.delete(name).await?;
     }

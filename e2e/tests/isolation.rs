@@ -3,7 +3,7 @@
 use std::future::Future;
 
 use anyhow::Context;
-use api::{CodeSandbox, CodeSandboxSpec, Egress, Network, condition, names, reason};
+use api::{CodeSandbox, Egress, Network, Settings, condition, names, reason};
 use e2e::{
     Cluster, NAMESPACE, PATIENCE, RELEASE_NAMESPACE, is, kubectl, kubectl_with,
     probe::{INTERNET, from_open_pod, from_sandbox, listen, open_pods, targets},
@@ -160,8 +160,8 @@ async fn the_policy_of_a_sandbox_with_internet_is_restored_when_deleted_and_when
 -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
-    let network = Network { egress: Egress::Internet };
-    let spec = CodeSandboxSpec { network, ..e2e::spec() };
+    let network = Some(Network { egress: Some(Egress::Internet) });
+    let spec = Settings { network, ..e2e::spec() };
     let sandbox = cluster.ready("restored", spec).await?;
     open_pods(&cluster, &sandbox).await?;
     let targets = targets(&cluster).await?;

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use api::{CodeSandbox, CodeSandboxSpec, Resources, TerminationReason, condition, names, reason};
+use api::{CodeSandbox, Resources, Settings, TerminationReason, condition, names, reason};
 use bytes::Bytes;
 use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason, spec};
 use k8s_openapi::{
@@ -43,7 +43,7 @@ async fn the_hello_example_becomes_ready_and_its_deletion_leaves_nothing() -> an
 #[tokio::test]
 async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { ttl: "15s".into(), ..spec() };
+    let spec = Settings { ttl: Some("15s".into()), ..spec() };
     let sandbox = cluster.ready("short", spec).await?.object;
     let living = cluster.left_of(&sandbox).await?;
     assert_eq!(
@@ -58,19 +58,23 @@ async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
     Ok(())
 }
 
-/// `cpu:` with nothing behind it is null, which the schema turns into the default: a client's type has no null.
+/// `cpu:` with nothing behind it is null, which everybody has to read as what is not said.
 #[tokio::test]
-async fn what_is_left_blank_takes_its_default() -> anyhow::Result<()> {
+async fn what_is_left_blank_is_what_is_not_said() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    cluster.delete("blank").await?;
     let manifest = json!({
         "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
         "metadata": {"name": "blank", "namespace": NAMESPACE},
-        "spec": {"resources": {"cpu": null, "memory": "64Mi"}, "image": null, "ttl": "10m"},
+        "spec": {"resources": {"cpu": null, "memory": "64Mi"}, "image": null, "network": null, "ttl": "10m"},
     });
-    let apply = ["apply", "--dry-run=server", "-o", "jsonpath={.spec.resources}", "-f", "-"];
-    let resources = kubectl_with(&apply, &manifest.to_string()).await?;
-    let resources: serde_json::Value = serde_json::from_str(&resources)?;
-    assert_eq!(resources, json!({"cpu": "1", "memory": "64Mi", "ephemeralStorage": "2Gi"}));
-    Ok(())
+    kubectl_with(&["apply", "-f", "-"], &manifest.to_string()).await?;
+    let sandbox = cluster.wait("blank", "ready", |s| is(s, condition::READY)).await?;
+    let pod = cluster.pods.get(&names::pod(&sandbox.name_any(), 1)).await?;
+    let limits =
+        serde_json::to_value(&pod.spec.unwrap().containers[0].resources)?["limits"].clone();
+    assert_eq!(limits, json!({"cpu": "1", "memory": "64Mi", "ephemeral-storage": "2Gi"}));
+    cluster.delete("blank").await
 }
 
 #[tokio::test]
@@ -98,7 +102,7 @@ async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
 async fn a_sandbox_finishes_when_nobody_uses_it_and_not_before() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let idle_timeout = Duration::from_secs(8);
-    let spec = CodeSandboxSpec { idle_timeout: Some("8s".into()), ..spec() };
+    let spec = Settings { idle_timeout: Some("8s".into()), ..spec() };
     let sandbox = cluster.ready("unused", spec).await?;
     let ran = sandbox.shell("sleep 12; echo done").await?;
     assert_eq!(ran.text(), "done\n");
@@ -128,8 +132,8 @@ const DISK_IS_SEEN: Duration = Duration::from_secs(150);
 async fn a_full_disk_ends_the_sandbox_which_says_so_and_leaves_nothing() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let resources =
-        Resources { ephemeral_storage: Quantity("32Mi".into()), ..Resources::default() };
-    let sandbox = cluster.ready("disk", CodeSandboxSpec { resources, ..spec() }).await?;
+        Resources { ephemeral_storage: Some(Quantity("32Mi".into())), ..Resources::default() };
+    let sandbox = cluster.ready("disk", Settings { resources: Some(resources), ..spec() }).await?;
     let filled = sandbox.shell("head -c 64M /dev/urandom >fill; wc -c <fill").await?;
     assert_eq!(filled.text(), "67108864\n");
 
@@ -195,6 +199,7 @@ async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
         json!({"env": [{"name": "A", "value": "b"}]}),
         json!({"ttlAfterFinished": "1s"}),
         json!({"idleTimeout": "1h"}),
+        json!({"templateRef": {"name": "python"}}),
     ] {
         let error = patch(change.clone()).await.unwrap_err().to_string();
         assert!(error.contains("only spec.ttl can be changed"), "{change}: {error}");

@@ -1,6 +1,6 @@
 //! What a sandbox reaches: nothing that an unrestricted pod was seen to reach in the same run.
 
-use api::{CodeSandboxSpec, Egress, Network, names};
+use api::{Egress, Network, Settings, names};
 use e2e::{
     Cluster, NAMESPACE, Sandbox, kubectl, kubectl_with,
     probe::{Reached, from_open_pod, from_sandbox, listen, open_pods, targets},
@@ -73,8 +73,8 @@ async fn names_fail_at_once_under_deny() -> anyhow::Result<()> {
 #[tokio::test]
 async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let network = Network { egress: Egress::Internet };
-    let spec = CodeSandboxSpec { network, ..e2e::spec() };
+    let network = Some(Network { egress: Some(Egress::Internet) });
+    let spec = Settings { network, ..e2e::spec() };
     let sandbox = cluster.ready("outward", spec).await?;
     let peer = cluster.ready("outward-peer", e2e::spec()).await?;
     let (targets, _) = control(&cluster, &sandbox, &peer).await?;

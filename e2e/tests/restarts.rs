@@ -2,8 +2,10 @@
 
 use std::time::Duration;
 
-use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, operators};
+use api::names;
+use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, kubectl_with, operators};
 use kube::ResourceExt;
+use serde_json::json;
 
 /// Held by whoever restarts the operator: these tests cannot share it.
 static ALONE: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
@@ -39,6 +41,37 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
     assert_eq!(cluster.pods.get(&sandbox.pod()).await?.uid(), pod.uid());
     next.delete().await?;
     sandbox.delete().await
+}
+
+/// One that the chart's value `templates` had once and has no more goes, and one that somebody has changed is changed back.
+#[tokio::test]
+async fn a_new_operator_makes_the_templates_what_the_chart_says() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    let cluster = Cluster::connect().await?;
+    let template = |name: &str, labels: serde_json::Value| {
+        json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandboxTemplate",
+            "metadata": {"name": name, "namespace": NAMESPACE, "labels": labels}, "spec": {}})
+        .to_string()
+    };
+    let ours = json!({names::MANAGED_BY: names::MANAGER, names::INSTANCE: "codesandbox"});
+    let others = json!({names::MANAGED_BY: names::MANAGER, names::INSTANCE: "another"});
+    for one in [template("e2e-ours", ours), template("e2e-others", others)] {
+        kubectl_with(&["apply", "-f", "-"], &one).await?;
+    }
+    let description =
+        ["get", "csbt", "python", "-n", NAMESPACE, "-o", "jsonpath={.spec.description}"];
+    let shipped = kubectl(&description).await?;
+    let edit = r#"{"spec":{"description":"edited"}}"#;
+    kubectl(&["patch", "csbt", "python", "-n", NAMESPACE, "--type=merge", "-p", edit]).await?;
+    let before = operators::next_holder(&cluster, None).await?;
+    kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, operators::DEPLOYMENT]).await?;
+    operators::rolled_out().await?;
+    operators::next_holder(&cluster, Some(&before)).await?;
+    let back = format!("--for=jsonpath={{.spec.description}}={shipped}");
+    kubectl(&["wait", &back, "csbt/python", "-n", NAMESPACE, "--timeout=60s"]).await?;
+    let gone = ["wait", "--for=delete", "csbt/e2e-ours", "-n", NAMESPACE, "--timeout=60s"];
+    kubectl(&gone).await?;
+    kubectl(&["delete", "csbt", "e2e-others", "-n", NAMESPACE]).await.map(drop)
 }
 
 #[tokio::test]

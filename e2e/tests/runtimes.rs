@@ -2,7 +2,7 @@
 //!
 //! The RuntimeClasses `gvisor` and `runc-noexec` are those of `e2e/cluster`. The latter executes nothing from image volumes.
 
-use api::{CodeSandbox, CodeSandboxSpec, condition, reason};
+use api::{CodeSandbox, CodeSandboxSpec, Settings, condition, reason};
 use e2e::{
     Cluster, NAMESPACE, PATIENCE, Sandbox, kubectl, kubectl_with, local::Operator, reason, run,
     spec,
@@ -17,7 +17,8 @@ const NOEXEC: Option<&str> = Some("runc-noexec");
 
 fn under(runtime: Option<&str>, class: &str) -> CodeSandboxSpec {
     let runtime_class_name = runtime.map(Into::into);
-    CodeSandboxSpec { runtime_class_name, class_name: class.into(), ..spec() }
+    let settings = Settings { runtime_class_name, ..spec() };
+    CodeSandboxSpec { class_name: class.into(), ..settings.into() }
 }
 
 /// Ready's message.

@@ -1,6 +1,6 @@
 //! What it is like inside a sandbox.
 
-use api::CodeSandboxSpec;
+use api::Settings;
 use e2e::{Cluster, run};
 use serde_json::{Value, json};
 use wire::{
@@ -88,7 +88,7 @@ async fn python_keeps_its_state_and_draws() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_sandbox_is_told_what_machine_it_is() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let spec = CodeSandboxSpec { idle_timeout: Some("1h".into()), ..e2e::spec() };
+    let spec = Settings { idle_timeout: Some("1h".into()), ..e2e::spec() };
     let sandbox = cluster.ready("machine", spec).await?;
     let told = sandbox.shell("cat /etc/codesandbox.json").await?;
     let expected = json!({

@@ -11,7 +11,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use api::{CodeSandbox, CodeSandboxSpec, condition, names};
+use api::{CodeSandbox, Settings, condition, names};
 use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, is, kubectl, kubectl_with, output, reason};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
@@ -169,12 +169,12 @@ async fn three_hundred_sandboxes_settle_and_are_written_no_more() -> anyhow::Res
 
 async fn settle(cluster: &Cluster) -> anyhow::Result<()> {
     schedule_on_fake_nodes().await?;
-    let spec = CodeSandboxSpec { ttl: "1h".into(), ..e2e::spec() };
+    let spec = Settings { ttl: Some("1h".into()), ..e2e::spec() };
     let first = operator().await?;
     let (reconciles, _) = counted(&first).await?;
     let start = Instant::now();
     let created = stream::iter(0..SANDBOXES).map(|number| {
-        let sandbox = CodeSandbox::new(&format!("{PREFIX}{number}"), spec.clone());
+        let sandbox = CodeSandbox::new(&format!("{PREFIX}{number}"), spec.clone().into());
         let sandboxes = cluster.sandboxes.clone();
         async move { sandboxes.create(&PostParams::default(), &sandbox).await }
     });

@@ -134,7 +134,7 @@ impl From<&CodeSandbox> for Sandbox {
                 .map_or("the operator has not taken it up yet", |ready| &ready.message)
                 .into(),
             expires_at: status.expires_at.as_ref().map(|time| time.0.to_string()),
-            network: match sandbox.spec.network.egress {
+            network: match sandbox.effective().egress {
                 Egress::Deny => "deny",
                 Egress::Internet => "internet",
             }

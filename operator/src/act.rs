@@ -1,4 +1,4 @@
-//! Carries out plans: the only place that writes.
+//! Carries out plans: the only place that writes about sandboxes.
 //!
 //! The rights this needs, all in the namespaces that are watched, none in the cluster:
 //!
@@ -8,6 +8,9 @@
 //! | `codesandbox.dev/codesandboxes` | delete | the end of the ttl |
 //! | `codesandbox.dev/codesandboxes/status` | patch | server-side apply |
 //! | `codesandbox.dev/codesandboxes/finalizers` | update | `blockOwnerDeletion`, where the admission plugin `OwnerReferencesPermissionEnforcement` is on |
+//! | `codesandbox.dev/codesandboxtemplates` | list, watch | what sandboxes are made from |
+//! | `codesandbox.dev/codesandboxtemplates` | create, patch, delete | those that come with the installation (`template::shipped`) |
+//! | `codesandbox.dev/codesandboxtemplates/status` | patch | the verdict on each (`template::controller`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
 //! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours, and the probe |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |

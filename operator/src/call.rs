@@ -26,6 +26,8 @@ pub(crate) enum Verb {
 pub(crate) enum Kind {
     CodeSandbox,
     CodeSandboxStatus,
+    CodeSandboxTemplate,
+    CodeSandboxTemplateStatus,
     Pod,
     NetworkPolicy,
     Event,
@@ -47,6 +49,9 @@ pub(crate) enum Error {
 
     #[error("the network policies of namespace {namespace} are not known yet")]
     PoliciesUnknown { namespace: String },
+
+    #[error("the templates of namespace {namespace} are not known yet")]
+    TemplatesUnknown { namespace: String },
 
     #[error("NetworkPolicy or Pod of {sandbox} does not become what was applied")]
     Unsettled { sandbox: String },

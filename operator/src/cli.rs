@@ -67,10 +67,17 @@ pub(crate) struct ElectionArgs {
     pub(crate) pod_name: String,
 }
 
-/// Prints what `crds/codesandboxes.yaml` holds, byte for byte.
-pub(crate) fn print_crd(out: &mut impl Write) -> anyhow::Result<()> {
-    writeln!(out, "# Generated from api/ by `make crds`.")?;
-    write!(out, "{}", serde_yaml::to_string(&api::CodeSandbox::crd())?)?;
+/// Prints what `crds/` holds, byte for byte.
+pub(crate) fn print_crds(out: &mut impl Write) -> anyhow::Result<()> {
+    for (index, crd) in
+        [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd()].iter().enumerate()
+    {
+        if index > 0 {
+            writeln!(out, "---")?;
+        }
+        writeln!(out, "# Generated from api/ by `make crds`.")?;
+        write!(out, "{}", serde_yaml::to_string(crd)?)?;
+    }
     Ok(())
 }
 
@@ -108,10 +115,13 @@ mod tests {
     }
 
     #[test]
-    fn the_printed_crd_is_the_committed_one() {
+    fn the_printed_crds_are_the_committed_ones() {
         let mut printed = Vec::new();
-        print_crd(&mut printed).unwrap();
-        let committed = include_str!("../../crds/codesandboxes.yaml");
-        assert_eq!(String::from_utf8(printed).unwrap(), committed);
+        print_crds(&mut printed).unwrap();
+        let committed = [
+            include_str!("../../crds/codesandboxes.yaml"),
+            include_str!("../../crds/codesandboxtemplates.yaml"),
+        ];
+        assert_eq!(String::from_utf8(printed).unwrap(), committed.join("---\n"));
     }
 }

@@ -9,7 +9,7 @@ use std::{
 use api::ImagePullPolicy;
 use clap::Args;
 
-use crate::injection::AgentInjection;
+use crate::{injection::AgentInjection, template::shipped::Shipped};
 
 /// The settings that shape what is built. They are arguments to `plan`, never globals.
 #[derive(Clone, Debug, Args)]
@@ -41,6 +41,14 @@ pub(crate) struct Config {
     /// When to pull a sandbox's image where the CodeSandbox does not say: Always, `IfNotPresent` or Never
     #[arg(long, env = "OPERATOR_SANDBOX_IMAGE_PULL_POLICY", value_parser = pull_policy)]
     pub(crate) sandbox_image_pull_policy: Option<ImagePullPolicy>,
+
+    /// The template of CodeSandboxes that name none. Default: none, and then they may have what they like
+    #[arg(long, env = "OPERATOR_DEFAULT_TEMPLATE")]
+    pub(crate) default_template: Option<String>,
+
+    /// The CodeSandboxTemplates that come with the installation, by their names, as JSON
+    #[arg(long, env = "OPERATOR_TEMPLATES", default_value = "{}", hide_env_values = true)]
+    pub(crate) templates: Shipped,
 
     /// How long a pod may run at most, whatever its ttl says
     #[arg(long, env = "OPERATOR_MAX_LIFETIME", default_value = "24h", value_parser = lifetime)]

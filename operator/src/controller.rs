@@ -5,7 +5,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{CodeSandbox, reason};
+use api::{CodeSandbox, CodeSandboxTemplate, reason};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -32,9 +32,9 @@ use crate::{
     network,
     observe::{self, Observed},
     plan::{self, Action as Step, Plan},
-    policies::Policies,
     probe::Verdict,
-    status, watch,
+    status, template, watch,
+    watched::Watched,
 };
 
 /// How many sandboxes of a namespace are reconciled at once: each takes a connection to the API server.
@@ -47,7 +47,9 @@ pub(crate) struct Context {
     pub(crate) caller: Caller,
     pub(crate) config: Arc<Config>,
     /// The namespace's network policies, as its watch shows them.
-    pub(crate) policies: Policies,
+    pub(crate) policies: Watched<NetworkPolicy>,
+    /// Its templates.
+    pub(crate) templates: Watched<CodeSandboxTemplate>,
     pub(crate) memory: Memory,
     /// What is known of the runtimes, which the namespaces share.
     pub(crate) runtimes: Arc<Runtimes>,
@@ -58,6 +60,7 @@ pub(crate) struct Context {
 pub(crate) fn controller(
     context: Arc<Context>,
     policies: Writer<NetworkPolicy>,
+    templates: Writer<CodeSandboxTemplate>,
     stop: CancellationToken,
 ) -> (Store<CodeSandbox>, impl Future<Output = ()> + Send) {
     let (sandboxes, writer) = reflector::store();
@@ -68,12 +71,16 @@ pub(crate) fn controller(
     let shown = sandboxes.clone();
     let judged_anew = watch::policies(&context.caller, policies)
         .flat_map(move |policy| stream::iter(affected(&policy, &shown)));
+    let (shown, config) = (sandboxes.clone(), context.config.clone());
+    let made_anew = watch::templates(&context.caller, templates)
+        .flat_map(move |template| stream::iter(made_from(&template, &shown, &config)));
     let shown = sandboxes.clone();
     let told = context.runtimes.news().flat_map(move |()| stream::iter(waiting(&shown)));
     let runs = Controller::for_stream(changes, sandboxes.clone())
         .with_config(Runner::default().concurrency(CONCURRENCY))
         .owns_stream(pods)
         .reconcile_on(judged_anew)
+        .reconcile_on(made_anew)
         .reconcile_on(told)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(reconcile, retry, context.clone());
@@ -91,6 +98,22 @@ fn affected(policy: &NetworkPolicy, sandboxes: &Store<CodeSandbox>) -> Vec<Objec
         return vec![ObjectRef::new(&owner).within(&namespace)];
     }
     sandboxes.state().iter().map(|sandbox| ObjectRef::from_obj(sandbox.as_ref())).collect()
+}
+
+/// The sandboxes that a template concerns: those that were made from it, and those that are to be.
+fn made_from(
+    template: &CodeSandboxTemplate,
+    sandboxes: &Store<CodeSandbox>,
+    config: &Config,
+) -> Vec<ObjectRef<CodeSandbox>> {
+    let changed = template.name_any();
+    let concerned = |sandbox: &CodeSandbox| {
+        let bound = sandbox.status.as_ref().and_then(|status| status.template.as_ref());
+        let name = bound.map(|bound| bound.name.as_str());
+        name.or_else(|| template::name(sandbox, config)) == Some(changed.as_str())
+    };
+    let shown = sandboxes.state().into_iter().filter(|sandbox| concerned(sandbox));
+    shown.map(|sandbox| ObjectRef::from_obj(sandbox.as_ref())).collect()
 }
 
 /// The sandboxes that may wait for a probe, as far as the watch shows. Who says something else is not woken: those that
@@ -139,8 +162,7 @@ async fn settle(
     let name = sandbox.name_any();
     // Asked once: what becomes known meanwhile is for the next reconcile, which looks at what that depends on.
     let injection = runtimes.injection(sandbox, now);
-    let mut observed =
-        observe::observe(caller, &context.policies, sandbox, config, injection, now).await?;
+    let mut observed = observe::observe(context, sandbox, injection, now).await?;
     observed.refusal = memory.refusal(&name, now);
     if observed.pod.is_some() && matches!(injection, Injection::Asking(_)) {
         // It has a pod by now, and will not look at its probe any more.
@@ -208,7 +230,7 @@ async fn carry_out(
         }
         _ => return Ok(done),
     };
-    info!(runtime_class = sandbox.spec.runtime_class_name, ?verdict, "probed image volumes");
+    info!(runtime_class = sandbox.effective().runtime_class_name, ?verdict, "probed image volumes");
     observed.injection = Injection::By(verdict.way());
     runtimes.settle(sandbox, &verdict, now);
     let notices = events::judged(&verdict).into_iter().collect();

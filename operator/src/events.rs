@@ -82,7 +82,7 @@ pub(crate) fn expired(sandbox: &CodeSandbox) -> Notice {
         warning: false,
         reason: "Expired".into(),
         action: "Delete",
-        note: format!("spec.ttl ({}) is over; the sandbox is deleted", sandbox.spec.ttl),
+        note: format!("spec.ttl ({}) is over; the sandbox is deleted", sandbox.effective().ttl),
         pod: None,
     }
 }

@@ -10,14 +10,14 @@ use jiff::Timestamp;
 /// In whole seconds, rounded up: that is all that Kubernetes' times can hold.
 pub(crate) fn expires_at(sandbox: &CodeSandbox) -> Option<Timestamp> {
     let created = sandbox.metadata.creation_timestamp.as_ref()?.0;
-    Some(later(created, sandbox.spec.ttl.as_std()))
+    Some(later(created, sandbox.effective().ttl.as_std()))
 }
 
 /// When a finished sandbox's object goes.
 pub(crate) fn finished_until(sandbox: &CodeSandbox) -> Option<Timestamp> {
     let status = sandbox.status.as_ref().filter(|status| status.is_true(condition::FINISHED))?;
     let finished = status.condition(condition::FINISHED)?.last_transition_time.0;
-    Some(later(finished, sandbox.spec.ttl_after_finished.as_std()))
+    Some(later(finished, sandbox.effective().ttl_after_finished.as_std()))
 }
 
 /// When the object goes, whichever comes first.
@@ -48,7 +48,7 @@ mod tests {
     fn a_sandbox_expires_its_ttl_after_its_creation() {
         for (ttl, seconds) in [("1h", 3600), ("1s", 1), ("1500ms", 2), ("168h", 604_800)] {
             let mut sandbox = sandbox();
-            sandbox.spec.ttl = ttl.into();
+            sandbox.spec.settings.ttl = Some(ttl.into());
             assert_eq!(expires_at(&sandbox), Some(at(seconds)), "{ttl}");
         }
     }
@@ -61,7 +61,7 @@ mod tests {
         sandbox.status = Some(finished(at(60)));
         assert_eq!(ends_at(&sandbox), Some(at(60 + 600)));
 
-        sandbox.spec.ttl_after_finished = "168h".into();
+        sandbox.spec.settings.ttl_after_finished = Some("168h".into());
         assert_eq!(ends_at(&sandbox), Some(at(3600)));
     }
 

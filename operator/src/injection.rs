@@ -84,6 +84,11 @@ enum Known {
     Doubted,
 }
 
+/// The name of a sandbox's RuntimeClass.
+fn class(sandbox: &CodeSandbox) -> Option<String> {
+    sandbox.effective().runtime_class_name
+}
+
 impl Runtimes {
     pub(crate) fn new(chosen: AgentInjection) -> Self {
         Self { chosen, known: Mutex::default(), news: watch::Sender::new(()) }
@@ -94,22 +99,20 @@ impl Runtimes {
         match self.chosen {
             AgentInjection::ImageVolume => Injection::By(Way::ImageVolume),
             AgentInjection::InitContainer => Injection::By(Way::InitContainer),
-            AgentInjection::Auto => {
-                judge(self.lock().get(&sandbox.spec.runtime_class_name), sandbox, now)
-            }
+            AgentInjection::Auto => judge(self.lock().get(&class(sandbox)), sandbox, now),
         }
     }
 
     /// Has a sandbox find out, unless another one does or it is known by now.
     pub(crate) fn ask(&self, sandbox: &CodeSandbox, now: Timestamp) -> Injection {
         let mut known = self.lock();
-        let injection = judge(known.get(&sandbox.spec.runtime_class_name), sandbox, now);
+        let injection = judge(known.get(&class(sandbox)), sandbox, now);
         if injection != Injection::Unknown {
             return injection;
         }
         let until = later(now, PATIENCE);
         let asked = Known::Asked { by: key(sandbox), until };
-        known.insert(sandbox.spec.runtime_class_name.clone(), asked);
+        known.insert(class(sandbox), asked);
         Injection::Asking(until)
     }
 
@@ -120,7 +123,7 @@ impl Runtimes {
             Verdict::Fails(_) => Known::Settled(Way::InitContainer),
             Verdict::Unclear(_) => Known::Unclear(later(now, PAUSE)),
         };
-        self.lock().insert(sandbox.spec.runtime_class_name.clone(), known);
+        self.lock().insert(class(sandbox), known);
         self.news.send_replace(());
     }
 
@@ -128,15 +131,13 @@ impl Runtimes {
     /// starts over sandboxes that run needs no probe.
     pub(crate) fn saw(&self, sandbox: &CodeSandbox, pod: Option<&Pod>) {
         if pod.is_some_and(|pod| proves(pod, sandbox)) {
-            let class = sandbox.spec.runtime_class_name.clone();
-            self.lock().entry(class).or_insert(Known::Settled(Way::ImageVolume));
+            self.lock().entry(class(sandbox)).or_insert(Known::Settled(Way::ImageVolume));
         }
     }
 
     /// Takes note that the agent did not get into a sandbox's pod.
     pub(crate) fn doubt(&self, sandbox: &CodeSandbox) {
-        if let Some(known @ Known::Settled(Way::ImageVolume)) =
-            self.lock().get_mut(&sandbox.spec.runtime_class_name)
+        if let Some(known @ Known::Settled(Way::ImageVolume)) = self.lock().get_mut(&class(sandbox))
         {
             *known = Known::Doubted;
         }

@@ -24,7 +24,7 @@ pub(crate) fn internet<'a>(
     observed: &'a Observed,
     config: &Config,
 ) -> Option<&'a NetworkPolicy> {
-    if sandbox.spec.network.egress != Egress::Internet {
+    if sandbox.effective().egress != Egress::Internet {
         return None;
     }
     observed
@@ -67,7 +67,7 @@ pub(crate) fn isolated(
             ),
         );
     }
-    match (sandbox.spec.network.egress, own) {
+    match (sandbox.effective().egress, own) {
         (Egress::Deny, _) => Verdict::yes(
             reason::DENY_POLICY,
             format!("NetworkPolicy {} denies the sandbox all traffic", names::DENY_POLICY),
@@ -116,20 +116,22 @@ fn named(names: &[String]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use api::Network;
+
     use super::*;
     use crate::injection::Way;
     use crate::testing::{config, observed, opener, sandbox};
 
     fn judge(egress: Egress, policies: Vec<NetworkPolicy>) -> Verdict {
         let mut sandbox = sandbox();
-        sandbox.spec.network.egress = egress;
+        sandbox.spec.settings.network = Some(Network { egress: Some(egress) });
         let pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         isolated(&sandbox, &pod, &observed(None, policies), &config())
     }
 
     fn own() -> NetworkPolicy {
         let mut sandbox = sandbox();
-        sandbox.spec.network.egress = Egress::Internet;
+        sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
         network::internet(&sandbox, &config())
     }
 

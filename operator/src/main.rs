@@ -23,22 +23,24 @@ mod network;
 mod observe;
 mod plan;
 mod pod;
-mod policies;
 mod probe;
+mod quantity;
 mod run;
 mod selector;
 mod starting;
 mod status;
+mod template;
 mod termination;
 #[cfg(test)]
 mod testing;
 mod watch;
+mod watched;
 
 use clap::Parser;
 
 fn main() -> anyhow::Result<()> {
     match cli::Cli::parse().command {
         cli::Command::Run(args) => run::run(*args),
-        cli::Command::Crd => cli::print_crd(&mut std::io::stdout().lock()),
+        cli::Command::Crd => cli::print_crds(&mut std::io::stdout().lock()),
     }
 }

@@ -24,11 +24,15 @@ use crate::{
     health::{HEARTBEAT, Health},
     injection::Runtimes,
     memory::Memory,
-    policies::Policies,
+    template,
+    watched::Watched,
 };
 
 /// How often to look whether the CustomResourceDefinition has come.
 const CRD_RETRY: Duration = Duration::from_secs(2);
+
+/// How long to wait until templates that could not be applied are tried again.
+const TEMPLATES_RETRY: Duration = Duration::from_secs(10);
 
 /// Waits for the CustomResourceDefinition, then runs the namespace's loop.
 pub(crate) async fn work(
@@ -44,17 +48,27 @@ pub(crate) async fn work(
         () = wait_for_crd(&caller, &health) => {}
         () = stop.cancelled() => return,
     }
-    let (policies, writer) = reflector::store();
+    let judging = {
+        let (caller, config, stop) = (caller.clone(), config.clone(), stop.clone());
+        async move {
+            stop.run_until_cancelled(apply_templates(&caller, &config)).await;
+            template::controller::controller(caller, config, stop).await;
+        }
+    };
+    let ((policies, policies_writer), (templates, templates_writer)) =
+        (reflector::store(), reflector::store());
     let class = config.class.clone();
     let context = Arc::new(Context {
         caller: caller.clone(),
         config,
-        policies: Policies::new(policies),
+        policies: Watched::new(policies),
+        templates: Watched::new(templates),
         memory: Memory::default(),
         runtimes,
         publisher,
     });
-    let (sandboxes, running) = controller::controller(context.clone(), writer, stop);
+    let (sandboxes, running) =
+        controller::controller(context.clone(), policies_writer, templates_writer, stop);
     caller.metrics.shows(sandboxes.clone(), class);
     let watching = async {
         health.waits(&namespace, "waiting for the first lists");
@@ -65,9 +79,21 @@ pub(crate) async fn work(
         }
         heartbeat(&caller, &sandboxes, &health).await;
     };
+    // Both end when they are told to stop, and not before.
+    let running = futures::future::join(running, judging);
     tokio::select! {
-        () = running => {}
+        ((), ()) = running => {}
         () = watching => {}
+    }
+}
+
+/// Makes the templates that come with the installation, however long it takes. Sandboxes can be made meanwhile.
+async fn apply_templates(caller: &Caller, config: &Config) {
+    while let Err(error) =
+        template::shipped::apply(&config.templates, &config.instance, caller).await
+    {
+        warn!(namespace = caller.namespace, %error, "could not apply the templates of the chart's value `templates`; trying again");
+        tokio::time::sleep(TEMPLATES_RETRY).await;
     }
 }
 

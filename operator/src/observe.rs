@@ -2,17 +2,16 @@
 
 use std::sync::Arc;
 
-use api::{CodeSandbox, condition, names, reason};
+use api::{CodeSandbox, CodeSandboxTemplate, condition, names, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{Api, ResourceExt};
 
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
-    config::Config,
+    controller::Context,
     injection::Injection,
-    network, plan, pod,
-    policies::Policies,
+    network, plan, pod, template,
 };
 
 /// What was seen of the objects a sandbox depends on, and what the API server answered when one was written.
@@ -26,6 +25,8 @@ pub(crate) struct Observed {
     pub(crate) probe: Option<Pod>,
     /// The namespace's policies that concern the sandbox.
     pub(crate) policies: Vec<Arc<NetworkPolicy>>,
+    /// The namespace's templates, where the sandbox has one.
+    pub(crate) templates: Vec<Arc<CodeSandboxTemplate>>,
     /// That the API server will not have something, and when to ask again.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -67,10 +68,8 @@ impl Observed {
 /// Reads what a sandbox depends on: its pod, where there may be one, and its probe, where it said that it waits for one.
 /// All else comes from a watch or is known, so that one that waits for another's probe costs no request.
 pub(crate) async fn observe(
-    caller: &Caller,
-    policies: &Policies,
+    Context { caller, config, policies, templates, .. }: &Context,
     sandbox: &CodeSandbox,
-    config: &Config,
     injection: Injection,
     now: Timestamp,
 ) -> Result<Observed, Error> {
@@ -88,13 +87,21 @@ pub(crate) async fn observe(
     if !policies.shown_within(DEADLINE).await {
         return Err(Error::PoliciesUnknown { namespace: caller.namespace.clone() });
     }
+    let templates = if template::concerns(sandbox, config) {
+        if !templates.shown_within(DEADLINE).await {
+            return Err(Error::TemplatesUnknown { namespace: caller.namespace.clone() });
+        }
+        templates.store.state()
+    } else {
+        Vec::new()
+    };
     let sandbox_name = sandbox.name_any();
     // The pod's own labels where there is one: somebody may have added some, and a policy may select by those.
     let labels = pod.as_ref().and_then(|pod| pod.metadata.labels.clone());
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
         policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
-    Ok(Observed { pod, injection, probe, policies, refusal: None })
+    Ok(Observed { pod, injection, probe, policies, templates, refusal: None })
 }
 
 /// Whether a sandbox said that it waits for a probe, its own or another's.

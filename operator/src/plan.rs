@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use api::{CodeSandbox, CodeSandboxStatus, Egress, Termination, names};
+use api::{BoundTemplate, CodeSandbox, CodeSandboxStatus, Egress, Termination, names};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{core::v1::Pod, networking::v1::NetworkPolicy},
@@ -23,7 +23,9 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    starting, status, termination,
+    starting, status,
+    template::{self, Binding},
+    termination,
 };
 
 mod way_in;
@@ -80,6 +82,10 @@ pub(crate) enum Action {
 pub(crate) enum Situation<'a> {
     /// The sandbox has finished, whatever became of its pod.
     Over,
+    /// No pod has been made, and what it is made from is to be taken down first.
+    Unbound(Box<BoundTemplate>),
+    /// No pod has been made, and the template does not let it be.
+    Barred(crate::status::Verdict),
     /// No pod of this attempt has been made.
     Absent,
     /// The pod of this attempt is gone, is going, or is another one under its name.
@@ -149,7 +155,7 @@ pub(crate) fn plan(
     if let Some(plan) = expired(sandbox, now) {
         return plan;
     }
-    let situation = situation(sandbox, observed);
+    let situation = situation(sandbox, observed, config);
     let status = status::status(sandbox, observed, &situation, config, now);
     Plan {
         action: action(sandbox, observed, &situation, config, now),
@@ -178,7 +184,7 @@ fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
     })
 }
 
-fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Situation<'a> {
+fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed, config: &Config) -> Situation<'a> {
     let status = sandbox.status.as_ref();
     if status.is_some_and(|status| status.is_true(api::condition::FINISHED)) {
         return Situation::Over;
@@ -188,7 +194,11 @@ fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Situation<'a>
         return match (seen, taken_policy(sandbox, observed)) {
             (Some(_), _) => Situation::Lost(None),
             (None, Some(taken)) => Situation::Taken(taken),
-            (None, None) => Situation::Absent,
+            (None, None) => match template::binding(sandbox, observed, config) {
+                Binding::Settled => Situation::Absent,
+                Binding::Bind(template) => Situation::Unbound(template),
+                Binding::Barred(verdict) => Situation::Barred(verdict),
+            },
         };
     };
     if !pod::is_owned(&pod.metadata, sandbox) {
@@ -214,7 +224,7 @@ fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Situation<'a>
 
 /// Somebody else's policy that has the name of the sandbox's own, where it needs one.
 fn taken_policy(sandbox: &CodeSandbox, observed: &Observed) -> Option<Taken> {
-    if sandbox.spec.network.egress != Egress::Internet {
+    if sandbox.effective().egress != Egress::Internet {
         return None;
     }
     let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;
@@ -234,9 +244,12 @@ fn action(
         return None;
     }
     match situation {
-        Situation::Over | Situation::Taken(_) | Situation::Ended(..) | Situation::Lost(None) => {
-            None
-        }
+        Situation::Over
+        | Situation::Unbound(_)
+        | Situation::Barred(_)
+        | Situation::Taken(_)
+        | Situation::Ended(..)
+        | Situation::Lost(None) => None,
         Situation::Lost(Some(pod)) => removal(pod),
         Situation::Absent => policy(sandbox, observed, config)
             .or_else(|| way_in::step(sandbox, observed, config, now)),
@@ -258,7 +271,7 @@ fn policy(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option
     if isolation::deny(observed, &namespace).is_none() {
         return Some(Action::Apply(Box::new(network::deny(&namespace))));
     }
-    let missing = sandbox.spec.network.egress == Egress::Internet
+    let missing = sandbox.effective().egress == Egress::Internet
         && isolation::internet(sandbox, observed, config).is_none()
         && taken_policy(sandbox, observed).is_none();
     missing.then(|| Action::Apply(Box::new(network::internet(sandbox, config))))
@@ -273,7 +286,7 @@ fn requeue(
     now: Timestamp,
 ) -> Option<Duration> {
     let soon = match situation {
-        Situation::Lost(_) => Some(Duration::ZERO),
+        Situation::Lost(_) | Situation::Unbound(_) => Some(Duration::ZERO),
         Situation::Taken(_) => Some(TAKEN_RETRY),
         _ => match (&observed.refusal, observed.injection) {
             (Some(refusal), _) => Some(expiry::until(refusal.retry_at, now)),

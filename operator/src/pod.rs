@@ -1,8 +1,11 @@
 //! The pod a sandbox runs in.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
-use api::{CodeSandbox, Egress, names};
+use api::{
+    BoundTemplate, CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, CodeSandboxTemplate, Effective,
+    Egress, names,
+};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodDNSConfig,
@@ -16,7 +19,7 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 
-use crate::{config::Config, injection::Way};
+use crate::{config::Config, injection::Way, quantity, template::patch};
 
 pub(crate) mod agent;
 mod env;
@@ -79,9 +82,40 @@ pub(crate) fn is_marked(pod: &ObjectMeta, sandbox: &CodeSandbox) -> bool {
 /// The pod for an attempt.
 pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32) -> Pod {
     let mut metadata = metadata(names::pod(&sandbox.name_any(), attempt), sandbox, config);
-    let (name, machine) = machine::annotation(sandbox);
+    let effective = sandbox.effective();
+    let (name, machine) = machine::annotation(&sandbox.name_any(), &effective);
     metadata.annotations.get_or_insert_default().insert(name.into(), machine);
-    Pod { metadata, spec: Some(spec(sandbox, config, way)), status: None }
+    let lifetime = lifetime(sandbox, config);
+    let spec = Some(spec(&effective, config, way, lifetime));
+    patch::patched(Pod { metadata, spec, status: None }, sandbox)
+}
+
+/// A pod as sandboxes of a template would have it, to see whether the API server takes it.
+pub(crate) fn trial(template: &CodeSandboxTemplate, config: &Config) -> Pod {
+    let mut sandbox = CodeSandbox::new(&template.name_any(), CodeSandboxSpec::default());
+    sandbox.metadata.namespace = template.namespace();
+    sandbox.metadata.uid = template.uid();
+    sandbox.status = Some(CodeSandboxStatus {
+        template: Some(BoundTemplate {
+            name: template.name_any(),
+            generation: template.metadata.generation.unwrap_or_default(),
+            outdated: false,
+            spec: template.spec.clone(),
+        }),
+        ..CodeSandboxStatus::default()
+    });
+    let mut pod = pod(&sandbox, config, Way::InitContainer, 1);
+    pod.metadata.name = Some(names::trial(&template.name_any()));
+    // There is no CodeSandbox whose it would be.
+    pod.metadata.owner_references = None;
+    pod
+}
+
+/// How long a pod may run at most: what the operator or the template says, whichever is shorter.
+fn lifetime(sandbox: &CodeSandbox, config: &Config) -> Duration {
+    let template = sandbox.status.as_ref().and_then(|status| status.template.as_ref());
+    let max = template.and_then(|template| template.spec.allow.max.as_ref()?.lifetime.as_ref());
+    max.map_or(config.max_lifetime, |max| max.as_std().min(config.max_lifetime))
 }
 
 /// The metadata of a pod of a sandbox.
@@ -100,38 +134,36 @@ pub(crate) fn metadata(name: String, sandbox: &CodeSandbox, config: &Config) -> 
     }
 }
 
-fn spec(sandbox: &CodeSandbox, config: &Config, way: Way) -> PodSpec {
-    let (dns_policy, dns_config) = dns(sandbox.spec.network.egress, config);
+fn spec(effective: &Effective, config: &Config, way: Way, lifetime: Duration) -> PodSpec {
+    let (dns_policy, dns_config) = dns(effective.egress, config);
     PodSpec {
-        active_deadline_seconds: i64::try_from(config.max_lifetime.as_secs()).ok(),
-        containers: vec![container(sandbox, config)],
+        active_deadline_seconds: i64::try_from(lifetime.as_secs()).ok(),
+        containers: vec![container(effective, config)],
         dns_config,
         dns_policy: Some(dns_policy.into()),
         init_containers: match way {
             Way::ImageVolume => None,
-            Way::InitContainer => Some(vec![agent::installer(sandbox, config)]),
+            Way::InitContainer => Some(vec![agent::installer(effective, config)]),
         },
         // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
         restart_policy: Some("OnFailure".into()),
-        volumes: Some(volumes(sandbox, config, way)),
-        ..hardened(sandbox)
+        volumes: Some(volumes(effective, config, way)),
+        ..hardened(effective)
     }
 }
 
 /// What every pod of a sandbox has in common, whatever runs in it.
-pub(crate) fn hardened(sandbox: &CodeSandbox) -> PodSpec {
+pub(crate) fn hardened(effective: &Effective) -> PodSpec {
+    let secrets = effective.image_pull_secrets.iter();
+    let secrets: Vec<_> =
+        secrets.map(|secret| LocalObjectReference { name: secret.name.clone() }).collect();
     PodSpec {
         automount_service_account_token: Some(false),
         // Service links would tell the sandbox about every Service of its namespace.
         enable_service_links: Some(false),
         hostname: Some(names::CONTAINER.into()),
-        image_pull_secrets: sandbox.spec.image_pull_secrets.as_ref().map(|secrets| {
-            secrets
-                .iter()
-                .map(|secret| LocalObjectReference { name: secret.name.clone() })
-                .collect()
-        }),
-        runtime_class_name: sandbox.spec.runtime_class_name.clone(),
+        image_pull_secrets: (!secrets.is_empty()).then_some(secrets),
+        runtime_class_name: effective.runtime_class_name.clone(),
         security_context: Some(PodSecurityContext {
             fs_group: Some(USER),
             run_as_group: Some(USER),
@@ -144,7 +176,7 @@ pub(crate) fn hardened(sandbox: &CodeSandbox) -> PodSpec {
             ..PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        tolerations: Some(tolerations(sandbox)),
+        tolerations: Some(tolerations(effective)),
         ..PodSpec::default()
     }
 }
@@ -163,17 +195,16 @@ pub(crate) fn restricted() -> SecurityContext {
     }
 }
 
-fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
-    let spec = &sandbox.spec;
-    let policy = spec.image_pull_policy.or(config.sandbox_image_pull_policy);
+fn container(effective: &Effective, config: &Config) -> Container {
+    let policy = effective.image_pull_policy.or(config.sandbox_image_pull_policy);
     Container {
         name: names::CONTAINER.into(),
-        image: Some(spec.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
+        image: Some(effective.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
         image_pull_policy: policy.map(|policy| policy.as_str().into()),
         command: Some(vec![names::AGENT.into(), "serve".into()]),
-        working_dir: Some(spec.working_dir.clone()),
-        env: Some(env::env(sandbox, config)),
-        resources: Some(requirements(limits(sandbox), config)),
+        working_dir: Some(effective.working_dir.clone()),
+        env: Some(env::env(effective, config)),
+        resources: Some(requirements(limits(effective), config)),
         security_context: Some(restricted()),
         // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.
         termination_message_policy: Some("File".into()),
@@ -182,9 +213,9 @@ fn container(sandbox: &CodeSandbox, config: &Config) -> Container {
     }
 }
 
-fn limits(sandbox: &CodeSandbox) -> BTreeMap<String, Quantity> {
-    let mut limits = sandbox.spec.resources.list();
-    if let Some(gpu) = &sandbox.spec.gpu {
+fn limits(effective: &Effective) -> BTreeMap<String, Quantity> {
+    let mut limits = effective.resources();
+    if let Some(gpu) = &effective.gpu {
         limits.insert(gpu.resource.clone(), Quantity(gpu.count.to_string()));
     }
     limits
@@ -211,14 +242,11 @@ pub(crate) fn requirements(
 
 /// A part of a CPU quantity, in thousandths and at least one; none where it is not written as processors usually are.
 fn part_of_cpu(cpu: &Quantity, percent: u8) -> Option<Quantity> {
-    let milli: f64 = match cpu.0.strip_suffix('m') {
-        Some(milli) => milli.parse().ok()?,
-        None => cpu.0.parse::<f64>().ok()? * 1000.0,
-    };
+    let milli = quantity::of(cpu)?;
     Some(Quantity(format!("{}m", (milli * f64::from(percent) / 100.0).ceil().max(1.0))))
 }
 
-fn tolerations(sandbox: &CodeSandbox) -> Vec<Toleration> {
+fn tolerations(effective: &Effective) -> Vec<Toleration> {
     let lost =
         ["node.kubernetes.io/not-ready", "node.kubernetes.io/unreachable"].map(|key| Toleration {
             key: Some(key.into()),
@@ -228,7 +256,7 @@ fn tolerations(sandbox: &CodeSandbox) -> Vec<Toleration> {
             ..Toleration::default()
         });
     // Nodes with GPUs are usually tainted with the resource's name, which not every cluster's admission tolerates.
-    let gpu = sandbox.spec.gpu.as_ref().map(|gpu| Toleration {
+    let gpu = effective.gpu.as_ref().map(|gpu| Toleration {
         key: Some(gpu.resource.clone()),
         operator: Some("Exists".into()),
         effect: Some("NoSchedule".into()),
@@ -263,12 +291,12 @@ const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
     ("runs", names::RUNS_DIR, Some(RUNS_LIMIT)),
 ];
 
-fn volumes(sandbox: &CodeSandbox, config: &Config, way: Way) -> Vec<Volume> {
+fn volumes(effective: &Effective, config: &Config, way: Way) -> Vec<Volume> {
     let directories = DIRECTORIES.map(|(name, _, limit)| Volume {
         name: name.into(),
         empty_dir: Some(EmptyDirVolumeSource {
             size_limit: Some(limit.map_or_else(
-                || sandbox.spec.resources.ephemeral_storage.clone(),
+                || effective.ephemeral_storage.clone(),
                 |limit| Quantity(limit.into()),
             )),
             ..EmptyDirVolumeSource::default()

@@ -12,6 +12,7 @@ use crate::{
     injection::Way,
     pod,
     status::{pod_condition, words},
+    template::patch,
     termination::{never_ran, terminated},
 };
 
@@ -52,13 +53,10 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config) -> Pod {
         dns_policy: Some("None".into()),
         restart_policy: Some("Never".into()),
         volumes: Some(vec![pod::agent::volume(Way::ImageVolume, config)]),
-        ..pod::hardened(sandbox)
+        ..pod::hardened(&sandbox.effective())
     };
-    Pod {
-        metadata: pod::metadata(names::probe(&sandbox.name_any()), sandbox, config),
-        spec: Some(spec),
-        status: None,
-    }
+    let metadata = pod::metadata(names::probe(&sandbox.name_any()), sandbox, config);
+    patch::patched(Pod { metadata, spec: Some(spec), status: None }, sandbox)
 }
 
 fn container(config: &Config) -> Container {

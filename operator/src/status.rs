@@ -3,8 +3,8 @@
 //! Nothing in it moves by itself: the same observation gives the same status, so that a settled cluster is not written to.
 
 use api::{
-    CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition,
-    names, reason,
+    BoundTemplate, CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination,
+    TerminationReason, condition, names, reason,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -20,7 +20,7 @@ use crate::{
     isolation,
     observe::Observed,
     plan::{Situation, Taken},
-    probe, starting, termination,
+    probe, starting, template, termination,
 };
 
 /// How much of somebody else's words goes into a message, in bytes.
@@ -64,6 +64,7 @@ pub(crate) fn status(
         attempt: Some(attempt),
         expires_at: expiry::expires_at(sandbox).map(Time),
         observed_generation: sandbox.metadata.generation,
+        template: old.template.clone().map(|bound| template::renewed(bound, observed)),
         ..old.clone()
     };
     let verdicts = match situation {
@@ -78,6 +79,12 @@ pub(crate) fn status(
             verdicts
         }
         Situation::Absent => Verdicts::without_pod(absent(sandbox, observed)),
+        Situation::Unbound(template) => {
+            new.template = Some(BoundTemplate::clone(template));
+            let said = format!("the sandbox is made from CodeSandboxTemplate {}", template.name);
+            Verdicts::without_pod(Verdict::no(reason::TEMPLATE_BOUND, said))
+        }
+        Situation::Barred(verdict) => Verdicts::without_pod(verdict.clone()),
         Situation::Taken(taken) => Verdicts::without_pod(name_taken(taken)),
         Situation::Ended(pod, end) => {
             describe(&mut new, pod);
@@ -150,7 +157,7 @@ impl Verdicts {
 }
 
 /// A condition with a verdict: its time is kept until its status flips.
-fn set(
+pub(crate) fn set(
     old: &[Condition],
     type_: &str,
     verdict: Verdict,
@@ -229,8 +236,8 @@ fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
 }
 
 /// The RuntimeClass that a sandbox names and the API server does not find.
-pub(crate) fn missing_runtime_class<'a>(sandbox: &'a CodeSandbox, words: &str) -> Option<&'a str> {
-    let class = sandbox.spec.runtime_class_name.as_deref()?;
+pub(crate) fn missing_runtime_class(sandbox: &CodeSandbox, words: &str) -> Option<String> {
+    let class = sandbox.effective().runtime_class_name?;
     words.contains(&format!("RuntimeClass \"{class}\" not found")).then_some(class)
 }
 

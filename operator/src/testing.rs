@@ -2,7 +2,7 @@
 
 use std::{str::FromStr, sync::Arc};
 
-use api::{CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, condition};
+use api::{CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, CodeSandboxTemplate, condition};
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::{
     api::{
@@ -40,6 +40,8 @@ pub(crate) fn config() -> Config {
         agent_injection: AgentInjection::Auto,
         sandbox_image: "docker.io/library/python:3.14-slim".into(),
         sandbox_image_pull_policy: None,
+        default_template: None,
+        templates: crate::template::shipped::Shipped::default(),
         max_lifetime: std::time::Duration::from_hours(24),
         cpu_request_percent: 10,
         require_network_isolation: true,
@@ -79,6 +81,23 @@ pub(crate) fn finished(time: Timestamp) -> CodeSandboxStatus {
         last_transition_time: Time(time),
     };
     CodeSandboxStatus { conditions: vec![condition], ..CodeSandboxStatus::default() }
+}
+
+/// The status of a sandbox that was made from a template of this spec.
+pub(crate) fn bound(spec: &Value) -> CodeSandboxStatus {
+    let template = json!({"name": "a", "generation": 1, "spec": spec});
+    serde_json::from_value(json!({"template": template})).unwrap()
+}
+
+/// A template as the operator has accepted it.
+pub(crate) fn template(name: &str, spec: &Value) -> CodeSandboxTemplate {
+    let accepted = json!({"type": "Accepted", "status": "True", "reason": "Accepted", "message": "",
+        "observedGeneration": 1, "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    serde_json::from_value(
+        json!({"metadata": {"name": name, "namespace": "demo", "generation": 1}, "spec": spec,
+        "status": {"conditions": [accepted]}}),
+    )
+    .unwrap()
 }
 
 /// A pod with a status and nothing else.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use api::{CodeSandbox, Decoder, names};
+use api::{CodeSandbox, CodeSandboxTemplate, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
@@ -98,6 +98,19 @@ pub(crate) fn policies(
         .reflect(writer)
         .touched_objects();
     heard(changes, caller, "networkpolicies")
+}
+
+/// The templates that change, put into a store on the way.
+pub(crate) fn templates(
+    caller: &Caller,
+    writer: Writer<CodeSandboxTemplate>,
+) -> impl Stream<Item = CodeSandboxTemplate> + Send + 'static {
+    let changes = watcher(caller.api::<CodeSandboxTemplate>(), watch_config())
+        .backoff(backoff())
+        .modify(|template| template.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects();
+    heard(changes, caller, "codesandboxtemplates")
 }
 
 /// What a watch says, without its errors, which are logged.

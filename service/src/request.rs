@@ -1,16 +1,21 @@
 //! What a caller asks for, as the object it becomes.
 
-use api::{CodeSandbox, CodeSandboxSpec, Egress, EnvVar, Gpu, Network, Resources, names};
+use api::{
+    CodeSandbox, CodeSandboxSpec, Egress, EnvVar, Gpu, LocalObjectReference, Network, Resources,
+    Settings, names,
+};
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
 
 use crate::Principal;
 
-/// A sandbox as a caller asks for it. What is absent takes the defaults of the CRD.
+/// A sandbox as a caller asks for it. What is absent is left to its template and the defaults.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Create {
     /// The name, which makes the request idempotent. Absent: a new one.
     pub name: Option<String>,
+    /// The template it is made from. Absent: the operator's.
+    pub template: Option<String>,
     /// The container image.
     pub image: Option<String>,
     /// Environment variables. Values only: a caller may not name Secrets.
@@ -22,7 +27,7 @@ pub struct Create {
     /// How many GPUs; 0 for none.
     pub gpu_count: u8,
     /// What it may reach.
-    pub egress: Egress,
+    pub egress: Option<Egress>,
     /// How long it lives.
     pub ttl: Option<String>,
     /// How long nobody may use it.
@@ -32,29 +37,39 @@ pub struct Create {
 impl Create {
     /// The object, made by `principal` for the operator of `class`.
     pub(crate) fn object(&self, name: &str, principal: &Principal, class: &str) -> CodeSandbox {
-        let defaults = CodeSandboxSpec::default();
-        let quantity =
-            |given: &Option<String>, default: Quantity| given.clone().map_or(default, Quantity);
-        let spec = CodeSandboxSpec {
-            class_name: class.into(),
+        let quantity = |given: &Option<String>| given.clone().map(Quantity);
+        let resources = Resources {
+            cpu: quantity(&self.cpu),
+            memory: quantity(&self.memory),
+            ephemeral_storage: None,
+        };
+        let settings = Settings {
             image: self.image.clone(),
             env: (!self.env.is_empty()).then(|| self.env.iter().map(variable).collect()),
-            resources: Resources {
-                cpu: quantity(&self.cpu, defaults.resources.cpu),
-                memory: quantity(&self.memory, defaults.resources.memory),
-                ephemeral_storage: defaults.resources.ephemeral_storage,
-            },
+            resources: (resources != Resources::default()).then_some(resources),
             gpu: (self.gpu_count > 0)
                 .then(|| Gpu { count: self.gpu_count, resource: names::DEFAULT_GPU.into() }),
-            network: Network { egress: self.egress },
-            ttl: self.ttl.as_deref().map_or(defaults.ttl, Into::into),
+            network: self.egress.map(|egress| Network { egress: Some(egress) }),
+            ttl: self.ttl.as_deref().map(Into::into),
             idle_timeout: self.idle_timeout.as_deref().map(Into::into),
-            ..CodeSandboxSpec::default()
+            ..Settings::default()
         };
+        let template_ref = self.template.clone().map(|name| LocalObjectReference { name });
+        let spec = CodeSandboxSpec { class_name: class.into(), template_ref, settings };
         let mut sandbox = CodeSandbox::new(name, spec);
         sandbox.annotations_mut().insert(names::OWNER.into(), principal.name().into());
         sandbox
     }
+}
+
+/// Whether two ask for the same. Without a template the defaults mean the same whether they are written down or not, as
+/// they were in all objects once.
+pub(crate) fn is_same(one: &CodeSandboxSpec, other: &CodeSandboxSpec) -> bool {
+    let complete = |spec: &CodeSandboxSpec| spec.settings.clone().complete();
+    one == other
+        || (one.template_ref.is_none()
+            && (&one.class_name, &one.template_ref) == (&other.class_name, &other.template_ref)
+            && complete(one) == complete(other))
 }
 
 fn variable((name, value): &(String, String)) -> EnvVar {
@@ -66,7 +81,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_absent_takes_the_crds_defaults() {
+    fn what_is_absent_is_left_to_template_and_defaults() {
         let object = Create::default().object("a", &Principal::new("me"), "codesandbox");
         assert_eq!(object.spec, CodeSandboxSpec::default());
         assert_eq!(object.annotations()[names::OWNER], "me");
@@ -75,31 +90,51 @@ mod tests {
     #[test]
     fn what_is_asked_for_is_in_the_object() {
         let request = Create {
+            template: Some("gpu".into()),
             image: Some("img:1".into()),
             env: vec![("A".into(), "it's $(not) `run`\n".into())],
             memory: Some("2Gi".into()),
             gpu_count: 2,
-            egress: Egress::Internet,
+            egress: Some(Egress::Internet),
             ttl: Some("5m".into()),
             idle_timeout: Some("1m".into()),
             ..Create::default()
         };
         let spec = request.object("a", &Principal::new("me"), "other").spec;
-        let expected = CodeSandboxSpec {
-            class_name: "other".into(),
+        let settings = Settings {
             image: Some("img:1".into()),
             env: Some(vec![EnvVar {
                 name: "A".into(),
                 value: Some("it's $(not) `run`\n".into()),
                 value_from: None,
             }]),
-            resources: Resources { memory: Quantity("2Gi".into()), ..Resources::default() },
+            resources: Some(Resources {
+                memory: Some(Quantity("2Gi".into())),
+                ..Resources::default()
+            }),
             gpu: Some(Gpu { count: 2, resource: "nvidia.com/gpu".into() }),
-            network: Network { egress: Egress::Internet },
-            ttl: "5m".into(),
+            network: Some(Network { egress: Some(Egress::Internet) }),
+            ttl: Some("5m".into()),
             idle_timeout: Some("1m".into()),
-            ..CodeSandboxSpec::default()
+            ..Settings::default()
         };
+        let template_ref = Some(LocalObjectReference { name: "gpu".into() });
+        let expected = CodeSandboxSpec { class_name: "other".into(), template_ref, settings };
         assert_eq!(spec, expected);
+    }
+
+    #[test]
+    fn defaults_that_are_written_down_are_the_same_without_a_template() {
+        let object = |request: &Create| request.object("a", &Principal::new("me"), "c").spec;
+        let plain = object(&Create::default());
+        let said = Create { cpu: Some("1".into()), ttl: Some("1h".into()), ..Create::default() };
+        assert!(is_same(&plain, &object(&said)));
+        let more = Create { cpu: Some("2".into()), ..Create::default() };
+        assert!(!is_same(&plain, &object(&more)));
+
+        let of = |request: Create| object(&Create { template: Some("a".into()), ..request });
+        assert!(is_same(&of(Create::default()), &of(Create::default())));
+        assert!(!is_same(&of(Create::default()), &of(said)), "the template may say otherwise");
+        assert!(!is_same(&plain, &of(Create::default())));
     }
 }

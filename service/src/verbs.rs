@@ -7,7 +7,7 @@ use client::{Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use crate::{Code, Create, Error, Principal};
+use crate::{Code, Create, Error, Principal, request::is_same};
 
 /// How long a call waits for a sandbox that is being made.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -58,7 +58,7 @@ impl Service {
             return Err(error);
         }
         match self.find(principal, &name).await {
-            Ok(existing) if existing.spec == object.spec => Ok(existing),
+            Ok(existing) if is_same(&existing.spec, &object.spec) => Ok(existing),
             Ok(_) => Err(Error::new(
                 Code::SandboxExists,
                 format!(

@@ -12,7 +12,7 @@ use std::{
 };
 
 use anyhow::{Context, ensure};
-use api::{CodeSandboxSpec, Resources};
+use api::{Resources, Settings};
 use client::Session;
 use futures::future::try_join_all;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
@@ -116,8 +116,9 @@ impl Matrix {
     }
 
     async fn sandbox(&self, n: usize) -> anyhow::Result<Sandbox> {
-        let resources = Resources { memory: Quantity("256Mi".into()), ..Resources::default() };
-        let spec = CodeSandboxSpec { resources, ..spec() };
+        let resources =
+            Resources { memory: Some(Quantity("256Mi".into())), ..Resources::default() };
+        let spec = Settings { resources: Some(resources), ..spec() };
         self.cluster.ready_for_mcp(&format!("storm-{n}"), spec).await
     }
 

@@ -12,37 +12,39 @@ use super::default_wait;
 pub(crate) struct SandboxCreate {
     /// Name (a-z, 0-9, -; at most 50). The same name gives the same sandbox. Omit for a new one.
     pub(crate) name: Option<String>,
+    /// A template's name.
+    pub(crate) template: Option<String>,
     /// Container image. Default: Python with numpy, pandas, matplotlib; node, bash, git, curl.
     pub(crate) image: Option<String>,
     /// Environment variables.
     #[serde(default)]
     pub(crate) env: BTreeMap<String, String>,
-    /// Processors, such as "500m" or "2". Default 1.
+    /// Processors, such as "500m". Default 1.
     pub(crate) cpu: Option<String>,
-    /// Memory, such as "512Mi" or "4Gi". Default 1Gi.
+    /// Memory, such as "512Mi". Default 1Gi.
     pub(crate) memory: Option<String>,
-    /// Number of GPUs.
+    /// GPUs.
     #[serde(default)]
     #[schemars(range(max = 16))]
     pub(crate) gpu: u8,
     /// What it may reach: "deny" (default) nothing, "internet" public addresses.
     #[serde(default)]
-    pub(crate) network: NetworkAccess,
-    /// How long it lives, such as "30m"; then it and its files are deleted. Default 1h, at most 168h.
+    #[schemars(with = "NetworkAccess")]
+    pub(crate) network: Option<NetworkAccess>,
+    /// How long it lives, such as "30m"; then it and its files are deleted. Default 1h.
     pub(crate) ttl: Option<String>,
     /// End it when unused for so long, such as "10m".
     pub(crate) idle_timeout: Option<String>,
-    /// Seconds to wait until it is ready.
+    /// Seconds to wait until ready.
     #[serde(default = "default_wait")]
     #[schemars(range(max = 45))]
     pub(crate) wait_seconds: u64,
 }
 
-#[derive(Clone, Copy, Debug, Default, Deserialize, JsonSchema)]
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
 #[schemars(inline)]
 pub(crate) enum NetworkAccess {
-    #[default]
     Deny,
     Internet,
 }

@@ -32,15 +32,16 @@ impl Server {
         let deadline = Instant::now() + Duration::from_secs(args.wait_seconds.min(MAX_WAIT));
         let request = Create {
             name: args.name,
+            template: args.template,
             image: args.image,
             env: args.env.into_iter().collect(),
             cpu: args.cpu,
             memory: args.memory,
             gpu_count: args.gpu,
-            egress: match args.network {
+            egress: args.network.map(|network| match network {
                 NetworkAccess::Deny => api::Egress::Deny,
                 NetworkAccess::Internet => api::Egress::Internet,
-            },
+            }),
             ttl: args.ttl,
             idle_timeout: args.idle_timeout,
         };
@@ -90,10 +91,10 @@ impl Server {
             };
             if looked.sandbox.ready {
                 let languages = self.service.languages(&principal, &args.sandbox_id);
-                let asked = sandbox.spec.gpu.as_ref();
+                let asked = sandbox.effective().gpu;
                 let gpus = async {
                     let seen = self.service.gpus(&principal, &args.sandbox_id);
-                    Some(Gpus::new(asked?, timeout(PATIENCE, seen).await.ok()))
+                    Some(Gpus::new(&asked?, timeout(PATIENCE, seen).await.ok()))
                 };
                 // All else is known without the sandbox, and is wanted most when that does not answer.
                 let (languages, gpus) = tokio::join!(timeout(PATIENCE, languages), gpus);

@@ -45,12 +45,25 @@ fn context_with(
     let context = Context {
         caller: Caller { client, namespace: "demo".into(), metrics },
         config: Arc::new(config()),
-        policies: Policies::new(store),
+        policies: Watched::new(store),
+        templates: Watched::new(templates(Vec::new())),
         memory: Memory::default(),
         runtimes: Arc::new(Runtimes::new(injection)),
         publisher,
     };
     (Arc::new(context), log)
+}
+
+/// A store that shows these templates.
+fn templates(shown: Vec<CodeSandboxTemplate>) -> Store<CodeSandboxTemplate> {
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for template in shown {
+        writer.apply_watcher_event(&watcher::Event::InitApply(template));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    std::mem::forget(writer);
+    store
 }
 
 fn deny() -> Vec<NetworkPolicy> {
@@ -379,7 +392,7 @@ async fn who_waits_is_told_at_once_of_what_another_namespace_found_out() {
         match request {
             "GET codesandboxes" => list(json!([fresh()])),
             "GET networkpolicies" => list(json!(deny())),
-            "GET pods" => list(json!([])),
+            "GET pods" | "GET codesandboxtemplates" => list(json!([])),
             GET_POD | GET_PROBE => Answer::Refuse(404, "NotFound", "no such pod"),
             watch if watch.starts_with("WATCH ") => Answer::Silence,
             other => well(other),
@@ -387,11 +400,11 @@ async fn who_waits_is_told_at_once_of_what_another_namespace_found_out() {
     });
     let (policies, writer) = reflector::store();
     let mut context = Arc::into_inner(context).unwrap();
-    context.policies = Policies::new(policies);
+    context.policies = Watched::new(policies);
     let context = Arc::new(context);
     let other = elsewhere(&context);
     let stop = CancellationToken::new();
-    let (_, running) = controller(context.clone(), writer, stop.clone());
+    let (_, running) = controller(context.clone(), writer, reflector::store().1, stop.clone());
     let task = tokio::spawn(running);
     let mut seen = async |request: &str| {
         let found = async { while requests.recv().await.as_deref() != Some(request) {} };
@@ -454,7 +467,7 @@ async fn without_its_runtime_class_a_sandbox_says_so_and_no_other_waits_for_it()
     let answer = without_pod(but(CREATE_POD, refuse));
     let (context, log) = context_with(AgentInjection::Auto, deny(), answer);
     let mut sandbox = fresh();
-    sandbox.spec.runtime_class_name = Some("kata".into());
+    sandbox.spec.settings.runtime_class_name = Some("kata".into());
     let action = run(&context, sandbox.clone()).await.unwrap();
     assert_eq!(log.requests(), [GET_POD, CREATE_POD, WRITE_STATUS]);
     assert_eq!(reason(&log.last_body(), condition::READY), reason::RUNTIME_CLASS_NOT_FOUND);
@@ -638,7 +651,7 @@ async fn policies_that_are_not_known_are_not_taken_to_be_absent() {
     let (context, log) = context(vec![], well);
     let (unready, _writer) = reflector::store();
     let mut context = Arc::into_inner(context).unwrap();
-    context.policies = Policies::new(unready);
+    context.policies = Watched::new(unready);
     let error = run(&Arc::new(context), fresh()).await.unwrap_err();
     assert!(matches!(error, Error::PoliciesUnknown { .. }), "{error}");
     assert!(log.requests().is_empty());
@@ -746,4 +759,86 @@ async fn an_event_that_is_lost_fails_nothing() {
     assert_eq!(log.requests(), ["POST events"]);
     let body = log.last_body();
     assert_eq!((&body["reason"], &body["regarding"]["name"]), (&json!("Expired"), &json!("box")));
+}
+
+/// What a template says is taken down before the pod is made: an operator that dies in between, and a template that
+/// changes just then, change nothing.
+#[tokio::test]
+async fn a_sandbox_takes_down_its_template_before_its_pod_is_made() {
+    let spec = json!({"defaults": {"image": "a:1", "ttl": "2h"}, "podPatch": {"spec": {"nodeSelector": {"a": "b"}}}});
+    let (mut first, log) = context(deny(), well);
+    let shown = templates(vec![crate::testing::template("a", &spec)]);
+    Arc::get_mut(&mut first).unwrap().templates = Watched::new(shown);
+    let mut sandbox = fresh();
+    sandbox.spec.template_ref = Some(api::LocalObjectReference { name: "a".into() });
+
+    let requeue = reconcile(Arc::new(sandbox.clone()), first).await.unwrap();
+    assert_eq!(
+        (requeue, log.requests()),
+        (Action::requeue(Duration::ZERO), vec![WRITE_STATUS.to_owned()])
+    );
+    let status: CodeSandboxStatus =
+        serde_json::from_value(log.last_body()["status"].clone()).unwrap();
+    assert_eq!(status.condition(condition::READY).unwrap().reason, reason::TEMPLATE_BOUND);
+    let template: api::CodeSandboxTemplateSpec = serde_json::from_value(spec).unwrap();
+    assert_eq!(status.template.as_ref().unwrap().spec, template);
+
+    // The template changes, and the sandbox is made from what it was.
+    let (mut context, log) = context(deny(), without_pod(well));
+    let changed =
+        templates(vec![crate::testing::template("a", &json!({"defaults": {"image": "a:2"}}))]);
+    Arc::get_mut(&mut context).unwrap().templates = Watched::new(changed);
+    sandbox.status = Some(status);
+    reconcile(Arc::new(sandbox), context).await.unwrap();
+    let pod = &log.bodies(CREATE_POD)[0];
+    assert_eq!(pod["spec"]["containers"][0]["image"], "a:1");
+    assert_eq!(pod["spec"]["nodeSelector"], json!({"a": "b"}));
+    let template = &log.last_body()["status"]["template"];
+    assert_eq!((&template["outdated"], &template["generation"]), (&json!(true), &json!(1)));
+}
+
+#[tokio::test]
+async fn a_sandbox_without_its_template_waits_and_makes_nothing() {
+    let (context, log) = context(deny(), well);
+    let mut sandbox = fresh();
+    sandbox.spec.template_ref = Some(api::LocalObjectReference { name: "a".into() });
+    reconcile(Arc::new(sandbox), context).await.unwrap();
+    assert_eq!(log.requests(), [WRITE_STATUS]);
+    let status: CodeSandboxStatus =
+        serde_json::from_value(log.last_body()["status"].clone()).unwrap();
+    assert_eq!(status.condition(condition::READY).unwrap().reason, reason::TEMPLATE_NOT_FOUND);
+}
+
+#[test]
+fn a_template_wakes_those_that_were_or_are_to_be_made_from_it() {
+    let (sandboxes, mut writer) = reflector::store();
+    writer.apply_watcher_event(&watcher::Event::Init);
+    for (name, named, bound) in [
+        ("named", Some("a"), None),
+        ("bound", None, Some("a")),
+        ("moved", Some("a"), Some("b")),
+        ("other", Some("b"), None),
+        ("none", None, None),
+    ] {
+        let mut one = sandbox();
+        one.metadata.name = Some(name.into());
+        one.spec.template_ref = named.map(|name| api::LocalObjectReference { name: name.into() });
+        one.status = bound.map(|name| {
+            let mut status = crate::testing::bound(&json!({}));
+            status.template.as_mut().unwrap().name = name.into();
+            status
+        });
+        writer.apply_watcher_event(&watcher::Event::InitApply(one));
+    }
+    writer.apply_watcher_event(&watcher::Event::InitDone);
+    let woken = |config: &Config| {
+        let template = crate::testing::template("a", &json!({}));
+        let mut names: Vec<_> =
+            made_from(&template, &sandboxes, config).into_iter().map(|one| one.name).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(woken(&config()), ["bound", "named"]);
+    let default = Config { default_template: Some("a".into()), ..config() };
+    assert_eq!(woken(&default), ["bound", "named", "none"]);
 }

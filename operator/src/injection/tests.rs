@@ -6,7 +6,7 @@ use crate::testing::{at, config, pod_with, running, sandbox};
 fn named(name: &str, class: Option<&str>) -> CodeSandbox {
     let mut sandbox = sandbox();
     sandbox.metadata.name = Some(name.into());
-    sandbox.spec.runtime_class_name = class.map(Into::into);
+    sandbox.spec.settings.runtime_class_name = class.map(Into::into);
     sandbox
 }
 

@@ -1,6 +1,6 @@
 use std::collections::BTreeMap;
 
-use api::{TerminationReason, condition, reason};
+use api::{Network, TerminationReason, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde_json::{Value, json};
 
@@ -122,7 +122,7 @@ fn ready(sandbox: &CodeSandbox) -> String {
 
 fn internet() -> CodeSandbox {
     let mut sandbox = sandbox();
-    sandbox.spec.network.egress = Egress::Internet;
+    sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
     sandbox
 }
 
@@ -519,7 +519,7 @@ fn a_foreign_pod_of_the_probes_name_is_left_alone_and_proves_nothing() {
 #[test]
 fn a_runtime_class_that_is_missing_is_said_to_be() {
     let mut sandbox = sandbox();
-    sandbox.spec.runtime_class_name = Some("kata".into());
+    sandbox.spec.settings.runtime_class_name = Some("kata".into());
     for (words, expected) in [
         (
             r#"pods "box-1" is forbidden: pod rejected: RuntimeClass "kata" not found"#,
@@ -609,7 +609,7 @@ fn ttl_over_means_the_sandbox_itself_is_deleted_whatever_its_state() {
 fn ttl_prolonged_in_time_prolongs_the_sandbox() {
     let mut sandbox = sandbox();
     let mut world = World::running(&mut sandbox);
-    sandbox.spec.ttl = "2h".into();
+    sandbox.spec.settings.ttl = Some("2h".into());
     sandbox.metadata.generation = Some(2);
     let plan = world.reconcile(&mut sandbox, 3600);
     assert_eq!(plan.requeue, Some(Duration::from_hours(1)));

@@ -1,6 +1,6 @@
 //! The agent's part in a pod: the volume it is in, and the init container that puts it there.
 
-use api::{CodeSandbox, names};
+use api::{Effective, names};
 use k8s_openapi::{
     api::core::v1::{Container, EmptyDirVolumeSource, ImageVolumeSource, Pod, Volume, VolumeMount},
     apimachinery::pkg::api::resource::Quantity,
@@ -47,13 +47,13 @@ pub(crate) fn mount() -> VolumeMount {
 
 /// The container that installs the agent. It has the resources of the sandbox's own, which costs nothing: a pod reserves
 /// the larger of the two, and what a namespace's limits allow the one they allow the other.
-pub(super) fn installer(sandbox: &CodeSandbox, config: &Config) -> Container {
+pub(super) fn installer(effective: &Effective, config: &Config) -> Container {
     Container {
         name: names::INSTALL_CONTAINER.into(),
         image: Some(config.agent_image.clone()),
         image_pull_policy: config.agent_image_pull_policy.map(|policy| policy.as_str().into()),
         command: Some([IN_IMAGE, "install", names::AGENT_DIR].map(Into::into).into()),
-        resources: Some(requirements(sandbox.spec.resources.list(), config)),
+        resources: Some(requirements(effective.resources(), config)),
         security_context: Some(restricted()),
         // Nothing of a user's runs in it, so that its words are the agent's.
         termination_message_policy: Some("FallbackToLogsOnError".into()),

@@ -1,6 +1,6 @@
 //! The environment of everything that runs in a sandbox.
 
-use api::{CodeSandbox, names};
+use api::{Effective, names};
 use k8s_openapi::api::core::v1::{
     EnvVar, EnvVarSource, ObjectFieldSelector, ResourceFieldSelector, SecretKeySelector,
 };
@@ -13,10 +13,10 @@ const THREADS: [&str; 3] = ["OMP_NUM_THREADS", "GOMAXPROCS", "PYTHON_CPU_COUNT"]
 
 /// Ours first, then the user's, who may have HOME or LANG otherwise. Reserved names are left out, though the schema
 /// refuses them: by the kubelet's variables, which a pod's own take the place of, the agent knows its canary.
-pub(super) fn env(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
-    let users = sandbox.spec.env.iter().flatten().filter(|user| !is_reserved(&user.name));
+pub(super) fn env(effective: &Effective, config: &Config) -> Vec<EnvVar> {
+    let users = effective.env.iter().filter(|user| !is_reserved(&user.name));
     let users: Vec<_> = users.collect();
-    let ours = ours(sandbox, config)
+    let ours = ours(effective, config)
         .into_iter()
         .filter(|ours| users.iter().all(|user| user.name != ours.name));
     ours.chain(users.iter().copied().map(users_own)).collect()
@@ -26,7 +26,7 @@ fn is_reserved(name: &str) -> bool {
     names::RESERVED_ENV.iter().any(|prefix| name.starts_with(prefix))
 }
 
-fn ours(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
+fn ours(effective: &Effective, config: &Config) -> Vec<EnvVar> {
     let uid = from(
         names::POD_UID_ENV,
         EnvVarSource {
@@ -38,16 +38,16 @@ fn ours(sandbox: &CodeSandbox, config: &Config) -> Vec<EnvVar> {
         },
     );
     let fixed = [
-        (names::WORKDIR_ENV, sandbox.spec.working_dir.as_str()),
+        (names::WORKDIR_ENV, effective.working_dir.as_str()),
         ("HOME", names::HOME),
         ("TMPDIR", "/tmp"),
         ("LANG", "C.UTF-8"),
     ];
     let fixed = fixed.map(|(name, text)| value(name, text));
-    let idle =
-        sandbox.spec.idle_timeout.as_ref().map(|timeout| {
-            value(names::IDLE_TIMEOUT_ENV, &timeout.as_std().as_millis().to_string())
-        });
+    let idle = effective
+        .idle_timeout
+        .as_ref()
+        .map(|timeout| value(names::IDLE_TIMEOUT_ENV, &timeout.as_std().as_millis().to_string()));
     let canary = config.require_network_isolation.then(|| {
         let named = config.network_canary.map(|canary| canary.to_string());
         value(names::CANARY_ENV, named.as_deref().unwrap_or(names::API_SERVER_CANARY))

@@ -3,11 +3,13 @@
 //! It is an annotation of the pod that the kubelet puts into a file: no request, no agent, and it is there in images
 //! without a shell. Only what never changes is in it; the ttl, for one, is not.
 
-use api::{CodeSandbox, Gpu, Network, Resources, names};
-use k8s_openapi::api::core::v1::{
-    DownwardAPIVolumeFile, DownwardAPIVolumeSource, ObjectFieldSelector, Volume, VolumeMount,
+use api::{Effective, Gpu, Network, names};
+use k8s_openapi::{
+    api::core::v1::{
+        DownwardAPIVolumeFile, DownwardAPIVolumeSource, ObjectFieldSelector, Volume, VolumeMount,
+    },
+    apimachinery::pkg::api::resource::Quantity,
 };
-use kube::ResourceExt;
 use serde::Serialize;
 
 const VOLUME: &str = "machine";
@@ -18,9 +20,10 @@ const FILE: &str = "codesandbox.json";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Machine<'a> {
-    name: String,
-    #[serde(flatten)]
-    resources: &'a Resources,
+    name: &'a str,
+    cpu: &'a Quantity,
+    memory: &'a Quantity,
+    ephemeral_storage: &'a Quantity,
     #[serde(skip_serializing_if = "Option::is_none")]
     gpu: Option<&'a Gpu>,
     network: Network,
@@ -33,16 +36,17 @@ struct Machine<'a> {
 }
 
 /// The annotation that holds it.
-pub(super) fn annotation(sandbox: &CodeSandbox) -> (&'static str, String) {
-    let spec = &sandbox.spec;
+pub(super) fn annotation(name: &str, effective: &Effective) -> (&'static str, String) {
     let machine = Machine {
-        name: sandbox.name_any(),
-        resources: &spec.resources,
-        gpu: spec.gpu.as_ref(),
-        network: spec.network,
-        runtime_class_name: spec.runtime_class_name.as_deref(),
-        idle_timeout: spec.idle_timeout.as_ref(),
-        working_dir: &spec.working_dir,
+        name,
+        cpu: &effective.cpu,
+        memory: &effective.memory,
+        ephemeral_storage: &effective.ephemeral_storage,
+        gpu: effective.gpu.as_ref(),
+        network: Network { egress: Some(effective.egress) },
+        runtime_class_name: effective.runtime_class_name.as_deref(),
+        idle_timeout: effective.idle_timeout.as_ref(),
+        working_dir: &effective.working_dir,
         writable: [names::WORKSPACE, names::HOME, "/tmp"],
     };
     let text = serde_json::to_string_pretty(&machine).expect("strings and numbers are JSON");

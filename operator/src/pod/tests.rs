@@ -11,10 +11,11 @@ fn an_empty_spec_makes_a_hardened_pod() {
 #[test]
 fn everything_asked_for_is_in_the_pod() {
     let mut sandbox = sandbox();
-    sandbox.spec.image = Some("ghcr.io/acme/cuda:12".into());
-    sandbox.spec.image_pull_policy = Some(ImagePullPolicy::Always);
-    sandbox.spec.image_pull_secrets = Some(vec![api::LocalObjectReference { name: "pull".into() }]);
-    sandbox.spec.env = Some(vec![
+    sandbox.spec.settings.image = Some("ghcr.io/acme/cuda:12".into());
+    sandbox.spec.settings.image_pull_policy = Some(ImagePullPolicy::Always);
+    sandbox.spec.settings.image_pull_secrets =
+        Some(vec![api::LocalObjectReference { name: "pull".into() }]);
+    sandbox.spec.settings.env = Some(vec![
         EnvVar { name: "PRICE".into(), value: Some("$(HOME) costs 5$".into()), value_from: None },
         EnvVar { name: "LANG".into(), value: Some("de_DE.UTF-8".into()), value_from: None },
         EnvVar { name: "OMP_NUM_THREADS".into(), value: Some("7".into()), value_from: None },
@@ -32,11 +33,11 @@ fn everything_asked_for_is_in_the_pod() {
             }),
         },
     ]);
-    sandbox.spec.working_dir = "/workspace/src".into();
-    sandbox.spec.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
-    sandbox.spec.network = Network { egress: Egress::Internet };
-    sandbox.spec.runtime_class_name = Some("gvisor".into());
-    sandbox.spec.idle_timeout = Some("90s".into());
+    sandbox.spec.settings.working_dir = Some("/workspace/src".into());
+    sandbox.spec.settings.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
+    sandbox.spec.settings.runtime_class_name = Some("gvisor".into());
+    sandbox.spec.settings.idle_timeout = Some("90s".into());
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::ImageVolume, 3));
 }
 
@@ -44,7 +45,7 @@ fn everything_asked_for_is_in_the_pod() {
 fn an_init_container_installs_the_agent_where_an_image_volume_does_not_do() {
     let mut sandbox = sandbox();
     // One that has its processors to itself, and leaves them to the sandbox.
-    sandbox.spec.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::InitContainer, 1));
 }
 
@@ -78,7 +79,7 @@ fn a_part_of_the_cpu_is_reserved_and_never_none_of_it() {
         ("250m", 10, Some("25m")),
         ("1m", 10, Some("1m")),
         ("2", 100, Some("2000m")),
-        ("1k", 10, None),
+        ("much", 10, None),
     ] {
         let part = part_of_cpu(&Quantity(cpu.into()), percent);
         assert_eq!(part, expected.map(|part| Quantity(part.into())), "{cpu} {percent}");

@@ -8,7 +8,7 @@ use crate::testing::{config, pod_with, sandbox};
 #[test]
 fn the_probe_is_as_hardened_as_a_sandbox_and_does_not_outlive_its_use() {
     let mut sandbox = sandbox();
-    sandbox.spec.runtime_class_name = Some("gvisor".into());
+    sandbox.spec.settings.runtime_class_name = Some("gvisor".into());
     insta::assert_yaml_snapshot!(pod(&sandbox, &config()));
 }
 

@@ -31,7 +31,7 @@ fn quiet(request: &str, sandboxes: &[Value]) -> Answer {
     match request {
         WRITE_LEASE => Answer::Taken(json!({"resourceVersion": "8"})),
         "GET codesandboxes" => list(sandboxes),
-        "GET pods" | "GET networkpolicies" => list(&[]),
+        "GET pods" | "GET networkpolicies" | "GET codesandboxtemplates" => list(&[]),
         "PATCH networkpolicies/codesandbox-deny" => Answer::Taken(json!({})),
         WRITE_STATUS => Answer::Taken(json!({"resourceVersion": "6", "uid": "sandbox-uid"})),
         watch if watch.starts_with("WATCH ") => Answer::Silence,
@@ -85,6 +85,8 @@ async fn a_standby_watches_nothing_and_a_new_leader_lists_what_is_there_now() {
         assert!(!lists.iter().any(|list| list.contains("resourceVersion")), "{lists:?}");
         assert_eq!(log.queries(&format!("WATCH {kind}")).len(), 1, "{kind}");
     }
+    // By those who make sandboxes and by those who judge templates.
+    assert_eq!(log.queries("WATCH codesandboxtemplates").len(), 2);
 
     stop.cancel();
     lead.await.unwrap();

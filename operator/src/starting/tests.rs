@@ -138,7 +138,7 @@ fn the_users_image_is_not_blamed_on_the_agent_behind_an_init_container_either() 
 fn where_a_runtime_is_named_a_start_that_hangs_is_no_riddle() {
     let mut sandbox = sandbox();
     let mut said = |class: Option<&str>| {
-        sandbox.spec.runtime_class_name = class.map(Into::into);
+        sandbox.spec.settings.runtime_class_name = class.map(Into::into);
         let mut pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
         pod.status = pod_with(&waiting("ContainerCreating", "")).status;
         ready(&pod, at(0)).message

@@ -7,7 +7,7 @@ use std::{
 };
 
 use anyhow::Context;
-use api::{CodeSandbox, CodeSandboxSpec, condition};
+use api::{CodeSandbox, Settings, condition};
 use client::Sandboxes;
 use e2e::{Cluster, NAMESPACE, deaths::node, is};
 use k8s_openapi::api::core::v1::Pod;
@@ -43,7 +43,7 @@ type Seen = Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, Instant>>>>;
 /// Makes sandboxes one after the other, as a program over `client` would.
 pub(crate) async fn measure(
     cluster: &Cluster,
-    spec: &CodeSandboxSpec,
+    spec: &Settings,
     count: usize,
 ) -> anyhow::Result<Cold> {
     let seen = Seen::default();
@@ -59,7 +59,7 @@ pub(crate) async fn measure(
         let name = format!("bench-cold-{index}");
         cluster.delete(&name).await?;
         let began = Instant::now();
-        let created = sandboxes.create(&CodeSandbox::new(&name, spec.clone())).await?;
+        let created = sandboxes.create(&CodeSandbox::new(&name, spec.clone().into())).await?;
         note(&seen, &name, "CodeSandbox created");
         let deadline = tokio::time::Instant::now() + e2e::PATIENCE;
         let ready =

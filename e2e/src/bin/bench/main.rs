@@ -15,7 +15,7 @@ mod report;
 mod writes;
 
 use anyhow::Context;
-use api::CodeSandboxSpec;
+use api::Settings;
 use e2e::Cluster;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
@@ -41,7 +41,7 @@ async fn main() -> anyhow::Result<()> {
 
     for runtime in std::iter::once(None).chain(gvisor.map(Some)) {
         let name = runtime.unwrap_or("runc");
-        let spec = CodeSandboxSpec { runtime_class_name: runtime.map(String::from), ..e2e::spec() };
+        let spec = Settings { runtime_class_name: runtime.map(String::from), ..e2e::spec() };
         report.say(&format!("{name}: cold create → first output, {COLD} times"));
         report.cold(name, &cold::measure(&cluster, &spec, COLD).await?);
 

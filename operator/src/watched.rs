@@ -1,22 +1,21 @@
-//! The network policies of a namespace, once its watch has shown them.
+//! The objects of a namespace that a watch keeps, once it has shown them all.
 
 use std::time::Duration;
 
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::runtime::reflector::{Store, store::WriterDropped};
+use kube::runtime::reflector::{Lookup, Store, store::WriterDropped};
 use tokio::sync::OnceCell;
 
-/// A store of policies that any number of reconciles can wait for.
+/// A store that any number of reconciles can wait for.
 ///
 /// A store's own wait wakes but one of those that wait: the others would go on when their patience ends.
 #[derive(Debug)]
-pub(crate) struct Policies {
-    pub(crate) store: Store<NetworkPolicy>,
+pub(crate) struct Watched<K: Lookup<DynamicType = ()> + Clone + 'static> {
+    pub(crate) store: Store<K>,
     shown: OnceCell<()>,
 }
 
-impl Policies {
-    pub(crate) fn new(store: Store<NetworkPolicy>) -> Self {
+impl<K: Lookup<DynamicType = ()> + Clone + 'static> Watched<K> {
+    pub(crate) fn new(store: Store<K>) -> Self {
         Self { store, shown: OnceCell::new() }
     }
 
@@ -36,6 +35,7 @@ mod tests {
     use std::sync::Arc;
 
     use futures::{StreamExt, future, stream::FuturesUnordered};
+    use k8s_openapi::api::networking::v1::NetworkPolicy;
     use kube::runtime::{reflector, watcher::Event};
     use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn all_who_wait_for_the_policies_go_on_when_they_are_there() {
         let (store, mut writer) = reflector::store();
-        let policies = Arc::new(Policies::new(store));
+        let policies = Arc::new(Watched::<NetworkPolicy>::new(store));
         let waiting: FuturesUnordered<_> =
             (0..8).map(|_| policies.shown_within(PATIENCE)).collect();
         let began = Instant::now();
@@ -62,7 +62,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn one_who_gives_up_leaves_the_wait_to_the_others() {
         let (store, mut writer) = reflector::store();
-        let policies = Policies::new(store);
+        let policies = Watched::<NetworkPolicy>::new(store);
         let impatient = policies.shown_within(Duration::from_secs(1));
         let patient = policies.shown_within(PATIENCE);
         let watch = async {

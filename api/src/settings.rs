@@ -1,0 +1,213 @@
+//! How a sandbox is made: what a CodeSandbox asks for, and what a template gives.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use kube::KubeSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
+use serde::{Deserialize, Serialize};
+
+use crate::{Duration, names};
+
+/// How a sandbox is made. What is absent is the template's, or else the default.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Settings {
+    /// The container image. Default: the operator's (chart value `sandbox.image`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 512))]
+    pub image: Option<String>,
+
+    /// When to pull the image, as in a pod. Default: Kubernetes' own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<ImagePullPolicy>,
+
+    /// Secrets of this namespace with which to pull the image.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8))]
+    pub image_pull_secrets: Option<Vec<LocalObjectReference>>,
+
+    /// Environment variables of everything that runs in the sandbox. A template's are joined to the sandbox's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
+    pub env: Option<Vec<EnvVar>>,
+
+    /// The directory in which commands start. Default: /workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("must be an absolute path, such as /workspace"))]
+    pub working_dir: Option<String>,
+
+    /// What the sandbox may use at most. Memory and disk are reserved for it, of CPU a part (chart value `sandbox.cpuRequestPercent`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub resources: Option<Resources>,
+
+    /// GPUs. The node's device plugin decides which.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gpu: Option<Gpu>,
+
+    /// What the sandbox may reach.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Network>,
+
+    /// The RuntimeClass of the pod, such as gvisor. Default: the cluster's runtime.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub runtime_class_name: Option<String>,
+
+    /// How long the sandbox lives from its creation, such as 30m or 2h. The one field that can be changed. Default: 1h.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
+        .message("must be between 1s and 168h (a week)"))]
+    pub ttl: Option<Duration>,
+
+    /// How long nobody may use the sandbox before it finishes, such as 15m. Default: as long as it lives. A run that goes on,
+    /// a transfer and a look at files are use; an open connection, a live context that waits and what a run left in the background are not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
+        .message("must be between 1s and 168h (a week)"))]
+    pub idle_timeout: Option<Duration>,
+
+    /// How long the object stays once the sandbox has finished, so that its end can be read. Default: 10m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) <= duration('168h')").message("must be at most 168h (a week)"))]
+    pub ttl_after_finished: Option<Duration>,
+}
+
+/// When to pull an image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum ImagePullPolicy {
+    /// At every start.
+    Always,
+    /// Where the node has none.
+    IfNotPresent,
+    /// Never: the node has it, or the sandbox does not start.
+    Never,
+}
+
+impl ImagePullPolicy {
+    /// The value a pod takes.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Always => "Always",
+            Self::IfNotPresent => "IfNotPresent",
+            Self::Never => "Never",
+        }
+    }
+}
+
+/// An object of the sandbox's namespace.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct LocalObjectReference {
+    /// The object's name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+}
+
+/// An environment variable: a value, or a key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("has(self.value) != has(self.valueFrom)").message("needs either value or valueFrom, not both"),
+    validation = Rule::new("!self.name.startsWith('CODESANDBOX_') && !self.name.startsWith('KUBERNETES_')").message("names that begin with CODESANDBOX_ or KUBERNETES_ are reserved"),
+)]
+pub struct EnvVar {
+    /// The variable's name.
+    #[schemars(length(min = 1, max = 128), regex(pattern = "^[A-Za-z_][A-Za-z0-9_]*$"))]
+    pub name: String,
+    /// Its value, taken as it is: nothing in it is expanded.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32768))]
+    pub value: Option<String>,
+    /// Where its value comes from.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub value_from: Option<EnvSource>,
+}
+
+/// Where a variable's value comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct EnvSource {
+    /// A key of a Secret of this namespace.
+    pub secret_key_ref: SecretKeyRef,
+}
+
+/// A key of a Secret.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct SecretKeyRef {
+    /// The Secret's name. A sandbox's has to begin with `sandbox-` or be in its template's `allow.secrets`: whoever may
+    /// create a CodeSandbox may not read every Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+    /// The key in the Secret.
+    #[schemars(length(min = 1, max = 253))]
+    pub key: String,
+}
+
+/// What a sandbox may use at most.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Resources {
+    /// Processors, such as 500m or 2. Default: 1.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity")]
+    pub cpu: Option<Quantity>,
+    /// Memory, such as 512Mi or 4Gi. Above it the sandbox is stopped and started again (OOMKilled). Default: 1Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity")]
+    pub memory: Option<Quantity>,
+    /// Disk for files and logs. Above it the node evicts the sandbox. Default: 2Gi.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity")]
+    pub ephemeral_storage: Option<Quantity>,
+}
+
+/// GPUs of one kind.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Gpu {
+    /// How many.
+    #[schemars(range(min = 1, max = 16), extend("format" = "int32"))]
+    pub count: u8,
+    /// The extended resource that the device plugin offers.
+    #[serde(default = "default::gpu")]
+    #[schemars(length(max = 253))]
+    #[x_kube(validation = Rule::new("self.contains('/')").message("must be an extended resource such as nvidia.com/gpu"))]
+    pub resource: String,
+}
+
+/// What a sandbox may reach over the network.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Network {
+    /// Deny reaches nothing, DNS included, and is the default. Internet reaches public addresses and DNS, nothing of the cluster.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+}
+
+/// What a sandbox may reach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum Egress {
+    /// Nothing.
+    #[default]
+    Deny,
+    /// Public addresses and DNS.
+    Internet,
+}
+
+mod default {
+    pub(super) fn gpu() -> String {
+        super::names::DEFAULT_GPU.into()
+    }
+}
+
+/// A quantity in one line, where Kubernetes' own schema has five kilobytes of prose.
+pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({
+        "x-kubernetes-int-or-string": true,
+        // Said, because a null, `cpu:` in YAML, is what is absent.
+        "nullable": true,
+        "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
+        "maxLength": 32,
+        "x-kubernetes-validations": [{
+            "rule": "quantity(string(self)).isGreaterThan(quantity('0'))",
+            "message": "must be more than 0",
+        }],
+    })
+}

@@ -1,0 +1,49 @@
+//! Amounts as Kubernetes writes them, in the forms that our schema lets through.
+
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+/// What the suffixes stand for, in thousandths.
+const SUFFIXES: [(&str, f64); 10] = [
+    ("Ki", 1024e3),
+    ("Mi", 1_048_576e3),
+    ("Gi", 1_073_741_824e3),
+    ("Ti", 1_099_511_627_776e3),
+    ("m", 1.0),
+    ("k", 1e6),
+    ("M", 1e9),
+    ("G", 1e12),
+    ("T", 1e15),
+    ("", 1e3),
+];
+
+/// An amount in thousandths; none where it is written otherwise. Exact up to nine petabytes.
+pub(crate) fn of(quantity: &Quantity) -> Option<f64> {
+    let (number, factor) = SUFFIXES
+        .iter()
+        .find_map(|(suffix, factor)| Some((quantity.0.strip_suffix(suffix)?, factor)))?;
+    Some(number.parse::<f64>().ok()? * factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn amounts_are_read_in_thousandths() {
+        for (text, expected) in [
+            ("1", Some(1000.0)),
+            ("500m", Some(500.0)),
+            ("1.5", Some(1500.0)),
+            ("2k", Some(2e6)),
+            ("1Ki", Some(1_024_000.0)),
+            ("4Gi", Some(4_294_967_296e3)),
+            ("4G", Some(4e12)),
+            ("1M", Some(1e9)),
+            ("1T", Some(1e15)),
+            ("much", None),
+            ("", None),
+        ] {
+            assert_eq!(of(&Quantity(text.into())), expected, "{text}");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What a sandbox has from its template: bound once, before its first pod, and kept from then on.
+
+use api::{BoundTemplate, CodeSandbox, CodeSandboxTemplate, reason};
+use kube::ResourceExt;
+
+use crate::{config::Config, observe::Observed, plan, status::Verdict};
+
+mod allow;
+pub(crate) mod controller;
+pub(crate) mod patch;
+pub(crate) mod shipped;
+
+/// What a sandbox that has no pod yet has to do with a template.
+#[derive(Debug)]
+pub(crate) enum Binding {
+    /// Nothing, or all that is to be done is done.
+    Settled,
+    /// To take down what the template says now, before anything is made of it.
+    Bind(Box<BoundTemplate>),
+    /// To wait: for the template, for its change, or for another sandbox.
+    Barred(Verdict),
+}
+
+/// The name of the template a sandbox is to be made from.
+pub(crate) fn name<'a>(sandbox: &'a CodeSandbox, config: &'a Config) -> Option<&'a str> {
+    let named = sandbox.spec.template_ref.as_ref().map(|template| template.name.as_str());
+    named.or(config.default_template.as_deref())
+}
+
+/// Whether a sandbox has to do with templates.
+pub(crate) fn concerns(sandbox: &CodeSandbox, config: &Config) -> bool {
+    let bound = sandbox.status.as_ref().is_some_and(|status| status.template.is_some());
+    bound || name(sandbox, config).is_some()
+}
+
+/// What is to be done about a sandbox's template. One that has been made without stays without, whatever becomes the default.
+pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Binding {
+    let bound = sandbox.status.as_ref().is_some_and(|status| status.template.is_some());
+    let Some(name) = name(sandbox, config).filter(|_| !bound && plan::attempt(sandbox) == 1) else {
+        return Binding::Settled;
+    };
+    let Some(template) = observed.templates.iter().find(|one| one.name_any() == name) else {
+        return Binding::Barred(missing(name, &observed.templates));
+    };
+    match template.accepted() {
+        Some(accepted) if accepted.status == "True" => {}
+        accepted => {
+            let why = accepted.map_or("the operator has not looked at it yet", |one| &one.message);
+            let said = format!(
+                "CodeSandboxTemplate {name} is not accepted: {why}; the sandbox is made once it is, so have the administrator mend it"
+            );
+            return Binding::Barred(Verdict::no(reason::TEMPLATE_NOT_ACCEPTED, said));
+        }
+    }
+    let forbidden = allow::forbidden(&sandbox.spec.settings, &template.spec);
+    if !forbidden.is_empty() {
+        let said = format!(
+            "CodeSandboxTemplate {name} does not allow {}; create the sandbox anew with what it allows, or from another template",
+            forbidden.join(", nor ")
+        );
+        return Binding::Barred(Verdict::no(reason::TEMPLATE_FORBIDS, said));
+    }
+    Binding::Bind(Box::new(BoundTemplate {
+        name: name.into(),
+        generation: template.metadata.generation.unwrap_or_default(),
+        outdated: false,
+        spec: template.spec.clone(),
+    }))
+}
+
+fn missing(name: &str, templates: &[std::sync::Arc<CodeSandboxTemplate>]) -> Verdict {
+    let mut names: Vec<_> = templates.iter().map(|template| template.name_any()).collect();
+    names.sort();
+    let there = if names.is_empty() { "none".into() } else { names.join(", ") };
+    let said = format!(
+        "there is no CodeSandboxTemplate {name} in this namespace (there is: {there}); the sandbox is made once there is one, or create it anew with another spec.templateRef"
+    );
+    Verdict::no(reason::TEMPLATE_NOT_FOUND, said)
+}
+
+/// What a sandbox is bound to, and whether that is outdated by now. The words about a template are nothing of a sandbox.
+pub(crate) fn renewed(bound: BoundTemplate, observed: &Observed) -> BoundTemplate {
+    let now = observed.templates.iter().find(|one| one.name_any() == bound.name);
+    let same = now.is_some_and(|now| {
+        let spec = &now.spec;
+        (&spec.defaults, &spec.allow, &spec.pod_patch, spec.trusted)
+            == (&bound.spec.defaults, &bound.spec.allow, &bound.spec.pod_patch, bound.spec.trusted)
+    });
+    BoundTemplate { outdated: !same, ..bound }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,167 @@
+//! How far a sandbox may differ from its template.
+
+use api::{CodeSandboxTemplateSpec, Egress, Settings};
+use globset::Glob;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+
+use crate::quantity;
+
+/// What a sandbox asks for and its template does not allow, each with the bound.
+pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Vec<String> {
+    let (defaults, allow) = (&template.defaults, &template.allow);
+    let mut found = Vec::new();
+    if let Some(image) =
+        asked.image.as_deref().filter(|image| defaults.image.as_deref() != Some(image))
+        && !allow.images.iter().any(|pattern| matches(pattern, image))
+    {
+        found.push(format!("spec.image {image} (allowed: {})", listed(&allow.images)));
+    }
+    if let Some(class) = &asked.runtime_class_name
+        && defaults.runtime_class_name.as_ref() != Some(class)
+        && !allow.runtime_class_names.contains(class)
+    {
+        let allowed = listed(&allow.runtime_class_names);
+        found.push(format!("spec.runtimeClassName {class} (allowed: {allowed})"));
+    }
+    let own = defaults.network.and_then(|network| network.egress).unwrap_or_default();
+    if asked.network.and_then(|network| network.egress) == Some(Egress::Internet)
+        && own != Egress::Internet
+        && allow.egress != Some(Egress::Internet)
+    {
+        found.push("spec.network.egress Internet".into());
+    }
+    let secrets = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
+    for name in secrets.map(|source| &source.secret_key_ref.name) {
+        if !name.starts_with(api::names::SECRET_PREFIX) && !allow.secrets.contains(name) {
+            found.push(format!(
+                "spec.env of Secret {name} (allowed: {}*)",
+                api::names::SECRET_PREFIX
+            ));
+        }
+    }
+    found.extend(too_much(asked, template));
+    found
+}
+
+/// The amounts that are too large.
+fn too_much(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Vec<String> {
+    let Some(max) = &template.allow.max else { return Vec::new() };
+    // The defaults, too: what is not said is asked for all the same.
+    let effective = asked.clone().over(template.defaults.clone()).complete();
+    let amounts = [
+        ("cpu", &effective.cpu, &max.cpu),
+        ("memory", &effective.memory, &max.memory),
+        ("ephemeralStorage", &effective.ephemeral_storage, &max.ephemeral_storage),
+    ];
+    let over = amounts.into_iter().filter_map(|(name, asked, max)| {
+        let max = max.as_ref().filter(|max| exceeds(asked, max))?;
+        Some(format!("spec.resources.{name} {} (at most {})", asked.0, max.0))
+    });
+    let gpus = effective.gpu.map_or(0, |gpu| gpu.count);
+    let gpu = max.gpus.filter(|most| gpus > *most);
+    let gpu = gpu.map(|most| format!("spec.gpu.count {gpus} (at most {most})"));
+    over.chain(gpu).collect()
+}
+
+/// Whether an amount is larger than another. One that cannot be read, which the schema refuses, is.
+fn exceeds(amount: &Quantity, max: &Quantity) -> bool {
+    match (quantity::of(amount), quantity::of(max)) {
+        (Some(amount), Some(max)) => amount > max,
+        _ => true,
+    }
+}
+
+/// Whether an image is one that a pattern stands for. A pattern that is none allows nothing.
+fn matches(pattern: &str, image: &str) -> bool {
+    Glob::new(pattern).is_ok_and(|glob| glob.compile_matcher().is_match(image))
+}
+
+fn listed(allowed: &[String]) -> String {
+    if allowed.is_empty() { "the template's own".into() } else { allowed.join(", ") }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn check(asked: Value, template: Value) -> Vec<String> {
+        let asked = serde_json::from_value(asked).unwrap();
+        forbidden(&asked, &serde_json::from_value(template).unwrap())
+    }
+
+    #[test]
+    fn nothing_asked_for_is_always_allowed() {
+        assert!(check(json!({}), json!({})).is_empty());
+        let own = json!({"image": "a:1", "runtimeClassName": "gvisor", "network": {"egress": "Internet"}});
+        assert!(check(own.clone(), json!({"defaults": own})).is_empty());
+    }
+
+    #[test]
+    fn an_image_is_the_templates_or_one_that_it_allows() {
+        let asked = json!({"image": "reg.example/team/a:1"});
+        for (allowed, fits) in [
+            (json!(["*"]), true),
+            (json!(["reg.example/team/*"]), true),
+            (json!(["reg.example/*", "x"]), true),
+            (json!(["reg.example/team"]), false),
+            (json!(["*/b:*"]), false),
+            (json!(["[", "{"]), false),
+            (json!([]), false),
+        ] {
+            let found = check(asked.clone(), json!({"allow": {"images": allowed}}));
+            assert_eq!(found.is_empty(), fits, "{allowed}: {found:?}");
+        }
+        let found = check(asked, json!({"allow": {"images": ["a", "b"]}}));
+        assert_eq!(found, ["spec.image reg.example/team/a:1 (allowed: a, b)"]);
+    }
+
+    #[test]
+    fn a_runtime_class_or_a_wider_network_is_to_be_allowed() {
+        let asked = json!({"runtimeClassName": "runc", "network": {"egress": "Internet"}});
+        let found = check(asked.clone(), json!({"defaults": {"runtimeClassName": "gvisor"}}));
+        assert_eq!(
+            found,
+            [
+                "spec.runtimeClassName runc (allowed: the template's own)",
+                "spec.network.egress Internet"
+            ]
+        );
+        let allow = json!({"runtimeClassNames": ["runc"], "egress": "Internet"});
+        assert!(check(asked, json!({"allow": allow})).is_empty());
+        // Less than the template's own is nobody's harm.
+        let deny = json!({"network": {"egress": "Deny"}});
+        assert!(check(deny, json!({"defaults": {"network": {"egress": "Internet"}}})).is_empty());
+    }
+
+    #[test]
+    fn a_secret_is_the_sandboxes_or_one_that_is_allowed() {
+        let of = |name: &str| json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]});
+        assert!(check(of("sandbox-a"), json!({})).is_empty());
+        assert_eq!(check(of("db"), json!({})), ["spec.env of Secret db (allowed: sandbox-*)"]);
+        assert!(check(of("db"), json!({"allow": {"secrets": ["db"]}})).is_empty());
+    }
+
+    #[test]
+    fn amounts_are_bounded_whoever_names_them() {
+        let max = json!({"cpu": "2", "memory": "4Gi", "ephemeralStorage": "4G", "gpus": 1});
+        let template = json!({"allow": {"max": max}});
+        assert!(
+            check(json!({"resources": {"cpu": "2000m", "memory": "4096Mi"}}), template.clone())
+                .is_empty()
+        );
+        let asked = json!({"resources": {"cpu": "2.1", "memory": "5G", "ephemeralStorage": "4Gi"}, "gpu": {"count": 2}});
+        assert_eq!(
+            check(asked, template),
+            [
+                "spec.resources.cpu 2.1 (at most 2)",
+                "spec.resources.memory 5G (at most 4Gi)",
+                "spec.resources.ephemeralStorage 4Gi (at most 4G)",
+                "spec.gpu.count 2 (at most 1)",
+            ]
+        );
+        let none = json!({"defaults": {"gpu": {"count": 1}}, "allow": {"max": {"gpus": 0}}});
+        assert_eq!(check(json!({}), none), ["spec.gpu.count 1 (at most 0)"]);
+    }
+}
