@@ -16,6 +16,8 @@ pub const SANDBOX_UID: &str = "codesandbox.dev/sandbox-uid";
 pub const POOL: &str = "codesandbox.dev/pool";
 /// The annotation on a CodeSandbox that holds the principal who made it.
 pub const OWNER: &str = "codesandbox.dev/owner";
+/// The annotation on the last event about a CodeSandbox that holds its class; the owner is beside it.
+pub const CLASS: &str = "codesandbox.dev/class";
 
 /// The operator's field manager.
 pub const OPERATOR: &str = "codesandbox-operator";
@@ -84,6 +86,11 @@ pub fn trial(template: &str) -> String {
 /// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.
 pub fn internet_policy(sandbox: &str) -> String {
     format!("{sandbox}-internet")
+}
+
+/// The name of the last event about a sandbox. All others end in a hexadecimal number, which has no `n`.
+pub fn last_event(sandbox: &str) -> String {
+    format!("{sandbox}.ended")
 }
 
 /// The command that `pods/exec` starts: a bridge between its stdio and the agent's socket.

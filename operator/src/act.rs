@@ -16,6 +16,7 @@
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
+//! | `events` | create, patch | the last word about a sandbox; server-side apply |
 
 use api::{CodeSandbox, CodeSandboxStatus, names};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};

@@ -175,15 +175,22 @@ async fn settle(
     for _ in 0..MAX_ACTIONS {
         let Some(action) = &plan.action else { break };
         if plan.ends() {
-            context.publisher.publish(plan.events.clone(), &sandbox.object_ref(&()));
+            memory.ends(&name, (plan.events.clone(), sandbox.object_ref(&())));
         }
         match carry_out(action, sandbox, &mut observed, context, now).await {
             Ok(Done::Observed) => {}
             Ok(Done::Refused { object, words }) => {
                 observed.refusal = Some(memory.refused(&name, object, words, now));
             }
-            Ok(Done::Gone) => return Ok(None),
+            Ok(Done::Gone) => {
+                tell_end(context, &name);
+                return Ok(None);
+            }
             Err(error) => {
+                if matches!(error, Error::Conflict { .. }) {
+                    // It was judged from an old copy: what ends it, if anything, is to be judged anew.
+                    memory.last_words(&name);
+                }
                 failure = Some(error);
                 break;
             }
@@ -258,6 +265,14 @@ async fn write_status(
     Ok(())
 }
 
+/// Tells how a sandbox ended that is gone, where its deletion was ours. One that somebody else deleted has no event of its
+/// own: it would be one more write in most lives, and that the watch shows a sandbox no more does not say that it was deleted.
+fn tell_end(context: &Context, name: &str) {
+    if let Some((notices, about)) = context.memory.last_words(name) {
+        context.publisher.publish(notices, &about);
+    }
+}
+
 /// When to try again after a failure.
 #[expect(clippy::needless_pass_by_value, reason = "kube's signature")]
 fn retry(sandbox: Arc<CodeSandbox>, _: &Error, context: Arc<Context>) -> Action {
@@ -272,6 +287,7 @@ fn report(
     match run {
         Ok((sandbox, _)) => debug!(%sandbox, "reconciled"),
         Err(LoopError::ObjectNotFound(sandbox)) => {
+            tell_end(context, &sandbox.name);
             context.memory.forget(&sandbox.name);
             context.runtimes.release(&context.caller.namespace, &sandbox.name);
         }

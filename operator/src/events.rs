@@ -1,6 +1,6 @@
 //! What users are told in events: the turns in a sandbox's life, each once.
 
-use api::{CodeSandbox, CodeSandboxStatus, condition, names, reason};
+use api::{CodeSandboxStatus, condition, names, reason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -14,6 +14,10 @@ use crate::{
     metrics::Metrics,
     probe::Verdict,
 };
+
+mod last;
+
+pub(crate) use last::{Last, ended};
 
 /// How many events may wait to be published. What is more is dropped and counted: an event is worth less than a reconcile.
 const QUEUE: usize = 256;
@@ -29,6 +33,8 @@ pub(crate) struct Notice {
     pub(crate) note: String,
     /// The pod it is about. The recorder counts an event twice that says the same of the same objects.
     pub(crate) pod: Option<String>,
+    /// Set where nothing comes after it.
+    pub(crate) last: Option<Last>,
 }
 
 /// What to tell of the way from one status to the next.
@@ -39,6 +45,7 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
         action,
         note: note.into(),
         pod: new.pod_name.clone(),
+        last: None,
     };
     let was = |type_| old.and_then(|old| old.condition(type_));
     let mut notices = Vec::new();
@@ -76,17 +83,6 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
     notices
 }
 
-/// That a sandbox's time is over.
-pub(crate) fn expired(sandbox: &CodeSandbox) -> Notice {
-    Notice {
-        warning: false,
-        reason: "Expired".into(),
-        action: "Delete",
-        note: format!("spec.ttl ({}) is over; the sandbox is deleted", sandbox.effective().ttl),
-        pod: None,
-    }
-}
-
 /// That image volumes do not work, which the administrator may want to know: sandboxes start faster with them.
 pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
     let Verdict::Fails(words) = verdict else { return None };
@@ -98,6 +94,7 @@ pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
             "sandboxes of this runtime get the agent by an init container, which takes a second longer, because the node cannot execute it from an image volume: {words}"
         ),
         pod: None,
+        last: None,
     })
 }
 
@@ -150,27 +147,32 @@ async fn write(
     metrics: Metrics,
 ) {
     // The recorder turns repeats within six minutes into a count.
-    let recorder = Recorder::new(client, Reporter::from(names::OPERATOR));
+    let recorder = Recorder::new(client.clone(), Reporter::from(names::OPERATOR));
     while let Some((notice, about)) = notices.recv().await {
-        metrics.request(Verb::Create, Kind::Event);
-        let event = event(notice, about.namespace.clone());
-        match tokio::time::timeout(crate::call::DEADLINE, recorder.publish(&event, &about)).await {
-            Ok(Ok(())) => debug!(name = about.name, reason = event.reason, "published an event"),
-            Ok(Err(error)) => warn!(%error, reason = event.reason, "an event was lost"),
-            Err(_) => warn!(reason = event.reason, "an event was lost: no answer"),
+        let reason = &notice.reason;
+        metrics
+            .request(if notice.last.is_some() { Verb::Apply } else { Verb::Create }, Kind::Event);
+        let written = async {
+            match &notice.last {
+                Some(last) => last::apply(&client, &notice, last, &about).await,
+                None => recorder.publish(&event(&notice, about.namespace.clone()), &about).await,
+            }
+        };
+        match tokio::time::timeout(crate::call::DEADLINE, written).await {
+            Ok(Ok(())) => debug!(name = about.name, reason, "published an event"),
+            Ok(Err(error)) => warn!(%error, reason, "an event was lost"),
+            Err(_) => warn!(reason, "an event was lost: no answer"),
         }
     }
 }
 
-fn event(notice: Notice, namespace: Option<String>) -> Event {
-    let mut note = notice.note;
-    note.truncate(note.floor_char_boundary(MAX_NOTE));
+fn event(notice: &Notice, namespace: Option<String>) -> Event {
     Event {
         type_: if notice.warning { EventType::Warning } else { EventType::Normal },
-        reason: notice.reason,
-        note: Some(note),
+        reason: notice.reason.clone(),
+        note: Some(note(notice)),
         action: notice.action.into(),
-        secondary: notice.pod.map(|name| ObjectReference {
+        secondary: notice.pod.clone().map(|name| ObjectReference {
             api_version: Some("v1".into()),
             kind: Some("Pod".into()),
             name: Some(name),
@@ -178,6 +180,11 @@ fn event(notice: Notice, namespace: Option<String>) -> Event {
             ..ObjectReference::default()
         }),
     }
+}
+
+/// A notice's words, as many as the API takes.
+fn note(notice: &Notice) -> String {
+    notice.note[..notice.note.floor_char_boundary(MAX_NOTE)].into()
 }
 
 #[cfg(test)]
@@ -197,6 +204,7 @@ mod tests {
             action: "Finish",
             note: String::new(),
             pod: None,
+            last: None,
         };
         publisher.publish(vec![notice; QUEUE + 3], &ObjectReference::default());
         let text = metrics.text().unwrap();

@@ -9,9 +9,10 @@ use std::{
 
 use api::CodeSandbox;
 use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
-use crate::observe::Refusal;
+use crate::{events::Notice, observe::Refusal};
 
 /// The first pause after a failure.
 const FIRST: Duration = Duration::from_millis(5);
@@ -40,7 +41,12 @@ struct Entry {
     newest: Option<Arc<CodeSandbox>>,
     /// The versions that `newest` took the place of.
     superseded: VecDeque<String>,
+    /// What to tell of its end once it is gone, and of which object: we have asked for its deletion.
+    last: Option<LastWords>,
 }
+
+/// The last words about a sandbox, and the object they are about.
+pub(crate) type LastWords = (Vec<Notice>, ObjectReference);
 
 impl Memory {
     /// The sandbox to judge: the watch's copy, or what our own writes made of it where the watch is behind them.
@@ -51,6 +57,8 @@ impl Memory {
             let born = sandbox.status.is_none().then_some(now);
             *entry = Entry { uid: sandbox.uid(), born, ..Entry::default() };
         }
+        // It is still there.
+        entry.last = None;
         let version = sandbox.metadata.resource_version.as_ref();
         match &entry.newest {
             Some(newest) if version.is_some_and(|version| entry.superseded.contains(version)) => {
@@ -124,6 +132,17 @@ impl Memory {
     pub(crate) fn ready(&self, name: &str, now: Instant) -> Option<Duration> {
         let born = self.lock().get_mut(name)?.born.take()?;
         Some(now.saturating_duration_since(born))
+    }
+
+    /// Takes note of what to tell once a sandbox is gone whose deletion we ask for. The answer may be lost, and the watch
+    /// then be the first to say that it is.
+    pub(crate) fn ends(&self, name: &str, last: LastWords) {
+        self.with(name, |entry| entry.last = Some(last));
+    }
+
+    /// What there is to tell of a sandbox's end, once.
+    pub(crate) fn last_words(&self, name: &str) -> Option<LastWords> {
+        self.lock().get_mut(name)?.last.take()
     }
 
     /// Forgets a sandbox that is gone.

@@ -179,7 +179,7 @@ fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
     };
     Some(Plan {
         action: Some(delete),
-        events: ttl_over.then(|| events::expired(sandbox)).into_iter().collect(),
+        events: vec![events::ended(sandbox, ttl_over, now)],
         ..Plan::default()
     })
 }

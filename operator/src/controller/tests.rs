@@ -9,7 +9,7 @@ use crate::{
     injection::{AgentInjection, Way},
     metrics::Metrics,
     pod, probe,
-    testing::{Answer, Log, config, running, sandbox, server},
+    testing::{Answer, CREATED, Log, config, running, sandbox, server},
 };
 
 const APPLY_DENY: &str = "PATCH networkpolicies/codesandbox-deny";
@@ -693,6 +693,58 @@ async fn an_expired_sandbox_is_deleted_if_it_is_still_the_one_that_was_judged() 
     assert_eq!(body["propagationPolicy"], "Background");
 }
 
+/// How often each end was told of, as far as it was.
+fn told(context: &Context) -> Vec<String> {
+    let metrics = context.caller.metrics.text().unwrap();
+    let ends = metrics.lines().filter(|line| line.contains(r#"events_total{action="Delete""#));
+    ends.filter_map(|line| Some(line.split_once("reason=")?.1.into())).collect()
+}
+
+/// The watch shows a sandbox no more.
+fn gone(context: &Context) {
+    let gone: ObjectRef<CodeSandbox> = ObjectRef::new("box").within("demo");
+    report(context, Err(LoopError::ObjectNotFound(Box::new(gone.erase()))));
+}
+
+#[tokio::test]
+async fn an_end_is_told_once_and_only_when_it_has_come() {
+    const EXPIRED: &str = r#""Expired"} 1"#;
+    let (context, _) = context(deny(), well);
+    run(&context, sandbox()).await.unwrap();
+    assert_eq!(told(&context), [EXPIRED]);
+    gone(&context);
+    assert_eq!(told(&context), [EXPIRED], "the watch says nothing new");
+
+    // The answer is lost, and the deletion happened: the watch says so.
+    let (context, _) = self::context(deny(), but(DELETE, || Answer::Drop));
+    run(&context, sandbox()).await.unwrap_err();
+    assert_eq!(told(&context), [""; 0]);
+    gone(&context);
+    assert_eq!(told(&context), [EXPIRED]);
+}
+
+#[tokio::test]
+async fn a_sandbox_that_lives_on_or_that_somebody_else_deletes_has_no_end_of_ours() {
+    // Its ttl was prolonged a moment ago; then somebody deletes it.
+    let conflict = || Answer::Refuse(409, "Conflict", "precondition");
+    let (changed, _) = context(deny(), but(DELETE, conflict));
+    run(&changed, sandbox()).await.unwrap_err();
+    gone(&changed);
+    assert_eq!(told(&changed), [""; 0]);
+
+    // The answer was lost, and the deletion did not happen.
+    let (prolonged, _) = context(deny(), but(DELETE, || Answer::Drop));
+    run(&prolonged, sandbox()).await.unwrap_err();
+    run(&prolonged, fresh()).await.unwrap();
+    gone(&prolonged);
+    assert_eq!(told(&prolonged), [""; 0]);
+
+    let (deleted, _) = context(deny(), well);
+    run(&deleted, fresh()).await.unwrap();
+    gone(&deleted);
+    assert_eq!(told(&deleted), [""; 0]);
+}
+
 #[tokio::test]
 async fn deleting_what_is_gone_is_done_and_what_has_changed_is_looked_at_again() {
     let (gone, _) = context(deny(), but(DELETE, || Answer::Refuse(404, "NotFound", "gone")));
@@ -748,17 +800,31 @@ fn a_policy_that_changes_concerns_its_own_sandbox_or_all() {
 
 #[tokio::test]
 async fn an_event_that_is_lost_fails_nothing() {
-    let (client, log) = server(|request| match request {
-        "POST events" => Answer::Refuse(403, "Forbidden", "cannot create resource events"),
-        other => panic!("unexpected {other}"),
-    });
+    let (client, log) = server(|_| Answer::Refuse(403, "Forbidden", "cannot create events"));
     let (publisher, publishing) = Publisher::new(client, Metrics::new());
-    publisher.publish(vec![crate::events::expired(&sandbox())], &sandbox().object_ref(&()));
+    let verdict = Verdict::Fails("permission denied".into());
+    let notices = events::judged(&verdict).into_iter().collect();
+    publisher.publish(notices, &sandbox().object_ref(&()));
+    publisher.publish(vec![events::ended(&sandbox(), true, CREATED)], &sandbox().object_ref(&()));
     drop(publisher);
     publishing.await;
-    assert_eq!(log.requests(), ["POST events"]);
+    assert_eq!(log.requests(), ["POST events", "PATCH events/box.ended"]);
+    let told = &log.bodies("POST events")[0];
+    let names = (&told["reason"], &told["regarding"]["name"]);
+    assert_eq!(names, (&json!("ImageVolumeFailed"), &json!("box")));
+}
+
+#[tokio::test]
+async fn the_end_of_a_namesake_takes_the_place_of_the_last_one() {
+    let (client, log) = server(|_| Answer::Taken(json!({})));
+    let (publisher, publishing) = Publisher::new(client, Metrics::new());
+    publisher.publish(vec![events::ended(&sandbox(), true, CREATED)], &sandbox().object_ref(&()));
+    drop(publisher);
+    publishing.await;
+    assert_eq!(log.requests(), ["PATCH events/box.ended"]);
     let body = log.last_body();
-    assert_eq!((&body["reason"], &body["regarding"]["name"]), (&json!("Expired"), &json!("box")));
+    assert_eq!((&body["apiVersion"], &body["reason"]), (&json!("v1"), &json!("Expired")));
+    assert_eq!(log.last_query(), "&force=true&fieldManager=codesandbox-operator");
 }
 
 /// What a template says is taken down before the pod is made: an operator that dies in between, and a template that

@@ -601,7 +601,10 @@ fn ttl_over_means_the_sandbox_itself_is_deleted_whatever_its_state() {
             resource_version: "1".into(),
         };
         assert_eq!(plan.action, Some(expected));
-        assert_eq!((plan.status, plan.events.len()), (None, 1));
+        assert_eq!(
+            (plan.status, plan.events),
+            (None, vec![events::ended(&sandbox, true, at(3600))])
+        );
     }
 }
 
@@ -622,13 +625,14 @@ fn ttl_prolonged_in_time_prolongs_the_sandbox() {
 }
 
 #[test]
-fn ttl_after_finished_ends_without_a_word_about_expiry() {
+fn ttl_after_finished_ends_with_a_word_about_how_it_had_finished() {
     let mut sandbox = sandbox();
     sandbox.status = Some(finished(at(60)));
     let before = plan(&sandbox, &Observed::default(), &config(), at(60 + 599));
     assert_eq!((before.action, before.requeue), (None, Some(Duration::from_secs(1))));
     let after = plan(&sandbox, &Observed::default(), &config(), at(60 + 600));
-    assert!(after.ends() && after.events.is_empty());
+    assert!(after.ends());
+    assert_eq!(after.events, [events::ended(&sandbox, false, at(60 + 600))]);
 }
 
 #[test]
