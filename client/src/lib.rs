@@ -9,6 +9,7 @@
 
 mod connect;
 mod contexts;
+mod ends;
 mod error;
 mod exec;
 mod files;
@@ -21,6 +22,7 @@ mod sandboxes;
 mod session;
 
 pub use connect::{client, infer};
+pub use ends::End;
 pub use error::Error;
 pub use files::{Contents, Found, Piece};
 pub use run::Run;

@@ -9,7 +9,7 @@ use std::{
 use api::{CodeSandbox, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt, future};
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api, Client, ResourceExt,
     api::{DeleteParams, PostParams, Preconditions},
@@ -21,18 +21,26 @@ use kube::{
 };
 use tokio::{
     sync::{oneshot, watch},
-    time::{Instant, timeout, timeout_at},
+    time::{Instant, sleep_until, timeout, timeout_at},
 };
 
-use crate::{Error, Session};
+use crate::{
+    End, Error, Session,
+    ends::{self, Gone},
+};
 
 /// How long one request to the kube API may take.
 const KUBE_DEADLINE: Duration = Duration::from_secs(15);
+/// How long a look for how a sandbox ended may take: without it the answer is the same, with less in it.
+const END_DEADLINE: Duration = Duration::from_secs(2);
+/// How long after a sandbox went the operator's word about it may still be on its way.
+const WORD_COMES: Duration = Duration::from_secs(1);
 
 /// The sandboxes of one namespace.
 pub struct Sandboxes {
     api: Api<CodeSandbox>,
     pods: Api<Pod>,
+    last_events: Api<Event>,
     store: reflector::Store<CodeSandbox>,
     /// Counts what the watch has brought, so that waiters look again.
     changes: watch::Receiver<u64>,
@@ -40,6 +48,8 @@ pub struct Sandboxes {
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// The UIDs of those we deleted and the watch still shows: who is told that a sandbox is deleted finds none.
     deleted: Mutex<HashSet<String>>,
+    /// Those that went, for who still asks for them.
+    gone: Mutex<Gone>,
     /// Dropped with the value; the watch then ends. In a quiet namespace it has no event at which to notice.
     _alive: oneshot::Sender<()>,
 }
@@ -55,11 +65,13 @@ impl Sandboxes {
         let (seen, changes) = watch::channel(0);
         let (alive, dropped) = oneshot::channel::<()>();
         let sandboxes = Arc::new(Self {
-            pods: Api::namespaced(client, namespace),
+            pods: Api::namespaced(client.clone(), namespace),
+            last_events: Api::namespaced(client, namespace),
             store,
             changes,
             sessions: Mutex::default(),
             deleted: Mutex::default(),
+            gone: Mutex::default(),
             api,
             _alive: alive,
         });
@@ -102,6 +114,39 @@ impl Sandboxes {
             return Ok(Some(cached));
         }
         self.kube("get", name, self.api.get_opt(name)).await.map(|found| found.map(Arc::new))
+    }
+
+    /// How a sandbox ended that is not there, if it is known and may be heard of. The last one of its name is meant.
+    pub async fn end(&self, name: &str, may_hear: impl Fn(&End) -> bool) -> Option<End> {
+        let seen =
+            self.gone.lock().unwrap_or_else(PoisonError::into_inner).of(name, Instant::now());
+        let seen = seen.filter(|seen| may_hear(&seen.end));
+        let look = async || self.last_word(name).await.filter(|end| may_hear(end));
+        let mut told = look().await;
+        let about = |end: &Option<End>| end.as_ref().and_then(|end| end.uid.clone());
+        // The operator deletes first and tells then: a word that was said before the deed might not come true.
+        if let Some(seen) = seen.as_ref().filter(|seen| !seen.by_us && seen.end.uid != about(&told))
+        {
+            let comes = seen.since + WORD_COMES;
+            if Instant::now() < comes {
+                sleep_until(comes).await;
+                told = look().await;
+            }
+        }
+        ends::newest(told, seen.map(|seen| seen.end))
+    }
+
+    /// What the operator's last event about a sandbox of this name says.
+    async fn last_word(&self, name: &str) -> Option<End> {
+        let event = names::last_event(name);
+        match timeout(END_DEADLINE, self.last_events.get_opt(&event)).await {
+            Ok(Ok(event)) => End::told(&event?, name),
+            Ok(Err(error)) => {
+                tracing::debug!(name, %error, "could not look how a sandbox ended");
+                None
+            }
+            Err(_) => None,
+        }
     }
 
     /// Every sandbox the cache has, by name.
@@ -181,13 +226,19 @@ impl Sandboxes {
         sessions.values().map(|session| session.streams()).sum()
     }
 
-    /// Forgets what belongs to sandboxes that are gone: that we deleted them, and the sessions with their pods.
+    /// Forgets what belongs to sandboxes that are gone, but how they ended: that we deleted them, and the sessions with
+    /// their pods.
     fn forget(&self, event: &watcher::Event<CodeSandbox>) {
         if matches!(event, watcher::Event::Init | watcher::Event::InitApply(_)) {
             return;
         }
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         let mut deleted = self.deleted.lock().unwrap_or_else(PoisonError::into_inner);
+        if let watcher::Event::Delete(sandbox) = event {
+            let by_us = sandbox.metadata.uid.as_ref().is_some_and(|uid| deleted.contains(uid));
+            let mut gone = self.gone.lock().unwrap_or_else(PoisonError::into_inner);
+            gone.see(sandbox, by_us, Instant::now());
+        }
         if sessions.is_empty() && deleted.is_empty() {
             return;
         }

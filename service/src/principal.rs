@@ -20,7 +20,12 @@ impl Principal {
 
     /// Whether this principal may see and use a sandbox: only its owner may.
     pub fn owns(&self, sandbox: &CodeSandbox) -> bool {
-        sandbox.annotations().get(names::OWNER) == Some(&self.0)
+        self.is(sandbox.annotations().get(names::OWNER))
+    }
+
+    /// Whether an owner's name is this principal's.
+    pub(crate) fn is(&self, owner: Option<&String>) -> bool {
+        owner == Some(&self.0)
     }
 }
 

@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{CodeSandbox, condition};
-use client::{Sandboxes, Session};
+use client::{End, Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
@@ -57,15 +57,15 @@ impl Service {
         if error.code != Code::SandboxExists {
             return Err(error);
         }
-        match self.find(principal, &name).await {
-            Ok(existing) if is_same(&existing.spec, &object.spec) => Ok(existing),
-            Ok(_) => Err(Error::new(
+        match self.found(principal, &name).await {
+            Ok(Some(existing)) if is_same(&existing.spec, &object.spec) => Ok(existing),
+            Ok(Some(_)) => Err(Error::new(
                 Code::SandboxExists,
                 format!(
                     "sandbox {name} exists with other settings. Use it as it is, delete it first, or choose another name."
                 ),
             )),
-            Err(_) => Err(Error::new(
+            Ok(None) | Err(_) => Err(Error::new(
                 Code::SandboxExists,
                 format!("the name {name} is taken. Choose another name, or none."),
             )),
@@ -85,11 +85,10 @@ impl Service {
 
     /// Deletes a sandbox and everything in it. One that is gone already is fine.
     pub async fn delete(&self, principal: &Principal, name: &str) -> Result<(), Error> {
-        match self.find(principal, name).await {
-            Ok(sandbox) => Ok(self.sandboxes.delete(name, sandbox.uid()).await?),
-            Err(error) if error.code == Code::SandboxNotFound => Ok(()),
-            Err(error) => Err(error),
+        if let Some(sandbox) = self.found(principal, name).await? {
+            self.sandboxes.delete(name, sandbox.uid()).await?;
         }
+        Ok(())
     }
 
     /// Waits until a sandbox takes calls, cannot, or `deadline`; the sandbox as it then is.
@@ -128,15 +127,25 @@ impl Service {
     }
 
     async fn find(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
+        if let Some(found) = self.found(principal, name).await? {
+            return Ok(found);
+        }
+        let may_hear = |end: &End| {
+            end.class.as_ref() == Some(&self.config.class) && principal.is(end.owner.as_ref())
+        };
+        let end = if is_name(name) { self.sandboxes.end(name, may_hear).await } else { None };
+        Err(not_found(name, end.as_ref()))
+    }
+
+    /// A sandbox, where there is one that the principal may see. Somebody else's and none at all are told apart to nobody.
+    async fn found(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<Option<Arc<CodeSandbox>>, Error> {
         // It becomes a part of a request's path, where `a/status` or `a?watch=1` would be another request.
         let found = if is_name(name) { self.sandboxes.get(name).await? } else { None };
-        // Somebody else's sandbox and none at all are told apart to nobody.
-        found.filter(|sandbox| self.visible(principal, sandbox)).ok_or_else(|| {
-            Error::new(
-                Code::SandboxNotFound,
-                format!("there is no sandbox {name}: it was deleted, its ttl has ended, or it never was. Call sandbox_create and try again with the new id; its files and variables have to be made anew."),
-            )
-        })
+        Ok(found.filter(|sandbox| self.visible(principal, sandbox)))
     }
 
     fn visible(&self, principal: &Principal, sandbox: &CodeSandbox) -> bool {
@@ -146,6 +155,22 @@ impl Service {
 
 fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
     sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
+}
+
+/// That there is no such sandbox, and how it ended where that is known.
+fn not_found(name: &str, end: Option<&End>) -> Error {
+    let what = match end {
+        Some(End { at, how, .. }) => format!("sandbox {name} is gone since {at:.0}: {how}"),
+        None => format!(
+            "there is no sandbox {name}: it was deleted, its ttl has ended, or it never was"
+        ),
+    };
+    Error::new(
+        Code::SandboxNotFound,
+        format!(
+            "{what}. Call sandbox_create and try again with the new id; its files and variables have to be made anew."
+        ),
+    )
 }
 
 /// Why a sandbox takes no calls, in the words of its conditions.

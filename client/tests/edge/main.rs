@@ -9,6 +9,7 @@ mod support;
 mod archives;
 mod changes;
 mod contexts;
+mod ends;
 mod files;
 mod runs;
 mod sandboxes;

@@ -1,4 +1,4 @@
-//! An API server that knows only CodeSandboxes, and tells its watches no more than it is told to.
+//! An API server that knows only CodeSandboxes and the last events about them, and tells its watches no more than it is told to.
 
 use std::{
     collections::BTreeMap,
@@ -25,6 +25,7 @@ use tokio::{
 };
 
 const PATH: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes";
+const LAST_EVENTS: &str = "/api/v1/namespaces/default/events";
 
 /// What the API server has, and what was asked of it.
 pub struct Stored {
@@ -37,6 +38,11 @@ struct Shared {
     events: broadcast::Sender<Bytes>,
     watches: watch::Sender<usize>,
     gets: Mutex<usize>,
+    last_events: Mutex<BTreeMap<String, Value>>,
+    /// How often it was asked for one of them.
+    asked: Mutex<usize>,
+    /// Whether it never answers that.
+    silent: Mutex<bool>,
     /// The bodies of all deletes.
     deletes: Mutex<Vec<Value>>,
     /// What a delete is answered with.
@@ -50,12 +56,16 @@ impl Stored {
             events: broadcast::Sender::new(16),
             watches: watch::Sender::new(0),
             gets: Mutex::default(),
+            last_events: Mutex::default(),
+            asked: Mutex::default(),
+            silent: Mutex::default(),
             deletes: Mutex::default(),
             refusal: Mutex::default(),
         });
         let router = Router::new()
             .route(PATH, get(list))
             .route(&format!("{PATH}/{{name}}"), get(one).delete(delete))
+            .route(&format!("{LAST_EVENTS}/{{name}}"), get(last_event))
             .with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
@@ -77,6 +87,22 @@ impl Stored {
 
     pub fn take(&self, name: &str) {
         self.state.objects.lock().unwrap().remove(name);
+    }
+
+    /// Stores the last event about a sandbox.
+    pub fn put_event(&self, event: &Value) {
+        let name = event["metadata"]["name"].as_str().unwrap().to_owned();
+        self.state.last_events.lock().unwrap().insert(name, event.clone());
+    }
+
+    /// How often it was asked for a last event.
+    pub fn asked_for_events(&self) -> usize {
+        *self.state.asked.lock().unwrap()
+    }
+
+    /// Lets it answer no more what it is asked about last events.
+    pub fn hide_events(&self) {
+        *self.state.silent.lock().unwrap() = true;
     }
 
     /// Tells the watches.
@@ -126,6 +152,17 @@ async fn one(State(state): State<Arc<Shared>>, Path(name): Path<String>) -> Resp
     *state.gets.lock().unwrap() += 1;
     match state.objects.lock().unwrap().get(&name) {
         Some(sandbox) => answer(200, sandbox),
+        None => refuse(404),
+    }
+}
+
+async fn last_event(State(state): State<Arc<Shared>>, Path(name): Path<String>) -> Response {
+    *state.asked.lock().unwrap() += 1;
+    if *state.silent.lock().unwrap() {
+        std::future::pending::<()>().await;
+    }
+    match state.last_events.lock().unwrap().get(&name) {
+        Some(event) => answer(200, event),
         None => refuse(404),
     }
 }
