@@ -201,7 +201,9 @@ async def test_a_sandbox_has_its_templates_defaults_and_bounds():
             ({"template": "none-such"}, "TemplateNotFound"),
             ({"template": "python", "image": "evil:1"}, "TemplateForbids"),
         ]:
-            made = await client.call_tool("sandbox_create", arguments | {"ttl": "1m", "wait_seconds": 5})
+            # It is answered as soon as that is known.
+            with anyio.fail_after(10):
+                made = await client.call_tool("sandbox_create", arguments | {"ttl": "1m", "wait_seconds": 45})
             assert made.structured_content["reason"] == reason, made
             assert not made.structured_content["ready"]
             await client.call_tool("sandbox_delete", {"sandbox_id": made.structured_content["sandbox_id"]})

@@ -50,9 +50,6 @@ pub(crate) enum Error {
     #[error("the network policies of namespace {namespace} are not known yet")]
     PoliciesUnknown { namespace: String },
 
-    #[error("the templates of namespace {namespace} are not known yet")]
-    TemplatesUnknown { namespace: String },
-
     #[error("NetworkPolicy or Pod of {sandbox} does not become what was applied")]
     Unsettled { sandbox: String },
 }

@@ -1,6 +1,6 @@
 //! Reads the few objects a sandbox depends on: its pod, its probe where it has one, and the network policies that concern it.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use api::{CodeSandbox, CodeSandboxTemplate, condition, names, reason};
 use jiff::Timestamp;
@@ -14,6 +14,9 @@ use crate::{
     network, plan, pod, template,
 };
 
+/// How long a sandbox waits for the first list of templates. It takes milliseconds, where there is such a kind.
+const TEMPLATES: Duration = Duration::from_secs(1);
+
 /// What was seen of the objects a sandbox depends on, and what the API server answered when one was written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
@@ -25,8 +28,8 @@ pub(crate) struct Observed {
     pub(crate) probe: Option<Pod>,
     /// The namespace's policies that concern the sandbox.
     pub(crate) policies: Vec<Arc<NetworkPolicy>>,
-    /// The namespace's templates, where the sandbox has one.
-    pub(crate) templates: Vec<Arc<CodeSandboxTemplate>>,
+    /// The namespace's templates, where the sandbox has to do with one and they are known.
+    pub(crate) templates: Option<Vec<Arc<CodeSandboxTemplate>>>,
     /// That the API server will not have something, and when to ask again.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -87,14 +90,10 @@ pub(crate) async fn observe(
     if !policies.shown_within(DEADLINE).await {
         return Err(Error::PoliciesUnknown { namespace: caller.namespace.clone() });
     }
-    let templates = if template::concerns(sandbox, config) {
-        if !templates.shown_within(DEADLINE).await {
-            return Err(Error::TemplatesUnknown { namespace: caller.namespace.clone() });
-        }
-        templates.store.state()
-    } else {
-        Vec::new()
-    };
+    // Not waited for by one that is bound, which is to end in time whatever becomes of templates.
+    let patience = if template::is_bound(sandbox) { Duration::ZERO } else { TEMPLATES };
+    let known = template::concerns(sandbox, config) && templates.shown_within(patience).await;
+    let templates = known.then(|| templates.store.state());
     let sandbox_name = sandbox.name_any();
     // The pod's own labels where there is one: somebody may have added some, and a policy may select by those.
     let labels = pod.as_ref().and_then(|pod| pod.metadata.labels.clone());

@@ -33,6 +33,9 @@ mod way_in;
 /// How long to wait for a name that somebody else's object has. Nothing tells us when such an object goes.
 const TAKEN_RETRY: Duration = Duration::from_secs(30);
 
+/// How long to wait for templates to be known. Where there are none, nothing tells that this is known now.
+const UNKNOWN_RETRY: Duration = Duration::from_secs(5);
+
 /// What is to be done about a sandbox now.
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
@@ -288,6 +291,8 @@ fn requeue(
     let soon = match situation {
         Situation::Lost(_) | Situation::Unbound(_) => Some(Duration::ZERO),
         Situation::Taken(_) => Some(TAKEN_RETRY),
+        // Of templates that come, the watch tells.
+        Situation::Barred(_) if observed.templates.is_none() => Some(UNKNOWN_RETRY),
         _ => match (&observed.refusal, observed.injection) {
             (Some(refusal), _) => Some(expiry::until(refusal.retry_at, now)),
             (None, Injection::Asking(until) | Injection::Waiting(until))

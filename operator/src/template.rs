@@ -29,18 +29,24 @@ pub(crate) fn name<'a>(sandbox: &'a CodeSandbox, config: &'a Config) -> Option<&
 
 /// Whether a sandbox has to do with templates.
 pub(crate) fn concerns(sandbox: &CodeSandbox, config: &Config) -> bool {
-    let bound = sandbox.status.as_ref().is_some_and(|status| status.template.is_some());
-    bound || name(sandbox, config).is_some()
+    is_bound(sandbox) || name(sandbox, config).is_some()
+}
+
+/// Whether a sandbox has taken down what its template says.
+pub(crate) fn is_bound(sandbox: &CodeSandbox) -> bool {
+    sandbox.status.as_ref().is_some_and(|status| status.template.is_some())
 }
 
 /// What is to be done about a sandbox's template. One that has been made without stays without, whatever becomes the default.
 pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Binding {
-    let bound = sandbox.status.as_ref().is_some_and(|status| status.template.is_some());
-    let Some(name) = name(sandbox, config).filter(|_| !bound && plan::attempt(sandbox) == 1) else {
-        return Binding::Settled;
+    let unbound = !is_bound(sandbox) && plan::attempt(sandbox) == 1;
+    let Some(name) = name(sandbox, config).filter(|_| unbound) else { return Binding::Settled };
+    let Some(templates) = &observed.templates else {
+        let said = "the CodeSandboxTemplates of the namespace are not known yet; if this stays, have the administrator look whether the kind is installed (crds/codesandboxtemplates.yaml)";
+        return Binding::Barred(Verdict::no(reason::TEMPLATE_NOT_FOUND, said));
     };
-    let Some(template) = observed.templates.iter().find(|one| one.name_any() == name) else {
-        return Binding::Barred(missing(name, &observed.templates));
+    let Some(template) = templates.iter().find(|one| one.name_any() == name) else {
+        return Binding::Barred(missing(name, templates));
     };
     match template.accepted() {
         Some(accepted) if accepted.status == "True" => {}
@@ -80,7 +86,8 @@ fn missing(name: &str, templates: &[std::sync::Arc<CodeSandboxTemplate>]) -> Ver
 
 /// What a sandbox is bound to, and whether that is outdated by now. The words about a template are nothing of a sandbox.
 pub(crate) fn renewed(bound: BoundTemplate, observed: &Observed) -> BoundTemplate {
-    let now = observed.templates.iter().find(|one| one.name_any() == bound.name);
+    let Some(templates) = &observed.templates else { return bound };
+    let now = templates.iter().find(|one| one.name_any() == bound.name);
     let same = now.is_some_and(|now| {
         let spec = &now.spec;
         (&spec.defaults, &spec.allow, &spec.pod_patch, spec.trusted)

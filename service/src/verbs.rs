@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{CodeSandbox, condition};
+use api::{CodeSandbox, CodeSandboxStatus, condition, reason};
 use client::{End, Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -91,12 +91,14 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until a sandbox takes calls, cannot, or `deadline`; the sandbox as it then is.
+    /// Waits until a sandbox takes calls, cannot without somebody's help, or `deadline`; the sandbox as it then is.
     pub async fn settled(&self, sandbox: &Arc<CodeSandbox>, deadline: Instant) -> Arc<CodeSandbox> {
         let settled = |current: Option<&CodeSandbox>| {
             let Some(current) = current else { return Some(sandbox.clone()) };
             let status = current.status.as_ref()?;
-            let settled = status.is_true(condition::READY) || status.is_true(condition::FINISHED);
+            let settled = status.is_true(condition::READY)
+                || status.is_true(condition::FINISHED)
+                || is_barred(status);
             settled.then(|| Arc::new(current.clone()))
         };
         if let Some(settled) = self.sandboxes.wait(sandbox, deadline, settled).await {
@@ -215,9 +217,32 @@ fn new_name() -> String {
     format!("sbx-{}", letters.iter().collect::<String>())
 }
 
+/// Whether a sandbox waits for its caller or an administrator to do something: for that nobody waits.
+fn is_barred(status: &CodeSandboxStatus) -> bool {
+    let barred = [reason::TEMPLATE_FORBIDS, reason::TEMPLATE_NOT_FOUND];
+    status.condition(condition::READY).is_some_and(|ready| barred.contains(&&*ready.reason))
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
+
+    #[test]
+    fn nobody_waits_for_what_a_template_forbids() {
+        for (reason, barred) in [
+            (reason::TEMPLATE_FORBIDS, true),
+            (reason::TEMPLATE_NOT_FOUND, true),
+            (reason::TEMPLATE_NOT_ACCEPTED, false),
+            (reason::CREATING, false),
+        ] {
+            let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"});
+            let status = serde_json::from_value(json!({"conditions": [ready]})).unwrap();
+            assert_eq!(is_barred(&status), barred, "{reason}");
+        }
+    }
 
     #[test]
     fn what_could_not_name_an_object_is_none() {

@@ -908,3 +908,21 @@ fn a_template_wakes_those_that_were_or_are_to_be_made_from_it() {
     let default = Config { default_template: Some("a".into()), ..config() };
     assert_eq!(woken(&default), ["bound", "named", "none"]);
 }
+
+/// Without the kind, or the right to list it. Sandboxes that are bound end in time all the same.
+#[tokio::test]
+async fn templates_that_never_become_known_hold_up_no_sandbox_that_has_one() {
+    let (mut context, log) = context(deny(), well);
+    let (unready, writer) = reflector::store();
+    Arc::get_mut(&mut context).unwrap().templates = Watched::new(unready);
+    let mut expired = sandbox();
+    expired.status = Some(crate::testing::bound(&json!({})));
+    run(&context, expired).await.unwrap();
+    assert_eq!(log.requests().last().unwrap(), DELETE);
+
+    let mut new = fresh();
+    new.spec.template_ref = Some(api::LocalObjectReference { name: "a".into() });
+    let action = run(&context, new).await.unwrap();
+    assert_eq!(action, Action::requeue(Duration::from_secs(5)));
+    drop(writer);
+}

@@ -13,7 +13,7 @@ fn asking(settings: &Value) -> CodeSandbox {
 
 fn with(templates: Vec<CodeSandboxTemplate>) -> Observed {
     let templates = templates.into_iter().map(std::sync::Arc::new).collect();
-    Observed { templates, ..observed(None, Vec::new()) }
+    Observed { templates: Some(templates), ..observed(None, Vec::new()) }
 }
 
 fn barred(binding: Binding) -> (String, String) {
@@ -49,6 +49,16 @@ fn a_template_that_is_not_there_is_named_beside_those_that_are() {
         message.contains("no CodeSandboxTemplate a in this namespace (there is: b, c)"),
         "{message}"
     );
+}
+
+#[test]
+fn templates_that_are_not_known_yet_bind_nothing_and_change_nothing() {
+    let unknown = observed(None, Vec::new());
+    let (reason, message) = barred(binding(&asking(&json!({})), &unknown, &config()));
+    assert_eq!(reason, reason::TEMPLATE_NOT_FOUND);
+    assert!(message.contains("not known yet"), "{message}");
+    let bound = bound(&json!({})).template.unwrap();
+    assert_eq!(renewed(bound.clone(), &unknown), bound);
 }
 
 #[test]
