@@ -1,7 +1,7 @@
 use api::{EnvSource, EnvVar, Gpu, ImagePullPolicy, Network, SecretKeyRef};
 
 use super::*;
-use crate::testing::{config, sandbox};
+use crate::testing::{bound, config, sandbox};
 
 #[test]
 fn an_empty_spec_makes_a_hardened_pod() {
@@ -47,6 +47,19 @@ fn an_init_container_installs_the_agent_where_an_image_volume_does_not_do() {
     // One that has its processors to itself, and leaves them to the sandbox.
     sandbox.spec.settings.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::InitContainer, 1));
+}
+
+#[test]
+fn a_pod_lives_as_long_as_operator_and_template_let_it() {
+    let deadline = |template: &str| {
+        let mut sandbox = sandbox();
+        let max = serde_json::json!({"allow": {"max": {"lifetime": template}}});
+        sandbox.status = Some(bound(&max));
+        let pod = pod(&sandbox, &config(), Way::ImageVolume, 1);
+        pod.spec.unwrap().active_deadline_seconds
+    };
+    assert_eq!(deadline("2h"), Some(7200));
+    assert_eq!(deadline("48h"), Some(24 * 3600), "the operator's own bound holds too");
 }
 
 #[test]
