@@ -61,8 +61,8 @@ unit: languages ## Tests that need no cluster
 fuzz: ## Drives what reads bytes of others with libFuzzer, each target for FUZZ_SECONDS (600); TARGETS takes some
 	$(STEP) "fuzz" hack/fuzz.sh
 
-crds: ## Writes crds/ from api/
-	UPDATE_CRDS=1 cargo test --locked -p api --test crd
+crds: ## Writes crds/ and docs/reference/ from api/
+	UPDATE_CRDS=1 cargo test --locked -p api --test crd --test reference
 
 e2e: export E2E = yes
 e2e: install venv node languages ## Tests against the cluster, in Rust and with the official MCP clients
