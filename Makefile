@@ -35,7 +35,7 @@ ARGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test lint fmt unit fuzz crds e2e bench gpu soak images images-load install uninstall \
-        cluster-up cluster-down cluster-status connect venv node languages clean
+        cluster-up cluster-down cluster-status leaks connect venv node languages clean
 .NOTPARALLEL:
 
 help: ## Says what there is
@@ -108,6 +108,9 @@ cluster-down: ## Takes it off this machine again
 
 cluster-status: ## Processes, node and pods
 	@hack/cluster.sh status
+
+leaks: ## Lists what has outlived its sandbox, changes nothing; fails where there is any
+	@hack/leaks.sh
 
 connect: ## Prints {"url": …, "token": …} for an MCP client (make -s connect)
 	@hack/connect.sh

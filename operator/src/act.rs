@@ -12,9 +12,10 @@
 //! | `codesandbox.dev/codesandboxtemplates` | create, patch, delete | those that come with the installation (`template::shipped`) |
 //! | `codesandbox.dev/codesandboxtemplates/status` | patch | the verdict on each (`template::controller`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
-//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours, and the probe |
+//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours, the probe, and what a sweep finds |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
+//! | `networking.k8s.io/networkpolicies` | delete | what a sweep finds: one that has outlived its sandbox |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
 //! | `events` | create, patch | the last word about a sandbox; server-side apply |
 
@@ -28,6 +29,7 @@ use serde::Serialize;
 
 use crate::{
     call::{Caller, Error, Kind, Verb},
+    leaks::Marked,
     observe::{self, Observed},
     plan::Action,
 };
@@ -138,6 +140,17 @@ where
         Err(error) if error.has_code(404) => Ok(()),
         Err(error) => Err(error),
     }
+}
+
+/// Removes what has outlived its sandbox or its attempt, if it is still the object that was found.
+pub(crate) async fn remove(caller: &Caller, object: &Marked) -> Result<(), Error> {
+    let (name, preconditions) = (&object.name, only(&object.uid, None));
+    if object.kind == Kind::NetworkPolicy {
+        let policies: Api<NetworkPolicy> = caller.api();
+        return delete(caller, &policies, object.kind, name, preconditions).await;
+    }
+    let pods: Api<Pod> = caller.api();
+    delete(caller, &pods, object.kind, name, preconditions).await
 }
 
 fn only(uid: &str, resource_version: Option<&String>) -> Preconditions {

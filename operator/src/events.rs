@@ -11,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{Kind, Verb},
+    leaks::{Leak, Marked, Why},
     metrics::Metrics,
     probe::Verdict,
 };
@@ -96,6 +97,23 @@ pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
         pod: None,
         last: None,
     })
+}
+
+/// That an object is removed which should not have been there any more.
+pub(crate) fn swept(leak: &Leak) -> Notice {
+    let Marked { kind, name, sandbox, .. } = &leak.object;
+    let why = match leak.why {
+        Why::Orphaned => format!("CodeSandbox {sandbox} is gone, and did not take it along"),
+        Why::Superseded => format!("CodeSandbox {sandbox} has come to a later attempt"),
+    };
+    Notice {
+        warning: true,
+        reason: format!("{:?}", leak.why),
+        action: "Sweep",
+        note: format!("{kind:?} {name} is removed: {why}"),
+        pod: None,
+        last: None,
+    }
 }
 
 /// Whether a reason of Ready is one somebody has to do something about.

@@ -15,6 +15,7 @@ mod health;
 mod http;
 mod injection;
 mod isolation;
+mod leaks;
 mod lease;
 mod memory;
 mod metrics;
@@ -29,6 +30,7 @@ mod run;
 mod selector;
 mod starting;
 mod status;
+mod sweep;
 mod template;
 mod termination;
 #[cfg(test)]

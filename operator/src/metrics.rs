@@ -19,7 +19,10 @@ use prometheus_client::{
     registry::Registry,
 };
 
-use crate::call::{Kind, Verb};
+use crate::{
+    call::{Kind, Verb},
+    leaks::{Leak, Why},
+};
 
 /// How a reconcile ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
@@ -62,6 +65,12 @@ struct Happened {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct LeftOver {
+    kind: Kind,
+    why: Why,
 }
 
 /// What is neither ready nor has ended, by the reason of its Ready.
@@ -118,6 +127,7 @@ pub(crate) struct Metrics {
     leader: Gauge,
     happened: Family<Happened, Counter>,
     undecodable: Family<OfKind, Counter>,
+    leaks: Family<LeftOver, Counter>,
     sandboxes: Family<ByState, Gauge>,
     /// What `sandboxes` is counted from whenever somebody asks.
     shown: Arc<Mutex<Vec<Shown>>>,
@@ -173,6 +183,12 @@ impl Metrics {
             "Objects that were left alone since they could not be decoded",
             undecodable.clone(),
         );
+        let leaks = Family::default();
+        registry.register(
+            "leaks_found",
+            "Objects found to have outlived their sandbox (Orphaned) or their attempt (Superseded), and removed if possible",
+            leaks.clone(),
+        );
         let sandboxes = Family::default();
         registry.register(
             "sandboxes",
@@ -190,6 +206,7 @@ impl Metrics {
             leader,
             happened,
             undecodable,
+            leaks,
             sandboxes,
             shown: Arc::default(),
         }
@@ -228,6 +245,10 @@ impl Metrics {
 
     pub(crate) fn undecodable(&self, kind: Kind) {
         self.undecodable.get_or_create(&OfKind { kind }).inc();
+    }
+
+    pub(crate) fn leaked(&self, leak: &Leak) {
+        self.leaks.get_or_create(&LeftOver { kind: leak.object.kind, why: leak.why }).inc();
     }
 
     /// Has the sandboxes of a class counted that a store shows.
@@ -269,7 +290,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{at, finished, sandbox};
+    use crate::testing::{at, finished, orphan, sandbox};
 
     /// A sandbox of this name whose Ready is False for this reason, or True for none.
     fn unready(name: &str, reason: Option<&str>) -> CodeSandbox {
@@ -306,6 +327,7 @@ mod tests {
         metrics.happened("Finish", "OOMKilled");
         metrics.happened("Start", reason::IMAGE_PULL);
         metrics.undecodable(Kind::CodeSandbox);
+        metrics.leaked(&orphan());
         metrics.event_dropped();
         metrics.progressed(at(0));
 

@@ -1,5 +1,5 @@
-//! One namespace, from the wait for its CustomResourceDefinition to its end: the loop over its sandboxes, and whether
-//! that loop still sees what is there.
+//! One namespace, from the wait for its CustomResourceDefinition to its end: the loop over its sandboxes, whether that
+//! loop still sees what is there, and the sweep of what is left over.
 
 use std::{
     sync::Arc,
@@ -7,6 +7,7 @@ use std::{
 };
 
 use api::CodeSandbox;
+use futures::future;
 use kube::{
     Api, ResourceExt,
     api::ListParams,
@@ -24,7 +25,7 @@ use crate::{
     health::{HEARTBEAT, Health},
     injection::Runtimes,
     memory::Memory,
-    template,
+    sweep, template,
     watched::Watched,
 };
 
@@ -68,7 +69,7 @@ pub(crate) async fn work(
         publisher,
     });
     let (sandboxes, running) =
-        controller::controller(context.clone(), policies_writer, templates_writer, stop);
+        controller::controller(context.clone(), policies_writer, templates_writer, stop.clone());
     caller.metrics.shows(sandboxes.clone(), class);
     let watching = async {
         health.waits(&namespace, "waiting for the first lists");
@@ -79,10 +80,11 @@ pub(crate) async fn work(
         }
         heartbeat(&caller, &sandboxes, &health).await;
     };
-    // Both end when they are told to stop, and not before.
-    let running = futures::future::join(running, judging);
+    // They end when they are told to stop, and not before: what the sweep removes just then is a write, too.
+    let sweeping = sweep::run(&context, &sandboxes, &stop);
+    let working = future::join3(running, judging, sweeping);
     tokio::select! {
-        ((), ()) = running => {}
+        ((), (), ()) = working => {}
         () = watching => {}
     }
 }
@@ -155,8 +157,11 @@ async fn look(caller: &Caller) -> Result<Option<CodeSandbox>, Error> {
 mod tests {
     use super::*;
     use crate::{
+        call::DEADLINE,
+        injection::{AgentInjection, Way},
         metrics::Metrics,
-        testing::{Answer, server},
+        pod,
+        testing::{Answer, config, sandbox, server},
     };
 
     #[tokio::test(start_paused = true)]
@@ -178,6 +183,38 @@ mod tests {
             let waiting = health.ready().unwrap_err();
             assert!(waiting.contains(expected), "{waiting}");
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_removal_under_way_is_waited_for_when_the_operator_stops() {
+        let pod = pod::pod(&sandbox(), &config(), Way::ImageVolume, 1).metadata;
+        let mut pod = serde_json::to_value(pod).unwrap();
+        pod["uid"] = "pod-uid".into();
+        pod["ownerReferences"].take();
+        let list =
+            |items| serde_json::json!({"metadata": {"resourceVersion": "5"}, "items": items});
+        let orphans = list(vec![serde_json::json!({"metadata": pod})]);
+        let (client, log) = server(move |request| match request {
+            "GET pods" => Answer::Object(orphans.clone()),
+            "GET codesandboxes" | "GET codesandboxtemplates" | "GET networkpolicies" => {
+                Answer::Object(list(vec![]))
+            }
+            _ => Answer::Silence,
+        });
+        let metrics = Metrics::new();
+        let (publisher, publishing) = Publisher::new(client.clone(), metrics.clone());
+        std::mem::forget(publishing);
+        let caller = Caller { client, namespace: "demo".into(), metrics };
+        let (runtimes, stop) =
+            (Arc::new(Runtimes::new(AgentInjection::Auto)), CancellationToken::new());
+        let config = Arc::new(config());
+        let work = work(caller, config, runtimes, publisher, Health::default(), stop.clone());
+        let mut work = std::pin::pin!(work);
+        tokio::time::timeout(Duration::from_secs(181), &mut work).await.unwrap_err();
+        assert_eq!(log.requests().last().unwrap(), "DELETE pods/box-1");
+        stop.cancel();
+        tokio::time::timeout(DEADLINE / 2, &mut work).await.unwrap_err();
+        tokio::time::timeout(DEADLINE, work).await.unwrap();
     }
 
     #[tokio::test(start_paused = true)]

@@ -185,17 +185,21 @@ pub(crate) fn concerns(
         || selects(policy, labels)
 }
 
-/// The name of the sandbox a policy was made for: one that selects nothing but that sandbox's UID, whatever else it says.
+/// Whether a policy selects the pods of the sandbox with this UID and no others, whatever else it says.
+pub(crate) fn selects_only(policy: &NetworkPolicy, uid: &str) -> bool {
+    let only_it = LabelSelector {
+        match_labels: Some([(names::SANDBOX_UID.into(), uid.into())].into()),
+        ..LabelSelector::default()
+    };
+    policy.spec.as_ref().and_then(|spec| spec.pod_selector.as_ref()) == Some(&only_it)
+}
+
+/// The name of the sandbox a policy was made for: one that selects no other.
 pub(crate) fn made_for(policy: &NetworkPolicy) -> Option<String> {
-    let selector = policy.spec.as_ref()?.pod_selector.as_ref()?;
     let mut owners = policy.metadata.owner_references.iter().flatten();
     let owner =
         owners.find(|owner| owner.controller == Some(true) && owner.kind == "CodeSandbox")?;
-    let only_it = LabelSelector {
-        match_labels: Some([(names::SANDBOX_UID.into(), owner.uid.clone())].into()),
-        ..LabelSelector::default()
-    };
-    (*selector == only_it).then(|| owner.name.clone())
+    selects_only(policy, &owner.uid).then(|| owner.name.clone())
 }
 
 #[cfg(test)]

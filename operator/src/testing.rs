@@ -14,9 +14,12 @@ use k8s_openapi::{
 use serde_json::{Value, json};
 
 use crate::{
+    call::Kind,
     config::Config,
     injection::{AgentInjection, Injection, Way},
+    leaks::{self, Leak, Why},
     observe::Observed,
+    pod,
 };
 
 mod server;
@@ -68,6 +71,14 @@ pub(crate) fn sandbox() -> CodeSandbox {
         spec: CodeSandboxSpec::default(),
         status: None,
     }
+}
+
+/// The pod of a sandbox that is gone and has not taken it along.
+pub(crate) fn orphan() -> Leak {
+    let mut pod = pod::pod(&sandbox(), &config(), Way::ImageVolume, 1).metadata;
+    (pod.uid, pod.owner_references) = (Some("pod-uid".into()), None);
+    let object = leaks::marked(Kind::Pod, &pod, &config().instance).unwrap();
+    Leak { object, why: Why::Orphaned }
 }
 
 /// The status of a sandbox that finished at a time.

@@ -1,0 +1,179 @@
+//! What should not be there any more: objects of ours that have outlived their sandbox, and pods of earlier attempts.
+//!
+//! Everything of a sandbox goes with it by its owner reference, which Kubernetes' garbage collector sees to. What stays
+//! has mostly lost that reference: by `kubectl delete --cascade=orphan`, which takes it off, or by somebody's edit. Nobody
+//! would look at it again, and a pod would run on until its longest lifetime is over.
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    time::Duration,
+};
+
+use api::names;
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, networking::v1::NetworkPolicy},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use prometheus_client::encoding::EncodeLabelValue;
+use tokio::time::Instant;
+
+use crate::{call::Kind, network};
+
+/// How long an object has to be left over to be removed.
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+/// The same of one that has an owner, who is gone. The garbage collector is to be let do its work: it deletes some twenty objects a
+/// second, of thousands perhaps. But it may not run at all, as where an aggregated API is down.
+const COLLECTED: Duration = Duration::from_mins(10);
+
+/// The labels that select what an installation has made for sandboxes. The deny policy is nobody's and has not all of them.
+pub(crate) fn selector(instance: &str) -> String {
+    let (managed, uid) = (names::MANAGED_BY, names::SANDBOX_UID);
+    format!("{managed}={},{}={instance},{uid}", names::MANAGER, names::INSTANCE)
+}
+
+/// An object that bears the marks of an installation and a sandbox, and is not going already.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Marked {
+    pub(crate) kind: Kind,
+    pub(crate) name: String,
+    pub(crate) uid: String,
+    /// The name of the sandbox it was made for.
+    pub(crate) sandbox: String,
+    sandbox_uid: String,
+    /// The CodeSandboxes that it has for owners, by their UIDs.
+    owners: BTreeSet<String>,
+}
+
+/// A pod or policy as one of this installation's, if it is that.
+pub(crate) fn marked(kind: Kind, object: &ObjectMeta, instance: &str) -> Option<Marked> {
+    let label = |key: &str| object.labels.as_ref()?.get(key);
+    let ours = label(names::MANAGED_BY)? == names::MANAGER && label(names::INSTANCE)? == instance;
+    if !ours || object.deletion_timestamp.is_some() {
+        return None;
+    }
+    let owners = object.owner_references.iter().flatten();
+    Some(Marked {
+        kind,
+        name: object.name.clone()?,
+        uid: object.uid.clone()?,
+        sandbox: label(names::SANDBOX)?.clone(),
+        sandbox_uid: label(names::SANDBOX_UID)?.clone(),
+        owners: owners
+            .filter(|owner| owner.kind == "CodeSandbox")
+            .map(|owner| owner.uid.clone())
+            .collect(),
+    })
+}
+
+/// The same of a policy. Anybody who may write policies may label one as ours, so that one counts only if it selects
+/// the pods of its sandbox and no others: without them it protects nobody, and can go.
+pub(crate) fn marked_policy(policy: &NetworkPolicy, instance: &str) -> Option<Marked> {
+    let marked = marked(Kind::NetworkPolicy, &policy.metadata, instance)?;
+    network::selects_only(policy, &marked.sandbox_uid).then_some(marked)
+}
+
+/// Why an object should not be there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
+pub(crate) enum Why {
+    /// Its sandbox is gone.
+    Orphaned,
+    /// Its sandbox has come to a later attempt.
+    Superseded,
+}
+
+/// An object that should not be there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Leak {
+    pub(crate) object: Marked,
+    pub(crate) why: Why,
+}
+
+impl Leak {
+    fn patience(&self) -> Duration {
+        let collected = self.why == Why::Orphaned && !self.object.owners.is_empty();
+        if collected { COLLECTED } else { PATIENCE }
+    }
+
+    /// The object, as events name it.
+    pub(crate) fn reference(&self, namespace: &str) -> ObjectReference {
+        let policy = self.object.kind == Kind::NetworkPolicy;
+        ObjectReference {
+            api_version: Some(if policy { "networking.k8s.io/v1" } else { "v1" }.into()),
+            kind: Some(format!("{:?}", self.object.kind)),
+            name: Some(self.object.name.clone()),
+            namespace: Some(namespace.into()),
+            uid: Some(self.object.uid.clone()),
+            ..ObjectReference::default()
+        }
+    }
+}
+
+/// Those that should not be there, of objects seen before these sandboxes were. Of a sandbox it takes the UID and the
+/// attempt it has come to, or an earlier one.
+pub(crate) fn leaks(
+    objects: impl IntoIterator<Item = Marked>,
+    sandboxes: &HashMap<String, u32>,
+) -> Vec<Leak> {
+    let leak = |object: Marked| why(&object, sandboxes).map(|why| Leak { object, why });
+    objects.into_iter().filter_map(leak).collect()
+}
+
+fn why(object: &Marked, sandboxes: &HashMap<String, u32>) -> Option<Why> {
+    let mut uids = object.owners.iter().chain([&object.sandbox_uid]);
+    if !uids.any(|uid| sandboxes.contains_key(uid)) {
+        return Some(Why::Orphaned);
+    }
+    let (now, of) = (sandboxes.get(&object.sandbox_uid)?, attempt(object)?);
+    (of < *now).then_some(Why::Superseded)
+}
+
+/// The attempt a pod was made for. A probe is of none.
+fn attempt(object: &Marked) -> Option<u32> {
+    let (_, number) = object.name.rsplit_once('-')?;
+    let number = number.parse().ok()?;
+    let its = object.kind == Kind::Pod && object.name == names::pod(&object.sandbox, number);
+    its.then_some(number)
+}
+
+/// What was found before: who is found once may be on its way out.
+#[derive(Debug, Default)]
+pub(crate) struct Suspects(HashMap<String, Suspect>);
+
+#[derive(Debug)]
+struct Suspect {
+    since: Instant,
+    told: bool,
+}
+
+/// A leak that has been there for long enough.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Confirmed {
+    pub(crate) leak: Leak,
+    /// Whether it is for the first time: one that cannot be removed comes again.
+    pub(crate) new: bool,
+}
+
+impl Suspects {
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Takes in what a sweep has found, forgets what it has not, and gives what has been there for long enough.
+    pub(crate) fn confirm(&mut self, found: Vec<Leak>, now: Instant) -> Vec<Confirmed> {
+        let mut before = std::mem::take(&mut self.0);
+        let mut confirmed = vec![];
+        for leak in found {
+            let uid = leak.object.uid.clone();
+            let mut suspect = before.remove(&uid).unwrap_or(Suspect { since: now, told: false });
+            if now.duration_since(suspect.since) >= leak.patience() {
+                let told = std::mem::replace(&mut suspect.told, true);
+                confirmed.push(Confirmed { leak, new: !told });
+            }
+            self.0.insert(uid, suspect);
+        }
+        confirmed
+    }
+}
+
+#[cfg(test)]
+mod tests;
