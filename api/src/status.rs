@@ -1,8 +1,9 @@
 //! CodeSandbox status: what the operator saw.
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use schemars::JsonSchema;
+use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::BoundTemplate;
 
@@ -12,10 +13,10 @@ use crate::BoundTemplate;
 pub struct CodeSandboxStatus {
     /// Ready, PodScheduled, NetworkIsolated, Finished.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Which pod in turn this is, from 1. It grows when a pod was lost.
+    /// Which pod in turn this is, from 1. It grows when one was lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub attempt: Option<u32>,
@@ -63,6 +64,25 @@ impl CodeSandboxStatus {
     pub fn is_true(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == "True")
     }
+}
+
+/// Conditions as Kubernetes has them, with the first sentence of what it says of each field: the rest is a kilobyte in each CRD.
+pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
+    let mut one = Condition::json_schema(generator);
+    let properties = one.get_mut("properties").and_then(|properties| properties.as_object_mut());
+    for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
+        if let Some(Value::String(said)) = property.get_mut("description")
+            && let Some((first, _)) = said.split_once(". ")
+        {
+            *said = format!("{first}.");
+        }
+    }
+    json_schema!({
+        "type": "array",
+        "items": one,
+        "x-kubernetes-list-type": "map",
+        "x-kubernetes-list-map-keys": ["type"],
+    })
 }
 
 /// How a sandbox was started.

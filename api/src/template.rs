@@ -9,7 +9,7 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use crate::{Duration, Egress, Settings, settings::quantity};
+use crate::{Duration, Egress, Settings, settings::quantity, status::conditions};
 
 /// What an administrator gives to the sandboxes that name this template, and how far they may go. A sandbox keeps what the
 /// template was when it was made.
@@ -154,7 +154,7 @@ impl JsonSchema for PodPatch {
 pub struct CodeSandboxTemplateStatus {
     /// Accepted: whether the API server takes the pods of such sandboxes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
+    #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
     /// The generation of the spec that this is about.

@@ -116,6 +116,36 @@ fn every_field_but_the_ttl_is_in_the_rule_that_forbids_changes() {
     }
 }
 
+/// The schema of the conditions in a status.
+fn conditions(crd: &CustomResourceDefinition) -> Value {
+    let crd = serde_json::to_value(crd).expect("it is plain data");
+    let status = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["status"];
+    status["properties"]["conditions"].clone()
+}
+
+#[test]
+fn conditions_are_kubernetes_own_in_one_sentence_each() {
+    for crd in crds() {
+        let list = conditions(&crd);
+        assert_eq!(list["x-kubernetes-list-type"], "map");
+        assert_eq!(list["x-kubernetes-list-map-keys"], json!(["type"]));
+        let mut one = list["items"].clone();
+        assert_eq!(
+            one["required"],
+            json!(["lastTransitionTime", "message", "reason", "status", "type"])
+        );
+        for (name, property) in one["properties"].as_object_mut().unwrap() {
+            let said = property.as_object_mut().unwrap().remove("description").unwrap();
+            let said = said.as_str().unwrap();
+            assert!(said.ends_with('.') && !said.contains(". "), "{name}: {said}");
+        }
+        let expected = json!({"lastTransitionTime": {"type": "string", "format": "date-time"}, "message": {"type": "string"},
+            "observedGeneration": {"type": "integer", "format": "int64"}, "reason": {"type": "string"},
+            "status": {"type": "string"}, "type": {"type": "string"}});
+        assert_eq!(one["properties"], expected);
+    }
+}
+
 /// A null in a template would hide all of them.
 #[test]
 fn a_template_takes_nulls_as_absent() {
