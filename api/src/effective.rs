@@ -6,8 +6,11 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{
     Duration, Egress, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, Resources,
-    Settings, names,
+    RestartPolicy, Settings, names,
 };
+
+/// How often a lost pod is replaced, where nothing is said of it.
+const BACKOFF_LIMIT: u32 = 6;
 
 /// How a sandbox is made, with nothing left open but what the operator or the cluster decides.
 #[derive(Clone, Debug, PartialEq)]
@@ -38,6 +41,10 @@ pub struct Effective {
     pub ttl: Duration,
     /// How long nobody may use it.
     pub idle_timeout: Option<Duration>,
+    /// Whether a lost pod is replaced.
+    pub restart_policy: RestartPolicy,
+    /// How often.
+    pub backoff_limit: u32,
     /// How long the object stays once it has finished.
     pub ttl_after_finished: Duration,
 }
@@ -81,6 +88,8 @@ impl Settings {
             runtime_class_name: self.runtime_class_name.or(base.runtime_class_name),
             ttl: self.ttl.or(base.ttl),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
+            restart_policy: self.restart_policy.or(base.restart_policy),
+            backoff_limit: self.backoff_limit.or(base.backoff_limit),
             ttl_after_finished: self.ttl_after_finished.or(base.ttl_after_finished),
         }
     }
@@ -105,6 +114,8 @@ impl Settings {
             runtime_class_name: self.runtime_class_name,
             ttl: self.ttl.unwrap_or_else(|| "1h".into()),
             idle_timeout: self.idle_timeout,
+            restart_policy: self.restart_policy.unwrap_or_default(),
+            backoff_limit: self.backoff_limit.unwrap_or(BACKOFF_LIMIT),
             ttl_after_finished: self.ttl_after_finished.unwrap_or_else(|| "10m".into()),
         }
     }
@@ -148,6 +159,8 @@ mod tests {
             runtime_class_name: None,
             ttl: "1h".into(),
             idle_timeout: None,
+            restart_policy: RestartPolicy::Recreate,
+            backoff_limit: 6,
             ttl_after_finished: "10m".into(),
         };
         assert_eq!(Settings::default().complete(), expected);
@@ -159,7 +172,8 @@ mod tests {
             json!({"image": "base:1", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "base"}],
             "env": [{"name": "A", "value": "base"}, {"name": "B", "value": "base"}], "workingDir": "/base",
             "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "gpu": {"count": 1}, "network": {"egress": "Internet"},
-            "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "ttlAfterFinished": "2m"}),
+            "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
+            "ttlAfterFinished": "2m"}),
         );
         assert_eq!(Settings::default().over(base.clone()), base);
 
@@ -167,7 +181,8 @@ mod tests {
             json!({"image": "own:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "own"}],
             "env": [{"name": "B", "value": "own"}, {"name": "C", "value": "own"}], "workingDir": "/own",
             "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "gpu": {"count": 2}, "network": {"egress": "Deny"},
-            "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "ttlAfterFinished": "1m"}),
+            "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
+            "ttlAfterFinished": "1m"}),
         );
         let mut expected = own.clone();
         expected.env =

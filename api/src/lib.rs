@@ -23,7 +23,7 @@ pub use effective::Effective;
 pub use sandbox::{CodeSandbox, CodeSandboxSpec};
 pub use settings::{
     Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, Resources,
-    SecretKeyRef, Settings,
+    RestartPolicy, SecretKeyRef, Settings,
 };
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,

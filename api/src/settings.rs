@@ -66,6 +66,18 @@ pub struct Settings {
         .message("must be between 1s and 168h (a week)"))]
     pub idle_timeout: Option<Duration>,
 
+    /// Whether a lost pod is replaced. Default: Recreate.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restart_policy: Option<RestartPolicy>,
+
+    /// How often restartPolicy Recreate makes a sandbox anew: first at once, then after 10s, 20s and so on up to 5m. A container
+    /// that starts again in its pod does not count. Default: 6.
+    // A Job's word, default and times for the same thing: pods that were made for one that failed. "Restarts" would be those
+    // of the container, which have no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 1000), extend("format" = "int32"))]
+    pub backoff_limit: Option<u32>,
+
     /// How long the object stays once the sandbox has finished, so that its end can be read. Default: 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('168h')").message("must be at most 168h (a week)"))]
@@ -92,6 +104,16 @@ impl ImagePullPolicy {
             Self::Never => "Never",
         }
     }
+}
+
+/// Whether a sandbox whose pod was lost (Evicted, NodeLost, Killed) is made anew, without its files. Default: Recreate.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum RestartPolicy {
+    /// By no other: the sandbox finishes.
+    Never,
+    /// By another, under the name of the next attempt.
+    #[default]
+    Recreate,
 }
 
 /// An object of the sandbox's namespace.

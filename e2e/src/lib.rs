@@ -92,8 +92,12 @@ impl Cluster {
     }
 
     async fn get_ready(&self, name: &str) -> anyhow::Result<Sandbox> {
-        let object = self.wait(name, "Ready", |s| is(s, condition::READY)).await?;
-        Ok(Sandbox { cluster: self.clone(), object })
+        Ok(self.sandbox(self.wait(name, "Ready", |s| is(s, condition::READY)).await?))
+    }
+
+    /// A sandbox that was found to be ready.
+    pub fn sandbox(&self, object: CodeSandbox) -> Sandbox {
+        Sandbox { cluster: self.clone(), object }
     }
 
     /// Waits until a sandbox is as `judge` wants it.

@@ -3,9 +3,11 @@
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use api::{CodeSandbox, Resources, Settings, TerminationReason, condition, names, reason};
+use api::{
+    CodeSandbox, Resources, RestartPolicy, Settings, TerminationReason, condition, names, reason,
+};
 use bytes::Bytes;
-use e2e::{Cluster, NAMESPACE, is, kubectl, kubectl_with, reason, spec};
+use e2e::{Cluster, NAMESPACE, Sandbox, is, kubectl, kubectl_with, reason, spec};
 use k8s_openapi::{
     api::{core::v1::Pod, networking::v1::NetworkPolicy},
     apimachinery::pkg::api::resource::Quantity,
@@ -97,6 +99,23 @@ async fn a_pod_killed_behind_our_back_gets_a_successor() -> anyhow::Result<()> {
     cluster.delete("killed").await
 }
 
+#[tokio::test]
+async fn a_pod_killed_behind_our_back_is_the_end_where_no_other_is_asked_for() -> anyhow::Result<()>
+{
+    let cluster = Cluster::connect().await?;
+    let never = Settings { restart_policy: Some(RestartPolicy::Never), ..spec() };
+    let sandbox = cluster.ready("once", never).await?;
+    cluster.pods.delete(&sandbox.pod(), &DeleteParams::default().grace_period(0)).await?;
+    let ended = cluster.wait("once", "Finished", |s| is(s, condition::FINISHED)).await?;
+    let status = ended.status.clone().unwrap();
+    let last = status.last_termination.unwrap();
+    assert_eq!((last.reason, status.attempt), (TerminationReason::Killed, Some(1)));
+    assert!(last.message.contains("spec.restartPolicy is Never"), "{}", last.message);
+    let pods = cluster.pods_of(&ended.uid().context("it has a UID")?).await?;
+    assert_eq!(pods.len(), 0, "no other was made");
+    cluster.delete("once").await
+}
+
 /// tests.md D6. What is done in it takes longer than the idle timeout; then nothing is.
 #[tokio::test]
 async fn a_sandbox_finishes_when_nobody_uses_it_and_not_before() -> anyhow::Result<()> {
@@ -127,28 +146,71 @@ async fn a_sandbox_finishes_when_nobody_uses_it_and_not_before() -> anyhow::Resu
 /// one or two.
 const DISK_IS_SEEN: Duration = Duration::from_secs(150);
 
-/// tests.md F3. Nothing fails in the sandbox itself: an emptyDir takes what the node has, until the kubelet looks.
+/// A sandbox with a small disk, which is full; nothing fails in it, since an emptyDir takes what the node has until the
+/// kubelet looks. Then as it is when that has come to `end`.
+async fn filled(
+    cluster: &Cluster,
+    name: &str,
+    settings: Settings,
+    end: impl Fn(&CodeSandbox) -> bool,
+) -> anyhow::Result<(Sandbox, CodeSandbox)> {
+    let resources =
+        Resources { ephemeral_storage: Some(Quantity("32Mi".into())), ..Resources::default() };
+    let sandbox = cluster.ready(name, Settings { resources: Some(resources), ..settings }).await?;
+    let filled = sandbox.shell("head -c 64M /dev/urandom >fill; wc -c <fill").await?;
+    assert_eq!(filled.text(), "67108864\n");
+    let end = |s: Option<&CodeSandbox>| s.is_some_and(&end);
+    let after = await_condition(cluster.sandboxes.clone(), name, end);
+    let after = timeout(DISK_IS_SEEN, after).await.context("the kubelet did not see it")??;
+    Ok((sandbox, after.context("it was deleted")?))
+}
+
+/// tests.md F3.
 #[tokio::test]
 async fn a_full_disk_ends_the_sandbox_which_says_so_and_leaves_nothing() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let resources =
-        Resources { ephemeral_storage: Some(Quantity("32Mi".into())), ..Resources::default() };
-    let sandbox = cluster.ready("disk", Settings { resources: Some(resources), ..spec() }).await?;
-    let filled = sandbox.shell("head -c 64M /dev/urandom >fill; wc -c <fill").await?;
-    assert_eq!(filled.text(), "67108864\n");
-
-    let finished = |s: Option<&CodeSandbox>| s.is_some_and(|s| is(s, condition::FINISHED));
-    let ended = await_condition(cluster.sandboxes.clone(), "disk", finished);
-    let ended = timeout(DISK_IS_SEEN, ended).await.context("the kubelet did not see it")??;
-    let ended = ended.context("it was deleted")?;
+    let never = Settings { restart_policy: Some(RestartPolicy::Never), ..spec() };
+    let finished = |s: &CodeSandbox| is(s, condition::FINISHED);
+    let (_, ended) = filled(&cluster, "disk", never, finished).await?;
     let status = ended.status.clone().unwrap();
     let last = status.last_termination.unwrap();
     assert_eq!(reason(&ended, condition::READY), format!("{:?}", last.reason));
     assert_eq!((last.reason, status.attempt.unwrap_or(1)), (TerminationReason::Evicted, 1));
     let remedy =
-        "create another one, with more spec.resources.ephemeralStorage if its disk was full";
+        "create another sandbox, with more spec.resources.ephemeralStorage if its disk was full";
     assert!(last.message.contains(remedy), "{}", last.message);
     cluster.delete("disk").await?;
+    assert_eq!(cluster.left_of(&ended).await?, Vec::<String>::new());
+    Ok(())
+}
+
+#[tokio::test]
+async fn an_evicted_sandbox_is_made_anew_within_its_budget() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let once = Settings { backoff_limit: Some(1), ..spec() };
+    let again =
+        |s: &CodeSandbox| is(s, condition::READY) && s.status.as_ref().unwrap().attempt == Some(2);
+    let (first, second) = filled(&cluster, "anew", once, again).await?;
+    let status = second.status.clone().unwrap();
+    let last = status.last_termination.unwrap();
+    assert_eq!(last.reason, TerminationReason::Evicted);
+    let gone = "its files and contexts are gone and its runs are lost";
+    assert!(last.message.contains(gone), "{}", last.message);
+    assert_eq!(second.uid(), first.object.uid(), "the same sandbox");
+    assert_eq!(status.pod_name.as_deref(), Some("anew-2"));
+    assert!(cluster.pods.get_opt(&first.pod()).await?.is_none(), "what was evicted is removed");
+    let second = cluster.sandbox(second);
+    assert_eq!(second.shell("test -e fill || echo gone").await?.text(), "gone\n");
+
+    // That was the budget.
+    cluster.pods.delete(&second.pod(), &DeleteParams::default().grace_period(0)).await?;
+    let ended = cluster.wait("anew", "Finished", |s| is(s, condition::FINISHED)).await?;
+    assert_eq!(reason(&ended, condition::READY), "Killed");
+    let status = ended.status.clone().unwrap();
+    let message = status.last_termination.unwrap().message;
+    assert!(message.contains("spec.backoffLimit (1) is used up"), "{message}");
+    assert_eq!(status.attempt, Some(2));
+    cluster.delete("anew").await?;
     assert_eq!(cluster.left_of(&ended).await?, Vec::<String>::new());
     Ok(())
 }
@@ -199,6 +261,8 @@ async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
         json!({"env": [{"name": "A", "value": "b"}]}),
         json!({"ttlAfterFinished": "1s"}),
         json!({"idleTimeout": "1h"}),
+        json!({"restartPolicy": "Never"}),
+        json!({"backoffLimit": 1}),
         json!({"templateRef": {"name": "python"}}),
     ] {
         let error = patch(change.clone()).await.unwrap_err().to_string();
@@ -221,6 +285,8 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("bad", json!({"ttl": "8 hours"}), "spec.ttl"),
         ("bad", json!({"ttl": "169h"}), "must be between 1s and 168h"),
         ("bad", json!({"idleTimeout": "500ms"}), "must be between 1s and 168h"),
+        ("bad", json!({"restartPolicy": "Always"}), "Recreate"),
+        ("bad", json!({"backoffLimit": -1}), "spec.backoffLimit"),
         ("bad", json!({"workingDir": "tmp"}), "must be an absolute path"),
         ("bad", json!({"env": [{"name": "CODESANDBOX_X", "value": "1"}]}), "reserved"),
         ("bad", json!({"env": [{"name": "KUBERNETES_SERVICE_HOST", "value": "1"}]}), "reserved"),

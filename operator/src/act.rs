@@ -12,7 +12,7 @@
 //! | `codesandbox.dev/codesandboxtemplates` | create, patch, delete | those that come with the installation (`template::shipped`) |
 //! | `codesandbox.dev/codesandboxtemplates/status` | patch | the verdict on each (`template::controller`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
-//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours, the probe, and what a sweep finds |
+//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, and what a sweep finds |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
 //! | `networking.k8s.io/networkpolicies` | delete | what a sweep finds: one that has outlived its sandbox |

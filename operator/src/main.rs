@@ -26,6 +26,7 @@ mod plan;
 mod pod;
 mod probe;
 mod quantity;
+mod restart;
 mod run;
 mod selector;
 mod starting;

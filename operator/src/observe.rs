@@ -1,4 +1,5 @@
-//! Reads the few objects a sandbox depends on: its pod, its probe where it has one, and the network policies that concern it.
+//! Reads the few objects a sandbox depends on: its pod, the one before and its probe where there are such, and the network
+//! policies that concern it.
 
 use std::{sync::Arc, time::Duration};
 
@@ -22,6 +23,8 @@ const TEMPLATES: Duration = Duration::from_secs(1);
 pub(crate) struct Observed {
     /// The object that has the name of this attempt's pod, whosever it is.
     pub(crate) pod: Option<Pod>,
+    /// What has the name of the pod before, while this attempt's has not been made.
+    pub(crate) former: Option<Pod>,
     /// What is known of the way into the pod.
     pub(crate) injection: Injection,
     /// The object that has the name of the sandbox's probe, whosever it is.
@@ -62,25 +65,27 @@ impl Observed {
 
     /// Takes note that a pod is gone or going.
     pub(crate) fn forget(&mut self, name: &str) {
-        for pod in [&mut self.pod, &mut self.probe] {
+        for pod in [&mut self.pod, &mut self.former, &mut self.probe] {
             pod.take_if(|pod| pod.metadata.name.as_deref() == Some(name));
         }
     }
 }
 
-/// Reads what a sandbox depends on: its pod, where there may be one, and its probe, where it said that it waits for one.
-/// All else comes from a watch or is known, so that one that waits for another's probe costs no request.
+/// Reads what a sandbox depends on: its pod, where there may be one, or the one before, and its probe, where it said that it
+/// waits for one. All else comes from a watch or is known, so that one that waits for another's probe costs no request.
 pub(crate) async fn observe(
     Context { caller, config, policies, templates, .. }: &Context,
     sandbox: &CodeSandbox,
     injection: Injection,
     now: Timestamp,
 ) -> Result<Observed, Error> {
-    let pod = if plan::depends_on_pod(sandbox, injection, now) {
-        pod(caller, &names::pod(&sandbox.name_any(), plan::attempt(sandbox))).await?
-    } else {
-        None
-    };
+    let (mut pod, mut former) = (None, None);
+    if plan::depends_on_pod(sandbox, injection, now) {
+        pod = self::pod(caller, &names::pod(&sandbox.name_any(), plan::attempt(sandbox))).await?;
+        if let Some(name) = plan::former(sandbox).filter(|_| pod.is_none()) {
+            former = self::pod(caller, &name).await?;
+        }
+    }
     let waits = matches!(injection, Injection::Waiting(_));
     let probe = if pod.is_none() && !waits && is_probing(sandbox) {
         self::pod(caller, &names::probe(&sandbox.name_any())).await?
@@ -100,7 +105,7 @@ pub(crate) async fn observe(
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
         policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
-    Ok(Observed { pod, injection, probe, policies, templates, refusal: None })
+    Ok(Observed { pod, former, injection, probe, policies, templates, refusal: None })
 }
 
 /// Whether a sandbox said that it waits for a probe, its own or another's.

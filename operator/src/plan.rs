@@ -23,7 +23,7 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    starting, status,
+    restart, starting, status,
     template::{self, Binding},
     termination,
 };
@@ -72,7 +72,7 @@ pub(crate) enum Action {
     CreateProbe(Box<Pod>),
     /// Remember what the probe showed.
     Conclude(Verdict),
-    /// Delete a pod that has our name and owner and is not the one we made.
+    /// Delete a pod that has our name and owner and is not, or no more, the one of this attempt.
     DeletePod { name: String, uid: String },
     /// Delete the probe. The status does not suppose it: where it fails, that is to say that there still is one.
     DeleteProbe { name: String, uid: String },
@@ -91,12 +91,14 @@ pub(crate) enum Situation<'a> {
     Barred(crate::status::Verdict),
     /// No pod of this attempt has been made.
     Absent,
-    /// The pod of this attempt is gone, is going, or is another one under its name.
-    Lost(Option<&'a Pod>),
+    /// The pod of this attempt was lost, of which there may be something left, and another follows.
+    Lost(Option<&'a Pod>, Termination),
+    /// No pod of this attempt is to be made before a time.
+    Paused(Timestamp),
     /// Somebody else's object has a name we need.
     Taken(Taken),
-    /// The pod will not run again.
-    Ended(&'a Pod, Termination),
+    /// The pod will not run again, or is gone, and no other follows.
+    Ended(Option<&'a Pod>, Termination),
     /// The pod runs or is on its way to.
     Alive(&'a Pod),
 }
@@ -130,6 +132,13 @@ pub(crate) fn attempt(sandbox: &CodeSandbox) -> u32 {
     sandbox.status.as_ref().and_then(|status| status.attempt).unwrap_or(1)
 }
 
+/// The name of the pod before, while this attempt's has not been made: there may be something left of it.
+pub(crate) fn former(sandbox: &CodeSandbox) -> Option<String> {
+    let status = sandbox.status.as_ref().filter(|status| status.pod_uid.is_none())?;
+    let former = status.attempt?.checked_sub(1).filter(|former| *former > 0)?;
+    Some(names::pod(&sandbox.name_any(), former))
+}
+
 /// Whether what is to be done depends on the sandbox's pod, which then has to be looked for. The pod of a sandbox that
 /// has no status at all is not looked for but made: should it be there, of an operator that died before it could say so,
 /// creating it says so. Not where a probe would come first: a sandbox that has a pod needs none. Nor is the pod looked for
@@ -158,7 +167,7 @@ pub(crate) fn plan(
     if let Some(plan) = expired(sandbox, now) {
         return plan;
     }
-    let situation = situation(sandbox, observed, config);
+    let situation = situation(sandbox, observed, config, now);
     let status = status::status(sandbox, observed, &situation, config, now);
     Plan {
         action: action(sandbox, observed, &situation, config, now),
@@ -187,42 +196,68 @@ fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
     })
 }
 
-fn situation<'a>(sandbox: &CodeSandbox, observed: &'a Observed, config: &Config) -> Situation<'a> {
+fn situation<'a>(
+    sandbox: &CodeSandbox,
+    observed: &'a Observed,
+    config: &Config,
+    now: Timestamp,
+) -> Situation<'a> {
     let status = sandbox.status.as_ref();
     if status.is_some_and(|status| status.is_true(api::condition::FINISHED)) {
         return Situation::Over;
     }
     let seen = status.and_then(|status| status.pod_uid.as_deref());
     let Some(pod) = &observed.pod else {
-        return match (seen, taken_policy(sandbox, observed)) {
-            (Some(_), _) => Situation::Lost(None),
-            (None, Some(taken)) => Situation::Taken(taken),
-            (None, None) => match template::binding(sandbox, observed, config) {
-                Binding::Settled => Situation::Absent,
-                Binding::Bind(template) => Situation::Unbound(template),
-                Binding::Barred(verdict) => Situation::Barred(verdict),
-            },
+        if seen.is_some() {
+            return over(sandbox, None, termination::lost(None));
+        }
+        if let Some(next) = status.and_then(restart::next).filter(|next| *next > now) {
+            return Situation::Paused(next);
+        }
+        if let Some(taken) = taken_policy(sandbox, observed) {
+            return Situation::Taken(taken);
+        }
+        return match template::binding(sandbox, observed, config) {
+            Binding::Settled => Situation::Absent,
+            Binding::Bind(template) => Situation::Unbound(template),
+            Binding::Barred(verdict) => Situation::Barred(verdict),
         };
     };
     if !pod::is_owned(&pod.metadata, sandbox) {
         return match seen {
             // Ours is gone, and its name with it.
-            Some(_) => Situation::Lost(None),
+            Some(_) => over(sandbox, None, termination::lost(None)),
             None => Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox)),
         };
     }
     if seen.is_none() && !pod::is_marked(&pod.metadata, sandbox) {
         return Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox));
     }
-    let replaced = seen.is_some_and(|seen| pod.metadata.uid.as_deref() != Some(seen));
+    if is_another(sandbox, pod) {
+        return over(sandbox, Some(pod), termination::lost(None));
+    }
     // A pod being deleted may end in any phase: its end is the deletion, not that phase.
-    if replaced || pod.metadata.deletion_timestamp.is_some() {
-        return Situation::Lost(Some(pod));
+    if pod.metadata.deletion_timestamp.is_some() {
+        return over(sandbox, Some(pod), termination::lost(Some(pod)));
     }
     match termination::ended(pod) {
-        Some(end) => Situation::Ended(pod, end),
+        Some(end) => over(sandbox, Some(pod), end),
         None => Situation::Alive(pod),
     }
+}
+
+/// The situation of a sandbox whose pod is over: another one follows, or none.
+fn over<'a>(sandbox: &CodeSandbox, pod: Option<&'a Pod>, end: Termination) -> Situation<'a> {
+    match restart::finish(sandbox, &end) {
+        Some(end) => Situation::Ended(pod, end),
+        None => Situation::Lost(pod, end),
+    }
+}
+
+/// Whether a pod has the name of the sandbox's and is not the one that was seen under it.
+fn is_another(sandbox: &CodeSandbox, pod: &Pod) -> bool {
+    let seen = sandbox.status.as_ref().and_then(|status| status.pod_uid.as_deref());
+    seen.is_some_and(|seen| pod.metadata.uid.as_deref() != Some(seen))
 }
 
 /// Somebody else's policy that has the name of the sandbox's own, where it needs one.
@@ -247,14 +282,16 @@ fn action(
         return None;
     }
     match situation {
-        Situation::Over
-        | Situation::Unbound(_)
-        | Situation::Barred(_)
-        | Situation::Taken(_)
-        | Situation::Ended(..)
-        | Situation::Lost(None) => None,
-        Situation::Lost(Some(pod)) => removal(pod),
-        Situation::Absent => policy(sandbox, observed, config)
+        Situation::Over | Situation::Unbound(_) | Situation::Barred(_) | Situation::Taken(_) => {
+            None
+        }
+        // Of ours the status says first that it is over and why, which nobody could tell once it is gone.
+        Situation::Lost(pod, _) | Situation::Ended(pod, _) => {
+            pod.filter(|pod| is_another(sandbox, pod)).and_then(removal)
+        }
+        Situation::Paused(_) => former_removal(sandbox, observed),
+        Situation::Absent => former_removal(sandbox, observed)
+            .or_else(|| policy(sandbox, observed, config))
             .or_else(|| way_in::step(sandbox, observed, config, now)),
         Situation::Alive(_) => policy(sandbox, observed, config),
     }
@@ -266,6 +303,11 @@ fn removal(pod: &Pod) -> Option<Action> {
         return None;
     }
     Some(Action::DeletePod { name: pod.name_any(), uid: pod.uid()? })
+}
+
+/// The removal of what is left of the pod before: one that was evicted stays as it ended.
+fn former_removal(sandbox: &CodeSandbox, observed: &Observed) -> Option<Action> {
+    observed.former.as_ref().filter(|pod| pod::is_owned(&pod.metadata, sandbox)).and_then(removal)
 }
 
 /// The first policy that is missing or was changed.
@@ -289,7 +331,8 @@ fn requeue(
     now: Timestamp,
 ) -> Option<Duration> {
     let soon = match situation {
-        Situation::Lost(_) | Situation::Unbound(_) => Some(Duration::ZERO),
+        Situation::Lost(..) | Situation::Unbound(_) => Some(Duration::ZERO),
+        Situation::Paused(next) => Some(expiry::until(*next, now)),
         Situation::Taken(_) => Some(TAKEN_RETRY),
         // Of templates that come, the watch tells.
         Situation::Barred(_) if observed.templates.is_none() => Some(UNKNOWN_RETRY),

@@ -20,7 +20,7 @@ use crate::{
     isolation,
     observe::Observed,
     plan::{Situation, Taken},
-    probe, starting, template, termination,
+    probe, restart, starting, template, termination,
 };
 
 /// How much of somebody else's words goes into a message, in bytes.
@@ -68,15 +68,15 @@ pub(crate) fn status(
         ..old.clone()
     };
     let verdicts = match situation {
-        Situation::Over => return renewed(new),
-        Situation::Lost(pod) => {
+        Situation::Over | Situation::Paused(_) => return renewed(new),
+        Situation::Lost(pod, lost) => {
             // The next attempt is written down before its pod is made, so that this pod never stands in its way.
-            new.attempt = Some(attempt.saturating_add(1));
+            let next = attempt.saturating_add(1);
+            new.attempt = Some(next);
             (new.pod_name, new.pod_uid, new.node, new.start) = (None, None, None, None);
-            let lost = termination::lost(*pod);
-            let verdicts = Verdicts::lost(*pod, &lost);
-            new.last_termination = Some(lost);
-            verdicts
+            new.last_termination = Some(lost.clone());
+            let since = since(&old.conditions, condition::NETWORK_ISOLATED, "Unknown", now);
+            Verdicts::lost(*pod, lost, &restart::announced(sandbox, next, since.0))
         }
         Situation::Absent => Verdicts::without_pod(absent(sandbox, observed)),
         Situation::Unbound(template) => {
@@ -87,9 +87,16 @@ pub(crate) fn status(
         Situation::Barred(verdict) => Verdicts::without_pod(verdict.clone()),
         Situation::Taken(taken) => Verdicts::without_pod(name_taken(taken)),
         Situation::Ended(pod, end) => {
-            describe(&mut new, pod);
+            if let Some(pod) = pod {
+                describe(&mut new, pod);
+            }
             new.last_termination = Some(end.clone());
-            Verdicts::ended(pod, end, isolation::isolated(sandbox, pod, observed, config))
+            Verdicts::ended(
+                end,
+                pod.map(|pod| {
+                    (scheduled(pod), isolation::isolated(sandbox, pod, observed, config))
+                }),
+            )
         }
         Situation::Alive(pod) => {
             describe(&mut new, pod);
@@ -121,22 +128,21 @@ impl Verdicts {
         Self { scheduled: none(), isolated: none(), finished: lives(), ready }
     }
 
-    fn lost(pod: Option<&Pod>, lost: &Termination) -> Self {
+    fn lost(pod: Option<&Pod>, lost: &Termination, next: &str) -> Self {
         let reason = match (pod, lost.reason) {
             (Some(_), TerminationReason::Killed) => reason::TERMINATING,
             _ => reason::POD_LOST,
         };
-        Self::without_pod(Verdict::no(reason, lost.message.clone()))
+        Self::without_pod(Verdict::no(reason, format!("{}; {next}", lost.message)))
     }
 
-    fn ended(pod: &Pod, end: &Termination, isolated: Verdict) -> Self {
+    /// Of a sandbox that has ended, and what its pod says where there still is one.
+    fn ended(end: &Termination, pod: Option<(Verdict, Verdict)>) -> Self {
         let reason = format!("{:?}", end.reason);
-        Self {
-            ready: Verdict::no(reason.clone(), end.message.clone()),
-            scheduled: scheduled(pod),
-            isolated,
-            finished: Verdict::yes(reason, end.message.clone()),
-        }
+        let finished = Verdict::yes(reason.clone(), end.message.clone());
+        let none = Self::without_pod(Verdict::no(reason, end.message.clone()));
+        let (scheduled, isolated) = pod.unwrap_or((none.scheduled, none.isolated));
+        Self { ready: none.ready, scheduled, isolated, finished }
     }
 
     fn conditions(
@@ -164,16 +170,20 @@ pub(crate) fn set(
     generation: Option<i64>,
     now: Timestamp,
 ) -> Condition {
-    let before = old.iter().find(|one| one.type_ == type_ && one.status == verdict.status);
     Condition {
+        last_transition_time: since(old, type_, verdict.status, now),
         type_: type_.into(),
         status: verdict.status.into(),
         reason: verdict.reason,
         message: verdict.message,
         observed_generation: generation,
-        last_transition_time: before
-            .map_or_else(|| whole_seconds(now), |one| one.last_transition_time.clone()),
     }
+}
+
+/// Since when a condition has had a status that it has now.
+fn since(old: &[Condition], type_: &str, status: &str, now: Timestamp) -> Time {
+    let before = old.iter().find(|one| one.type_ == type_ && one.status == status);
+    before.map_or_else(|| whole_seconds(now), |one| one.last_transition_time.clone())
 }
 
 /// Kubernetes' times have no fractions: with them, what is read back would never be what was written.
@@ -181,7 +191,7 @@ fn whole_seconds(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-/// A finished sandbox's status: it says what it said, of the spec as it is now.
+/// The status of a sandbox that is finished or paused: it says what it said, of the spec as it is now.
 fn renewed(mut status: CodeSandboxStatus) -> CodeSandboxStatus {
     for condition in &mut status.conditions {
         condition.observed_generation = status.observed_generation;

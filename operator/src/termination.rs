@@ -12,6 +12,9 @@ const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
 /// And when the network was open for longer than nodes take to close it.
 const NOT_ISOLATED: &str = r#"{"reason":"NotIsolated"}"#;
 
+/// What goes with a pod: all that a sandbox is but its name.
+const GONE: &str = "its files and contexts are gone and its runs are lost";
+
 /// What to do about an open network.
 pub(crate) const NOT_ENFORCED: &str = "the agent reached what the sandbox's network policy denies, so nothing is run in it; it is tried again by itself, so have the administrator install a network plugin that enforces NetworkPolicy, or name another address for the proof (chart value network.canary)";
 
@@ -25,11 +28,7 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
     let exit = container(pod).and_then(|container| container.state.as_ref()).and_then(terminated);
     let reason = match status.reason.as_deref() {
         Some("DeadlineExceeded") => Reason::DeadlineExceeded,
-        // Evicted: the kubelet ran out of something, or the sandbox's disk was full. Preempting: a critical pod came.
-        Some("Evicted" | "Preempting") => Reason::Evicted,
-        // Terminated, NodeShutdown: the node was shut down in good order.
-        Some("NodeLost" | "NodeShutdown" | "Shutdown" | "Terminated") => Reason::NodeLost,
-        _ => match disrupted(pod) {
+        _ => match taken_away(pod) {
             Some(reason) => reason,
             None if exit.is_some_and(|exit| exit.reason.as_deref() == Some("OOMKilled")) => {
                 Reason::OOMKilled
@@ -41,11 +40,10 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
             None => Reason::Unknown,
         },
     };
-    let kubelet = status.message.as_deref();
     Some(Termination {
         reason,
         exit_code: exit.map(|exit| exit.exit_code),
-        message: message(reason, kubelet, exit),
+        message: message(reason, status.message.as_deref(), exit),
     })
 }
 
@@ -78,21 +76,28 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
 
 /// What became of a pod that is gone or going, though its sandbox is not.
 pub(crate) fn lost(pod: Option<&Pod>) -> Termination {
-    let reason =
-        match pod.and_then(|pod| pod.status.as_ref()).and_then(|status| status.reason.as_deref()) {
-            Some("NodeLost") => Reason::NodeLost,
-            _ => pod.and_then(disrupted).unwrap_or(Reason::Killed),
-        };
-    let what = match reason {
-        Reason::NodeLost => "the node went away",
-        Reason::Evicted => "the pod was evicted",
-        _ => "the pod was deleted",
-    };
-    let message = format!("{what}, and its files with it; another pod is made");
-    Termination { reason, exit_code: None, message }
+    let reason = pod.and_then(taken_away).unwrap_or(Reason::Killed);
+    let kubelet = pod.and_then(|pod| pod.status.as_ref()?.message.as_deref());
+    Termination { reason, exit_code: None, message: message(reason, kubelet, None) }
 }
 
-/// Why a pod is being taken away, where a controller of the cluster says so.
+/// Whether a sandbox that ends so has lost its pod, though nothing in it came to an end: another pod can go on for it.
+pub(crate) fn is_loss(reason: Reason) -> bool {
+    matches!(reason, Reason::Evicted | Reason::NodeLost | Reason::Killed)
+}
+
+/// Why a pod was taken away, where the kubelet or a controller of the cluster says so.
+fn taken_away(pod: &Pod) -> Option<Reason> {
+    match pod.status.as_ref()?.reason.as_deref() {
+        // Evicted: the kubelet ran out of something, or the sandbox's disk was full. Preempting: a critical pod came.
+        Some("Evicted" | "Preempting") => Some(Reason::Evicted),
+        // Terminated, NodeShutdown: the node was shut down in good order.
+        Some("NodeLost" | "NodeShutdown" | "Shutdown" | "Terminated") => Some(Reason::NodeLost),
+        _ => disrupted(pod),
+    }
+}
+
+/// Why a pod is being taken away, where its conditions say so.
 fn disrupted(pod: &Pod) -> Option<Reason> {
     let target = pod_condition(pod, "DisruptionTarget").filter(|one| one.status == "True")?;
     match target {
@@ -134,7 +139,8 @@ pub(crate) fn terminated(state: &ContainerState) -> Option<&ContainerStateTermin
     state.terminated.as_ref()
 }
 
-/// What happened and what to do next. What the container itself wrote is not repeated: it may be the user's data.
+/// What happened and what to do next, which after a loss depends on whether another pod follows (`restart`). What the container
+/// itself wrote is not repeated: it may be the user's data.
 fn message(
     reason: Reason,
     kubelet: Option<&str>,
@@ -152,12 +158,10 @@ fn message(
         Reason::OOMKilled => {
             "more memory was used than spec.resources.memory; create a sandbox with more".into()
         }
-        Reason::Evicted => format!(
-            "the node evicted the sandbox{said}; create another one, with more spec.resources.ephemeralStorage if its disk was full"
-        ),
-        Reason::NodeLost => format!("the node went away{said}; create another sandbox"),
+        Reason::Evicted => format!("the pod was evicted{said}; {GONE}"),
+        Reason::NodeLost => format!("the node went away{said}; {GONE}"),
+        Reason::Killed => format!("the pod was deleted; {GONE}"),
         Reason::NotIsolated => format!("{NOT_ENFORCED}; create another sandbox then"),
-        Reason::Killed => "the pod was deleted; create another sandbox".into(),
         Reason::Unknown => match exit {
             Some(exit) => format!(
                 "the sandbox ended with exit code {}{said}; create another one",
@@ -248,7 +252,8 @@ mod tests {
         ] {
             let end = ended(&pod_with(&status)).unwrap();
             assert_eq!((end.reason, end.exit_code), (reason, exit_code), "{status}");
-            assert!(end.message.contains("create"), "what to do next: {}", end.message);
+            let next = if is_loss(reason) { GONE } else { "create" };
+            assert!(end.message.contains(next), "{}", end.message);
         }
     }
 
@@ -314,5 +319,8 @@ mod tests {
             let pod = pod_with(&json!({"phase": "Running", "conditions": disruption(cause)}));
             assert_eq!(lost(Some(&pod)).reason, reason, "{cause}");
         }
+        // One that was evicted and is then deleted was evicted all the same.
+        let pod = pod_with(&json!({"phase": "Failed", "reason": "Evicted", "message": "disk"}));
+        assert_eq!(lost(Some(&pod)), ended(&pod).unwrap());
     }
 }

@@ -631,6 +631,35 @@ async fn a_pod_in_the_place_of_ours_is_deleted_if_it_is_still_that_one() {
 }
 
 #[tokio::test]
+async fn an_evicted_pod_is_deleted_once_the_status_says_what_it_was() {
+    let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "disk"});
+    let cluster = move |request: &str| match request {
+        GET_POD => {
+            let mut pod = our_pod();
+            pod["status"] = evicted.clone();
+            Answer::Object(pod)
+        }
+        "GET pods/box-2" => Answer::Refuse(404, "NotFound", "pods \"box-2\" not found"),
+        "DELETE pods/box-1" => Answer::Object(json!({"kind": "Status", "status": "Success"})),
+        other => well(other),
+    };
+    let (context, log) = context(deny(), cluster);
+    let mut sandbox = known();
+    run(&context, sandbox.clone()).await.unwrap();
+    assert_eq!(log.requests(), [GET_POD, WRITE_STATUS]);
+    let body = log.last_body();
+    assert_eq!(body["status"]["lastTermination"]["reason"], "Evicted");
+
+    log.clear();
+    sandbox.status = Some(serde_json::from_value(body["status"].clone()).unwrap());
+    sandbox.metadata.resource_version = Some("2".into());
+    run(&context, sandbox).await.unwrap();
+    let expected = ["GET pods/box-2", GET_POD, "DELETE pods/box-1", CREATE_POD, WRITE_STATUS];
+    assert_eq!(log.requests(), expected);
+    assert_eq!(log.bodies(CREATE_POD)[0]["metadata"]["name"], "box-2");
+}
+
+#[tokio::test]
 async fn applies_are_ours_by_name_and_forced() {
     let (context, log) = context(vec![], well);
     run(&context, fresh()).await.unwrap();

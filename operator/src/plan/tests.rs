@@ -4,6 +4,8 @@ use api::{Network, TerminationReason, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
 use serde_json::{Value, json};
 
+mod losses;
+
 use super::*;
 use crate::{
     injection::Way,
@@ -28,6 +30,7 @@ impl World {
         let injection = self.injection.unwrap_or(Injection::By(Way::ImageVolume));
         Observed {
             injection,
+            former: super::former(sandbox).and_then(|name| self.pods.get(&name).cloned()),
             probe: self.pods.get("box-probe").cloned(),
             ..observed(pod, self.policies.values().cloned().collect())
         }
@@ -546,7 +549,6 @@ fn an_end_is_written_once_and_is_the_end() {
             json!({"phase": "Failed", "reason": "DeadlineExceeded"}),
             TerminationReason::DeadlineExceeded,
         ),
-        (json!({"phase": "Failed", "reason": "Evicted"}), TerminationReason::Evicted),
         (json!({"phase": "Failed"}), TerminationReason::Unknown),
     ] {
         let mut sandbox = sandbox();
