@@ -3,7 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use api::{CodeSandboxTemplate, CodeSandboxTemplateStatus, condition, names, reason};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
@@ -11,7 +11,7 @@ use kube::{
     api::{ObjectMeta, Patch, PatchParams, PostParams, TypeMeta},
     runtime::{
         controller::{Action, Controller},
-        reflector,
+        reflector::{self, Store},
     },
 };
 use serde::Serialize;
@@ -45,6 +45,7 @@ pub(crate) fn controller(
 ) -> impl Future<Output = ()> + Send {
     let (templates, writer) = reflector::store();
     let changes = watch::templates(&caller, writer).map(Ok);
+    let (shown, stopped) = (templates.clone(), stop.clone());
     let runs = Controller::for_stream(changes, templates)
         .graceful_shutdown_on(async move { stop.cancelled().await })
         .run(
@@ -52,7 +53,21 @@ pub(crate) fn controller(
             |_, _, _| Action::requeue(FAILED_RETRY),
             Arc::new(Context { caller, config }),
         );
-    judged(runs)
+    async move {
+        tokio::select! {
+            () = judged(runs) => {}
+            () = stopped_early(&shown, &stopped) => {}
+        }
+    }
+}
+
+/// Returns when the loop is stopped before its first list has come: it judges nothing until then, and would wait for that
+/// list for ever.
+async fn stopped_early(shown: &Store<CodeSandboxTemplate>, stop: &CancellationToken) {
+    stop.cancelled().await;
+    if shown.wait_until_ready().now_or_never().is_some() {
+        std::future::pending::<()>().await;
+    }
 }
 
 async fn judged<T, E: std::fmt::Display>(runs: impl Stream<Item = Result<T, E>>) {
@@ -261,6 +276,18 @@ mod tests {
         };
         let (_, log) = judge(template(&json!({})), full).await;
         assert_eq!(said(&log).0, "True");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_loop_ends_when_it_is_stopped_though_its_first_list_never_comes() {
+        let (client, log) = server(|_| Answer::Silence);
+        let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+        let stop = CancellationToken::new();
+        let running = tokio::spawn(controller(caller, Arc::new(config()), stop.clone()));
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        assert_eq!(log.requests(), ["GET codesandboxtemplates"]);
+        stop.cancel();
+        tokio::time::timeout(Duration::from_secs(1), running).await.unwrap().unwrap();
     }
 
     #[tokio::test]
