@@ -280,6 +280,15 @@ pub async fn follow(mut run: client::Run) -> anyhow::Result<Ran> {
 /// Asks again until the answer is yes, within [`PATIENCE`].
 pub async fn until(
     what: &str,
+    ask: impl AsyncFnMut() -> anyhow::Result<bool>,
+) -> anyhow::Result<()> {
+    until_within(PATIENCE, what, ask).await
+}
+
+/// The same within another time.
+pub async fn until_within(
+    patience: Duration,
+    what: &str,
     mut ask: impl AsyncFnMut() -> anyhow::Result<bool>,
 ) -> anyhow::Result<()> {
     let asked = async {
@@ -288,7 +297,7 @@ pub async fn until(
         }
         anyhow::Ok(())
     };
-    timeout(PATIENCE, asked).await.with_context(|| format!("it never was so that {what}"))?
+    timeout(patience, asked).await.with_context(|| format!("it never was so that {what}"))?
 }
 
 /// Does something, then takes back what was done for it, whatever came of it, a panic too.

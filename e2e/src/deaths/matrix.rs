@@ -81,7 +81,7 @@ impl Matrix {
                 kubectl(&["delete", "pod", "-n", RELEASE_NAMESPACE, &pod.name_any()]).await?;
             }
             let deployment = format!("deployment/codesandbox-{component}");
-            kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, &deployment, "--timeout=90s"])
+            kubectl(&["rollout", "status", "-n", RELEASE_NAMESPACE, &deployment, "--timeout=110s"])
                 .await?;
         }
         Ok(())

@@ -30,7 +30,7 @@ use super::{
     listed,
     workload::sha256,
 };
-use crate::{Sandbox, follow, spec, until};
+use crate::{Sandbox, follow, spec, until, until_within};
 
 /// What dies, each as often as the others; of an exec stream one of its parts.
 const PARTS: [&[Victim]; 4] = [
@@ -43,8 +43,11 @@ const PARTS: [&[Victim]; 4] = [
 const RUNS: (usize, usize) = (5, 10);
 /// The longest pause between two deaths, in milliseconds.
 const PAUSE: u64 = 1500;
+/// The longest that another front end may be in coming. Kubernetes makes, places and starts its pod, and of the programs that
+/// do each waits for up to half a minute and longer where the API server has died several times in a row.
+const REPLACED: Duration = Duration::from_mins(3);
 /// The longest the deaths may take together, and after how many seconds runs end by themselves, which is far behind it.
-const PATIENCE: (Duration, u64) = (Duration::from_mins(5), 900);
+const PATIENCE: (Duration, u64) = (Duration::from_mins(8), 1500);
 
 /// What many deaths have come to.
 #[derive(Debug)]
@@ -118,7 +121,9 @@ impl Matrix {
     async fn sandbox(&self, n: usize) -> anyhow::Result<Sandbox> {
         let resources =
             Resources { memory: Some(Quantity("256Mi".into())), ..Resources::default() };
-        let spec = Settings { resources: Some(resources), ..spec() };
+        // Far longer than all of it takes.
+        let ttl = Some("1h".into());
+        let spec = Settings { resources: Some(resources), ttl, ..spec() };
         self.cluster.ready_for_mcp(&format!("storm-{n}"), spec).await
     }
 
@@ -163,8 +168,8 @@ impl Matrix {
     /// Waits until the API server answers and there is a front end.
     async fn answers(&self) -> anyhow::Result<()> {
         let (component, program) = Victim::FrontEnd.component().context("it is one")?;
-        until("there is a front end", async || Ok(self.process(component, program).await.is_ok()))
-            .await
+        let is_there = async || Ok(self.process(component, program).await.is_ok());
+        until_within(REPLACED, "there is a front end", is_there).await
     }
 }
 
