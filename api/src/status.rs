@@ -39,7 +39,7 @@ pub struct CodeSandboxStatus {
 
     /// The template the sandbox was made from, where there is one, as it then was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub template: Option<BoundTemplate>,
+    pub template: Option<Box<BoundTemplate>>,
 
     /// When the sandbox is deleted: its creation and its ttl.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -37,7 +37,8 @@ async fn a_gpu_is_given_to_one_sandbox_at_a_time_and_is_free_when_its_pod_has_en
 -> anyhow::Result<()> {
     offer(2).await?;
     // The other tests know no GPUs.
-    e2e::finally(share(), offer(0)).await
+    // Boxed: it is too large for the stack of a test.
+    e2e::finally(Box::pin(share()), offer(0)).await
 }
 
 async fn share() -> anyhow::Result<()> {

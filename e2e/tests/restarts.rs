@@ -43,7 +43,7 @@ async fn a_settled_sandbox_is_written_no_more_even_by_a_new_operator() -> anyhow
     sandbox.delete().await
 }
 
-/// One that the chart's value `templates` had once and has no more goes, and one that somebody has changed is changed back.
+/// One that the chart's value `templates` had once and has no more goes; what somebody has changed or deleted is put back.
 #[tokio::test]
 async fn a_new_operator_makes_the_templates_what_the_chart_says() -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
@@ -63,10 +63,12 @@ async fn a_new_operator_makes_the_templates_what_the_chart_says() -> anyhow::Res
     let shipped = kubectl(&description).await?;
     let edit = r#"{"spec":{"description":"edited"}}"#;
     kubectl(&["patch", "csbt", "python", "-n", NAMESPACE, "--type=merge", "-p", edit]).await?;
+    kubectl(&["delete", "csbt", "any-image", "-n", NAMESPACE]).await?;
     let before = operators::next_holder(&cluster, None).await?;
     kubectl(&["rollout", "restart", "-n", RELEASE_NAMESPACE, operators::DEPLOYMENT]).await?;
     operators::rolled_out().await?;
     operators::next_holder(&cluster, Some(&before)).await?;
+    kubectl(&["wait", "--for=create", "csbt/any-image", "-n", NAMESPACE, "--timeout=60s"]).await?;
     let back = format!("--for=jsonpath={{.spec.description}}={shipped}");
     kubectl(&["wait", &back, "csbt/python", "-n", NAMESPACE, "--timeout=60s"]).await?;
     let gone = ["wait", "--for=delete", "csbt/e2e-ours", "-n", NAMESPACE, "--timeout=60s"];

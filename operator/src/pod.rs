@@ -96,12 +96,12 @@ pub(crate) fn trial(template: &CodeSandboxTemplate, config: &Config) -> Pod {
     sandbox.metadata.namespace = template.namespace();
     sandbox.metadata.uid = template.uid();
     sandbox.status = Some(CodeSandboxStatus {
-        template: Some(BoundTemplate {
+        template: Some(Box::new(BoundTemplate {
             name: template.name_any(),
             generation: template.metadata.generation.unwrap_or_default(),
             outdated: false,
             spec: template.spec.clone(),
-        }),
+        })),
         ..CodeSandboxStatus::default()
     });
     let mut pod = pod(&sandbox, config, Way::InitContainer, 1);

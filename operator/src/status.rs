@@ -3,8 +3,8 @@
 //! Nothing in it moves by itself: the same observation gives the same status, so that a settled cluster is not written to.
 
 use api::{
-    BoundTemplate, CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination,
-    TerminationReason, condition, names, reason,
+    CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition,
+    names, reason,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -64,7 +64,7 @@ pub(crate) fn status(
         attempt: Some(attempt),
         expires_at: expiry::expires_at(sandbox).map(Time),
         observed_generation: sandbox.metadata.generation,
-        template: old.template.clone().map(|bound| template::renewed(bound, observed)),
+        template: old.template.clone().map(|bound| Box::new(template::renewed(*bound, observed))),
         ..old.clone()
     };
     let verdicts = match situation {
@@ -80,7 +80,7 @@ pub(crate) fn status(
         }
         Situation::Absent => Verdicts::without_pod(absent(sandbox, observed)),
         Situation::Unbound(template) => {
-            new.template = Some(BoundTemplate::clone(template));
+            new.template = Some(template.clone());
             let said = format!("the sandbox is made from CodeSandboxTemplate {}", template.name);
             Verdicts::without_pod(Verdict::no(reason::TEMPLATE_BOUND, said))
         }

@@ -57,7 +57,7 @@ fn templates_that_are_not_known_yet_bind_nothing_and_change_nothing() {
     let (reason, message) = barred(binding(&asking(&json!({})), &unknown, &config()));
     assert_eq!(reason, reason::TEMPLATE_NOT_FOUND);
     assert!(message.contains("not known yet"), "{message}");
-    let bound = bound(&json!({})).template.unwrap();
+    let bound = *bound(&json!({})).template.unwrap();
     assert_eq!(renewed(bound.clone(), &unknown), bound);
 }
 
@@ -108,7 +108,7 @@ fn a_changed_template_is_told_of_and_changes_no_sandbox() {
     let old = json!({"defaults": {"image": "a:1", "ttl": "2h"}, "description": "old"});
     let mut sandbox = asking(&json!({}));
     sandbox.status = Some(bound(&old));
-    let bound = sandbox.status.clone().unwrap().template.unwrap();
+    let bound = *sandbox.status.clone().unwrap().template.unwrap();
     let words = json!({"defaults": {"image": "a:1", "ttl": "2h"}, "description": "new"});
     assert_eq!(renewed(bound.clone(), &with(vec![template("a", &words)])), bound);
 
@@ -116,7 +116,7 @@ fn a_changed_template_is_told_of_and_changes_no_sandbox() {
     {
         let renewed = renewed(bound.clone(), &now);
         assert_eq!(renewed, BoundTemplate { outdated: true, ..bound.clone() });
-        sandbox.status.as_mut().unwrap().template = Some(renewed);
+        sandbox.status.as_mut().unwrap().template = Some(Box::new(renewed));
         let effective = sandbox.effective();
         assert_eq!((effective.image.as_deref(), effective.ttl), (Some("a:1"), "2h".into()));
     }
