@@ -10,14 +10,15 @@ use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
-    Api, ResourceExt,
-    core::{DeserializeGuard, PartialObjectMeta},
+    Api, Resource, ResourceExt,
+    core::{DeserializeGuard, NamespaceResourceScope, PartialObjectMeta},
     runtime::{
         WatchStreamExt,
         reflector::store::Writer,
         watcher::{self, watcher},
     },
 };
+use serde::de::DeserializeOwned;
 use tracing::warn;
 
 use crate::call::{Caller, Kind};
@@ -92,12 +93,7 @@ pub(crate) fn policies(
     caller: &Caller,
     writer: Writer<NetworkPolicy>,
 ) -> impl Stream<Item = NetworkPolicy> + Send + 'static {
-    let changes = watcher(caller.api::<NetworkPolicy>(), watch_config())
-        .backoff(backoff())
-        .modify(|policy| policy.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects();
-    heard(changes, caller, "networkpolicies")
+    kept(caller, writer, "networkpolicies")
 }
 
 /// The templates that change, put into a store on the way.
@@ -105,12 +101,30 @@ pub(crate) fn templates(
     caller: &Caller,
     writer: Writer<CodeSandboxTemplate>,
 ) -> impl Stream<Item = CodeSandboxTemplate> + Send + 'static {
-    let changes = watcher(caller.api::<CodeSandboxTemplate>(), watch_config())
+    kept(caller, writer, "codesandboxtemplates")
+}
+
+/// The objects of a kind that change, put into a store on the way.
+fn kept<K>(
+    caller: &Caller,
+    writer: Writer<K>,
+    resource: &'static str,
+) -> impl Stream<Item = K> + Send + 'static
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + std::fmt::Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let changes = watcher(caller.api::<K>(), watch_config())
         .backoff(backoff())
-        .modify(|template| template.managed_fields_mut().clear())
+        .modify(|object| object.managed_fields_mut().clear())
         .reflect(writer)
         .touched_objects();
-    heard(changes, caller, "codesandboxtemplates")
+    heard(changes, caller, resource)
 }
 
 /// What a watch says, without its errors, which are logged.
