@@ -45,6 +45,9 @@ async fn the_hello_example_becomes_ready_and_its_deletion_leaves_nothing() -> an
 #[tokio::test]
 async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
+    // That of a run before this one would only be changed, and the right to make it would look idle to rights.rs.
+    let (end, there) = (names::last_event("short"), ["-n", NAMESPACE]);
+    kubectl(&[&["delete", "event", &end, "--ignore-not-found"][..], &there].concat()).await?;
     let spec = Settings { ttl: Some("15s".into()), ..spec() };
     let sandbox = cluster.ready("short", spec).await?.object;
     let living = cluster.left_of(&sandbox).await?;
@@ -57,6 +60,10 @@ async fn the_ttl_leaves_nothing_but_the_deny_policy() -> anyhow::Result<()> {
     assert_eq!(cluster.left_of(&sandbox).await?, Vec::<String>::new());
     let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
     assert!(policies.get_opt(names::DENY_POLICY).await?.is_some());
+    let end = format!("event/{end}");
+    kubectl(&[&["wait", "--for=create", &end, "--timeout=30s"][..], &there].concat()).await?;
+    let said = kubectl(&[&["get", &end, "-o", "jsonpath={.message}"][..], &there].concat()).await?;
+    assert_eq!(said, "its ttl (15s) was over");
     Ok(())
 }
 
