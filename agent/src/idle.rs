@@ -43,7 +43,7 @@ impl Usage {
     /// Begins a use; refused where the sandbox is ending.
     fn enter(&self) -> Result<Use, Error> {
         let ending = self.lock().ending;
-        let why = "the sandbox ends, because nothing was done in it for its spec.idleTimeout; create another one";
+        let why = "the sandbox ends, because nothing was done in it for its spec.idleTimeout; with spec.onIdle Pause try again, which wakes it, else create another one";
         if ending { Err(Error::new(Code::IdleEnding, why)) } else { Ok(self.hold()) }
     }
 

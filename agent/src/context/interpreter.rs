@@ -24,7 +24,9 @@ use crate::run::{Cause, End, Run, command};
 const STARTUP: Duration = Duration::from_secs(30);
 /// How often a cell is interrupted before it is killed: one that is about to wait in a system call when the
 /// signal comes notices nothing of it, in Python for one.
-const INTERRUPTS: u32 = 2;
+const INTERRUPTS: u32 = 4;
+/// How long it has after each. What is lost with a cell that is killed is worth some patience on a node that has much to do.
+const INTERRUPT_EVERY: Duration = Duration::from_secs(1);
 /// How much is told of what one that did not come up has written.
 const MAX_LAST_WORDS: usize = 1000;
 
@@ -273,7 +275,7 @@ fn interrupt(control: &Control, cell: &mut Cell, cause: Cause) -> Instant {
     cell.interrupts += 1;
     cell.unsent.extend_from_slice(&cell.interrupt);
     control.order(Order::Interrupt);
-    Instant::now() + KILL_GRACE / INTERRUPTS
+    Instant::now() + INTERRUPT_EVERY
 }
 
 fn death(exit: Option<Exit>) -> Death {

@@ -274,7 +274,7 @@ pub(super) fn not_found(id: &str) -> Error {
     Error::new(
         Code::RunNotFound,
         format!(
-            "run {id}: not known here: it never began, or it has ended and its log was dropped for newer ones"
+            "run {id}: not known here: it never began, it was in an earlier pod of the sandbox, or it has ended and its log was dropped for newer ones"
         ),
     )
 }
