@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{
-    Duration, Egress, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, Resources,
-    RestartPolicy, Settings, names,
+    Duration, Egress, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
+    Resources, RestartPolicy, Settings, Workspace, names,
 };
 
 /// How often a lost pod is replaced, where nothing is said of it.
@@ -35,12 +35,16 @@ pub struct Effective {
     pub gpu: Option<Gpu>,
     /// What it may reach.
     pub egress: Egress,
+    /// A disk of its own.
+    pub workspace: Option<Workspace>,
     /// The RuntimeClass; the cluster's runtime where there is none.
     pub runtime_class_name: Option<String>,
     /// How long it lives.
     pub ttl: Duration,
     /// How long nobody may use it.
     pub idle_timeout: Option<Duration>,
+    /// What becomes of it then.
+    pub on_idle: OnIdle,
     /// Whether a lost pod is replaced.
     pub restart_policy: RestartPolicy,
     /// How often.
@@ -85,9 +89,18 @@ impl Settings {
                 (Some(own), Some(base)) => Some(Network { egress: own.egress.or(base.egress) }),
                 (own, base) => own.or(base),
             },
+            workspace: match (self.workspace, base.workspace) {
+                (Some(own), Some(base)) => Some(Workspace {
+                    size: own.size,
+                    storage_class_name: own.storage_class_name.or(base.storage_class_name),
+                    retain: own.retain.or(base.retain),
+                }),
+                (own, base) => own.or(base),
+            },
             runtime_class_name: self.runtime_class_name.or(base.runtime_class_name),
             ttl: self.ttl.or(base.ttl),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
+            on_idle: self.on_idle.or(base.on_idle),
             restart_policy: self.restart_policy.or(base.restart_policy),
             backoff_limit: self.backoff_limit.or(base.backoff_limit),
             ttl_after_finished: self.ttl_after_finished.or(base.ttl_after_finished),
@@ -111,9 +124,11 @@ impl Settings {
             ephemeral_storage: quantity(resources.ephemeral_storage, "2Gi"),
             gpu: self.gpu,
             egress: self.network.and_then(|network| network.egress).unwrap_or_default(),
+            workspace: self.workspace,
             runtime_class_name: self.runtime_class_name,
             ttl: self.ttl.unwrap_or_else(|| "1h".into()),
             idle_timeout: self.idle_timeout,
+            on_idle: self.on_idle.unwrap_or_default(),
             restart_policy: self.restart_policy.unwrap_or_default(),
             backoff_limit: self.backoff_limit.unwrap_or(BACKOFF_LIMIT),
             ttl_after_finished: self.ttl_after_finished.unwrap_or_else(|| "10m".into()),
@@ -156,9 +171,11 @@ mod tests {
             ephemeral_storage: Quantity("2Gi".into()),
             gpu: None,
             egress: Egress::Deny,
+            workspace: None,
             runtime_class_name: None,
             ttl: "1h".into(),
             idle_timeout: None,
+            on_idle: OnIdle::Delete,
             restart_policy: RestartPolicy::Recreate,
             backoff_limit: 6,
             ttl_after_finished: "10m".into(),
@@ -172,6 +189,7 @@ mod tests {
             json!({"image": "base:1", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "base"}],
             "env": [{"name": "A", "value": "base"}, {"name": "B", "value": "base"}], "workingDir": "/base",
             "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "gpu": {"count": 1}, "network": {"egress": "Internet"},
+            "workspace": {"size": "1Gi", "storageClassName": "base", "retain": true}, "onIdle": "Pause",
             "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
             "ttlAfterFinished": "2m"}),
         );
@@ -181,6 +199,7 @@ mod tests {
             json!({"image": "own:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "own"}],
             "env": [{"name": "B", "value": "own"}, {"name": "C", "value": "own"}], "workingDir": "/own",
             "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "gpu": {"count": 2}, "network": {"egress": "Deny"},
+            "workspace": {"size": "2Gi", "storageClassName": "own", "retain": false}, "onIdle": "Delete",
             "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
             "ttlAfterFinished": "1m"}),
         );
@@ -191,9 +210,14 @@ mod tests {
             .env;
         assert_eq!(own.over(base.clone()), expected);
 
-        let part = settings(json!({"resources": {"memory": "512Mi"}, "network": {}})).over(base);
+        let part = settings(
+            json!({"resources": {"memory": "512Mi"}, "network": {}, "workspace": {"size": "3Gi"}}),
+        )
+        .over(base);
         let resources = json!({"cpu": "2", "memory": "512Mi", "ephemeralStorage": "3Gi"});
         assert_eq!(serde_json::to_value(part.resources).unwrap(), resources);
         assert_eq!(part.network.unwrap().egress, Some(Egress::Internet));
+        let workspace = json!({"size": "3Gi", "storageClassName": "base", "retain": true});
+        assert_eq!(serde_json::to_value(part.workspace).unwrap(), workspace);
     }
 }

@@ -20,10 +20,10 @@ mod template;
 pub use decode::Decoder;
 pub use duration::Duration;
 pub use effective::Effective;
-pub use sandbox::{CodeSandbox, CodeSandboxSpec};
+pub use sandbox::{CodeSandbox, CodeSandboxSpec, Rest};
 pub use settings::{
-    Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, Resources,
-    RestartPolicy, SecretKeyRef, Settings,
+    Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
+    Resources, RestartPolicy, SecretKeyRef, Settings, Workspace,
 };
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,

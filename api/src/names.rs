@@ -18,6 +18,8 @@ pub const POOL: &str = "codesandbox.dev/pool";
 pub const OWNER: &str = "codesandbox.dev/owner";
 /// The annotation on the last event about a CodeSandbox that holds its class; the owner is beside it.
 pub const CLASS: &str = "codesandbox.dev/class";
+/// The annotation on a CodeSandbox that wakes it when it is paused: by any value that it had not when it was paused.
+pub const WAKE: &str = "codesandbox.dev/wake";
 
 /// The operator's field manager.
 pub const OPERATOR: &str = "codesandbox-operator";
@@ -86,6 +88,11 @@ pub fn trial(template: &str) -> String {
 /// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.
 pub fn internet_policy(sandbox: &str) -> String {
     format!("{sandbox}-internet")
+}
+
+/// The name of the claim for a sandbox's disk, the same for all of its pods.
+pub fn workspace(sandbox: &str) -> String {
+    format!("{sandbox}-workspace")
 }
 
 /// The name of the last event about a sandbox. All others end in a hexadecimal number, which has no `n`.

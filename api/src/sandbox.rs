@@ -1,9 +1,11 @@
 //! CodeSandbox: what a user asks for.
 
-use kube::{CustomResource, KubeSchema};
+use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
-use crate::{CodeSandboxStatus, Effective, LocalObjectReference, Settings, names};
+use crate::{
+    CodeSandboxStatus, Effective, LocalObjectReference, Settings, condition, names, reason,
+};
 
 /// An isolated machine for running code: one hardened pod that lives until its ttl ends.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -29,8 +31,8 @@ use crate::{CodeSandboxStatus, Effective, LocalObjectReference, Settings, names}
 // and refuses the whole CRD.
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.className == oldSelf.className && (has(self.templateRef) == has(oldSelf.templateRef) && (!has(self.templateRef) || self.templateRef == oldSelf.templateRef)) && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && (has(self.workingDir) == has(oldSelf.workingDir) && (!has(self.workingDir) || self.workingDir == oldSelf.workingDir)) && (has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)) && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && (has(self.network) == has(oldSelf.network) && (!has(self.network) || self.network == oldSelf.network)) && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && (has(self.idleTimeout) == has(oldSelf.idleTimeout) && (!has(self.idleTimeout) || self.idleTimeout == oldSelf.idleTimeout)) && (has(self.restartPolicy) == has(oldSelf.restartPolicy) && (!has(self.restartPolicy) || self.restartPolicy == oldSelf.restartPolicy)) && (has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)) && (has(self.ttlAfterFinished) == has(oldSelf.ttlAfterFinished) && (!has(self.ttlAfterFinished) || self.ttlAfterFinished == oldSelf.ttlAfterFinished))")
-        .message("only spec.ttl can be changed; to change anything else, delete the CodeSandbox and create a new one"),
+    validation = Rule::new("self.className == oldSelf.className && (has(self.templateRef) == has(oldSelf.templateRef) && (!has(self.templateRef) || self.templateRef == oldSelf.templateRef)) && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && (has(self.workingDir) == has(oldSelf.workingDir) && (!has(self.workingDir) || self.workingDir == oldSelf.workingDir)) && (has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)) && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && (has(self.network) == has(oldSelf.network) && (!has(self.network) || self.network == oldSelf.network)) && (has(self.workspace) == has(oldSelf.workspace) && (!has(self.workspace) || self.workspace == oldSelf.workspace)) && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && (has(self.idleTimeout) == has(oldSelf.idleTimeout) && (!has(self.idleTimeout) || self.idleTimeout == oldSelf.idleTimeout)) && (has(self.onIdle) == has(oldSelf.onIdle) && (!has(self.onIdle) || self.onIdle == oldSelf.onIdle)) && (has(self.restartPolicy) == has(oldSelf.restartPolicy) && (!has(self.restartPolicy) || self.restartPolicy == oldSelf.restartPolicy)) && (has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)) && (has(self.ttlAfterFinished) == has(oldSelf.ttlAfterFinished) && (!has(self.ttlAfterFinished) || self.ttlAfterFinished == oldSelf.ttlAfterFinished))")
+        .message("only spec.ttl and spec.suspend can be changed; to change anything else, delete the CodeSandbox and create a new one"),
     validation = Rule::new("has(self.templateRef) || !has(self.env) || self.env.all(e, !has(e.valueFrom) || e.valueFrom.secretKeyRef.name.startsWith('sandbox-'))")
         .message("only Secrets whose name begins with sandbox- can be used; copy what the sandbox needs into one, or name a template that allows another"),
 )]
@@ -45,6 +47,10 @@ pub struct CodeSandboxSpec {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<LocalObjectReference>,
 
+    /// Whether the sandbox is to have no pod for now. Its files are kept where it has a workspace. It can be changed. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub suspend: Option<bool>,
+
     /// How the sandbox is made.
     #[serde(flatten)]
     pub settings: Settings,
@@ -53,7 +59,12 @@ pub struct CodeSandboxSpec {
 impl Default for CodeSandboxSpec {
     /// What an empty `spec: {}` means.
     fn default() -> Self {
-        Self { class_name: default::class(), template_ref: None, settings: Settings::default() }
+        Self {
+            class_name: default::class(),
+            template_ref: None,
+            suspend: None,
+            settings: Settings::default(),
+        }
     }
 }
 
@@ -69,6 +80,42 @@ impl CodeSandbox {
         let template = self.status.as_ref().and_then(|status| status.template.as_ref());
         let defaults = template.map(|template| template.spec.defaults.clone());
         self.spec.settings.clone().over(defaults.unwrap_or_default()).complete()
+    }
+}
+
+/// Why a sandbox is to have no pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Rest {
+    /// The user says so: `spec.suspend`.
+    Suspended,
+    /// Nobody has used it for its idleTimeout, or wants to use it since.
+    Paused,
+}
+
+impl Rest {
+    /// The reason that conditions give.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::Suspended => reason::SUSPENDED,
+            Self::Paused => reason::PAUSED,
+        }
+    }
+}
+
+impl CodeSandbox {
+    /// Why the sandbox is to have no pod now; nothing where it is to have one.
+    ///
+    /// One that was paused is woken by another [`names::WAKE`] than it had then. What is in there means nothing, so that
+    /// no two clocks are compared.
+    pub fn rest(&self) -> Option<Rest> {
+        if self.spec.suspend == Some(true) {
+            return Some(Rest::Suspended);
+        }
+        let status = self.status.as_ref()?;
+        let suspended = status.condition(condition::SUSPENDED)?;
+        let wake = self.annotations().get(names::WAKE);
+        let woken = wake.is_some() && wake != status.last_wake.as_ref();
+        (suspended.reason == reason::PAUSED && !woken).then_some(Rest::Paused)
     }
 }
 

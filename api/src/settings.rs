@@ -48,23 +48,31 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
 
+    /// A disk for /workspace and the home directory, which outlives the pods of the sandbox. Default: they are the pod's own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub workspace: Option<Workspace>,
+
     /// The RuntimeClass of the pod, such as gvisor. Default: the cluster's runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
     pub runtime_class_name: Option<String>,
 
-    /// How long the sandbox lives from its creation, such as 30m or 2h. The one field that can be changed. Default: 1h.
+    /// How long the sandbox lives from its creation, such as 30m or 2h. It can be changed. Default: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
     pub ttl: Option<Duration>,
 
-    /// How long nobody may use the sandbox before it finishes, such as 15m. Default: as long as it lives. A run that goes on,
+    /// How long nobody may use the sandbox before onIdle, such as 15m. Default: as long as it lives. A run that goes on,
     /// a transfer and a look at files are use; an open connection, a live context that waits and what a run left in the background are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
     pub idle_timeout: Option<Duration>,
+
+    /// What becomes of the sandbox when its idleTimeout is over. Default: Delete.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub on_idle: Option<OnIdle>,
 
     /// Whether a lost pod is replaced. Default: Recreate.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -114,6 +122,33 @@ pub enum RestartPolicy {
     /// By another, under the name of the next attempt.
     #[default]
     Recreate,
+}
+
+/// What becomes of a sandbox that nobody uses. Default: Delete.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub enum OnIdle {
+    /// It finishes, and is deleted after its ttlAfterFinished.
+    #[default]
+    Delete,
+    /// Its pod ends, until somebody uses it again. Its files are kept where it has a workspace, and else are gone.
+    Pause,
+}
+
+/// A disk of the sandbox's own: a PersistentVolumeClaim by the name of the sandbox and `-workspace`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct Workspace {
+    /// How large it is, such as 10Gi.
+    #[schemars(schema_with = "required_quantity")]
+    pub size: Quantity,
+    /// The StorageClass. Default: the cluster's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub storage_class_name: Option<String>,
+    /// Whether the disk stays when the sandbox is deleted. The next one of its name, owner and class that retains has it then.
+    /// Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub retain: Option<bool>,
 }
 
 /// An object of the sandbox's namespace.
@@ -219,12 +254,18 @@ mod default {
     }
 }
 
+/// A quantity that may be absent.
+pub(crate) fn quantity(generator: &mut SchemaGenerator) -> Schema {
+    let mut schema = required_quantity(generator);
+    // Said, because a null, `cpu:` in YAML, is what is absent.
+    schema.insert("nullable".into(), true.into());
+    schema
+}
+
 /// A quantity in one line, where Kubernetes' own schema has five kilobytes of prose.
-pub(crate) fn quantity(_: &mut SchemaGenerator) -> Schema {
+fn required_quantity(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
         "x-kubernetes-int-or-string": true,
-        // Said, because a null, `cpu:` in YAML, is what is absent.
-        "nullable": true,
         "pattern": "^[0-9]+(\\.[0-9]+)?(m|k|M|G|T|Ki|Mi|Gi|Ti)?$",
         "maxLength": 32,
         "x-kubernetes-validations": [{

@@ -11,15 +11,24 @@ use crate::BoundTemplate;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CodeSandboxStatus {
-    /// Ready, PodScheduled, NetworkIsolated, Finished.
+    /// Ready, PodScheduled, NetworkIsolated, Finished; and Suspended, once it was that.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Which pod in turn this is, from 1. It grows when one was lost.
+    /// Which pod in turn this is, from 1. It grows when one was lost or suspended.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub attempt: Option<u32>,
+
+    /// How many pods were lost. Absent: all before this one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "int64"))]
+    pub losses: Option<u32>,
+
+    /// The annotation codesandbox.dev/wake as it was when the sandbox was paused. Another one wakes it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub last_wake: Option<String>,
 
     /// The pod of this attempt.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -149,6 +158,8 @@ pub mod condition {
     pub const NETWORK_ISOLATED: &str = "NetworkIsolated";
     /// The sandbox has ended and will not start again.
     pub const FINISHED: &str = "Finished";
+    /// There is no pod, because the user does not want one or nobody used it.
+    pub const SUSPENDED: &str = "Suspended";
     /// Of a template: the API server takes the pods of its sandboxes.
     pub const ACCEPTED: &str = "Accepted";
 }
@@ -199,6 +210,12 @@ pub mod reason {
     pub const POD_LOST: &str = "PodLost";
     /// Not Ready: the pod is being deleted; another is made.
     pub const TERMINATING: &str = "Terminating";
+    /// Suspended, and not Ready: the user wants no pod.
+    pub const SUSPENDED: &str = "Suspended";
+    /// Suspended, and not Ready: nobody used the sandbox.
+    pub const PAUSED: &str = "Paused";
+    /// Not Suspended any more.
+    pub const RESUMED: &str = "Resumed";
     /// PodScheduled: the pod has a node. Kubernetes gives that no reason.
     pub const SCHEDULED: &str = "Scheduled";
     /// Not Finished: the sandbox lives.

@@ -63,7 +63,7 @@ pub struct CodeSandboxTemplateSpec {
     pub trusted: bool,
 }
 
-/// How far a sandbox may differ from its template's defaults. Of what is not said here, images, RuntimeClasses and a wider
+/// How far a sandbox may differ from its template's defaults. Of what is not said here, images, RuntimeClasses, StorageClasses and a wider
 /// network are the template's own alone, and amounts are free.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
@@ -77,6 +77,11 @@ pub struct Allow {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 63)))]
     pub runtime_class_names: Vec<String>,
+
+    /// StorageClasses of workspaces.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 253)))]
+    pub storage_class_names: Vec<String>,
 
     /// The widest network.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -108,6 +113,10 @@ pub struct Max {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity")]
     pub ephemeral_storage: Option<Quantity>,
+    /// The disk of a workspace.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity")]
+    pub workspace: Option<Quantity>,
     /// GPUs; 0 for none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 16), extend("format" = "int32"))]

@@ -9,16 +9,18 @@ use std::{
 use api::{CodeSandbox, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt, future};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, PostParams, Preconditions},
+    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt, reflector,
         watcher::{self, watcher},
     },
 };
+use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -155,17 +157,25 @@ impl Sandboxes {
         shown.map(|sandbox| (sandbox.name_any(), sandbox)).collect()
     }
 
+    /// Wakes this very sandbox, which is paused. One that is gone by now is left at that.
+    pub async fn wake(&self, sandbox: &CodeSandbox) -> Result<(), Error> {
+        let (name, now) = (sandbox.name_any(), Timestamp::now().to_string());
+        let metadata = json!({"uid": sandbox.metadata.uid, "annotations": {names::WAKE: now}});
+        let patch = Patch::Merge(json!({"metadata": metadata}));
+        let params =
+            PatchParams { field_manager: Some(names::FRONTEND.into()), ..PatchParams::default() };
+        let woken = self.kube("wake", &name, self.api.patch_metadata(&name, &params, &patch)).await;
+        woken.map(drop).or_else(unless_gone)
+    }
+
     /// Deletes this very sandbox: one made under the same name since is left alone.
     pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: uid.clone(), resource_version: None }),
             ..DeleteParams::background()
         };
-        match self.kube("delete", name, self.api.delete(name, &params)).await {
-            Err(Error::Kube { source, .. }) if matches!(&*source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()) =>
-                {}
-            result => drop(result?),
-        }
+        let deleted = self.kube("delete", name, self.api.delete(name, &params)).await;
+        deleted.map(drop).or_else(unless_gone)?;
         // What the watch shows no more is forgotten at its next word.
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).extend(uid);
         Ok(())
@@ -214,7 +224,8 @@ impl Sandboxes {
         Some(session.clone())
     }
 
-    fn cached(&self, name: &str) -> Option<Arc<CodeSandbox>> {
+    /// A sandbox as the watch shows it, if it does.
+    pub fn cached(&self, name: &str) -> Option<Arc<CodeSandbox>> {
         let namespace = self.api.namespace()?;
         let found = self.store.get(&reflector::ObjectRef::new(name).within(namespace));
         found.filter(|sandbox| !self.is_deleted(sandbox))
@@ -263,6 +274,12 @@ impl Sandboxes {
             Err(elapsed) => Err(failed(kube::Error::Service(Box::new(elapsed)))),
         }
     }
+}
+
+/// That an object is gone, or another has its name, is nothing to fail with.
+fn unless_gone(error: Error) -> Result<(), Error> {
+    let gone = matches!(&error, Error::Kube { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()));
+    if gone { Ok(()) } else { Err(error) }
 }
 
 /// Says that one object is passed over, which hides no other.

@@ -1,9 +1,12 @@
 //! What RBAC cannot say: labels cannot be forged, and exec is the agent's bridge and nothing else.
 
-use api::names;
+use api::{CodeSandbox, CodeSandboxSpec, names};
 use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, kubectl, kubectl_with};
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, api::AttachParams};
+use kube::{
+    Api, ResourceExt,
+    api::{AttachParams, PostParams},
+};
 use serde_json::{Value, json};
 
 const EDITOR: &str = "--as=e2e-editor";
@@ -143,6 +146,42 @@ async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> 
         assert!(answer.is_err(), "{verb} {resource}: {answer:?}");
     }
     sandbox.delete().await
+}
+
+/// It may wake a sandbox, for which it has the right to patch all of it.
+#[tokio::test]
+async fn the_front_end_may_change_nothing_of_a_sandbox_but_the_wish_to_wake_it()
+-> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let suspended = CodeSandboxSpec { suspend: Some(true), ..e2e::spec().into() };
+    let mut object = CodeSandbox::new("awake", suspended);
+    object.annotations_mut().insert(names::OWNER.into(), "somebody".into());
+    cluster.delete("awake").await?;
+    cluster.sandboxes.create(&PostParams::default(), &object).await?;
+    let account =
+        format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
+    let patch = async |patch: &str| {
+        let patch = ["patch", "csb", "awake", "-n", NAMESPACE, "--type=merge", "-p", patch];
+        kubectl(&[&patch[..], &[&account]].concat()).await
+    };
+    patch(r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"now"}}}"#).await?;
+    patch(r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"again"}}}"#).await?;
+    for forbidden in [
+        r#"{"spec":{"ttl":"168h"}}"#,
+        r#"{"spec":{"suspend":false}}"#,
+        r#"{"metadata":{"annotations":{"codesandbox.dev/owner":"me"}}}"#,
+        r#"{"metadata":{"annotations":{"codesandbox.dev/owner":null}}}"#,
+        r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"then","other":"x"}}}"#,
+        r#"{"metadata":{"labels":{"a":"b"}}}"#,
+        r#"{"metadata":{"finalizers":["a.b/c"]}}"#,
+        r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"a","uid":"b"}]}}"#,
+    ] {
+        let error = patch(forbidden).await.expect_err(forbidden).to_string();
+        let expected =
+            "the front end may change nothing of a sandbox but the annotation codesandbox.dev/wake";
+        assert!(error.contains(expected), "{forbidden}: {error}");
+    }
+    cluster.delete("awake").await
 }
 
 /// An ephemeral container would run inside the sandbox's isolation.

@@ -1,22 +1,29 @@
-//! Sandboxes with a GPU, of which a node has as many as its device plugin says. tests.md G1, G2, G6.
+//! Sandboxes with a GPU, of which a node has as many as its device plugin says. tests.md E11, G1, G2, G6, G7.
 
 use std::collections::BTreeSet;
 
 use anyhow::Context;
-use api::{Gpu, Settings, condition, reason};
+use api::{Gpu, OnIdle, Settings, condition, reason};
 use e2e::{
     Cluster, Sandbox, is, kubectl,
     mcp::{Answer, Door},
     output, reason,
 };
-use kube::{Resource, api::DeleteParams};
+use futures::future::join_all;
+use kube::{
+    Resource, ResourceExt,
+    api::{DeleteParams, Patch, PatchParams},
+};
 use serde_json::json;
-use tokio::process::Command;
+use tokio::{process::Command, sync::Mutex};
 
 const GPU: &str = "nvidia.com/gpu";
 const DEVICES: &str = "printenv NVIDIA_VISIBLE_DEVICES";
 /// Makes the sandbox take the agent's whole grace to end: what runs has no ear for SIGTERM.
 const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &";
+
+/// There are as many GPUs as one test says.
+static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Gives the node of e2e/cluster a number of GPUs, by a real device plugin without devices.
 async fn offer(gpus: u8) -> anyhow::Result<()> {
@@ -28,6 +35,12 @@ fn spec() -> Settings {
     Settings { gpu: Some(Gpu { count: 1, resource: GPU.into() }), ..e2e::spec() }
 }
 
+/// The same, paused when nobody uses it for a moment.
+fn giving_back() -> Settings {
+    let (idle_timeout, on_idle) = (Some("2s".into()), Some(OnIdle::Pause));
+    Settings { idle_timeout, on_idle, ..spec() }
+}
+
 async fn device(sandbox: &Sandbox) -> anyhow::Result<String> {
     Ok(sandbox.shell(DEVICES).await?.text())
 }
@@ -35,6 +48,7 @@ async fn device(sandbox: &Sandbox) -> anyhow::Result<String> {
 #[tokio::test]
 async fn a_gpu_is_given_to_one_sandbox_at_a_time_and_is_free_when_its_pod_has_ended()
 -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
     offer(2).await?;
     // The other tests know no GPUs.
     // Boxed: it is too large for the stack of a test.
@@ -101,4 +115,46 @@ async fn share() -> anyhow::Result<()> {
     assert_eq!(got, freed);
     cluster.delete("gpu-c").await?;
     b.delete().await
+}
+
+/// A wish that cannot be granted makes one pod that waits, however often it is told, and is taken back. tests.md E11, G7.
+#[tokio::test]
+async fn a_paused_sandbox_gives_its_gpu_back_and_waits_for_one_when_woken() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    offer(1).await?;
+    e2e::finally(Box::pin(give_back()), offer(0)).await
+}
+
+async fn give_back() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    cluster.delete("gpu-b").await?;
+    let a = cluster.ready_for_mcp("gpu-a", giving_back()).await?;
+    cluster.create("gpu-b", spec()).await?;
+    let b = cluster.wait("gpu-b", "Ready", |s| is(s, condition::READY)).await?;
+    let paused = cluster.sandboxes.get("gpu-a").await?;
+    assert_eq!(reason(&paused, condition::SUSPENDED), reason::PAUSED);
+    let uid = paused.uid().context("it has one")?;
+    let door = Door::from_env()?;
+    let calls = [1, 2, 3]
+        .map(|_| door.call("run_command", json!({"sandbox_id": "gpu-a", "command": "true"})));
+    for answer in join_all(calls).await {
+        let Answer::Refused(_, said) = answer else { anyhow::bail!("{answer:?}") };
+        let said = said["content"][0]["text"].as_str().context("it is text")?.to_owned();
+        let expected = "SANDBOX_NOT_READY: sandbox gpu-a is not ready yet (Unschedulable: 0/";
+        assert!(said.starts_with(expected), "{said}");
+    }
+    assert_eq!(cluster.pods_of(&uid).await?.len(), 1, "however many wanted it");
+    // Back to where it was, by the word of its user.
+    let suspend = |value: bool| {
+        let patch = Patch::Merge(json!({"spec": {"suspend": value}}));
+        let sandboxes = cluster.sandboxes.clone();
+        async move { sandboxes.patch("gpu-a", &PatchParams::default(), &patch).await }
+    };
+    suspend(true).await?;
+    cluster.wait("gpu-a", "suspended", |s| is(s, condition::SUSPENDED)).await?;
+    assert_eq!(cluster.pods_of(&uid).await?.len(), 0);
+    suspend(false).await?;
+    cluster.sandbox(b).delete().await?;
+    cluster.wait("gpu-a", "Ready", |s| is(s, condition::READY)).await?;
+    a.delete().await
 }

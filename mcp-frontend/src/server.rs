@@ -81,6 +81,17 @@ impl Server {
 }
 
 impl Server {
+    /// The caller of a call and the sandbox that it is about, if that is paused.
+    fn paused(
+        &self,
+        request: &CallToolRequestParams,
+        context: &RequestContext<RoleServer>,
+    ) -> Option<(Principal, String)> {
+        let id = request.arguments.as_ref()?.get("sandbox_id")?.as_str()?;
+        let principal = self.principal(context).ok()?;
+        self.service.is_paused(&principal, id).then(|| (principal, id.to_owned()))
+    }
+
     /// rmcp says in words of its own that arguments are not what a tool takes. Ours begin with a code and say what next.
     fn coded(&self, response: CallToolResponse, tool: &str) -> Result<CallToolResponse, ErrorData> {
         let words = match &response {
@@ -113,6 +124,16 @@ async fn tell_begun(tool: &str, context: &RequestContext<RoleServer>) {
     if let Err(error) = context.peer.notify_progress(begun).await {
         tracing::debug!(%error, "could not tell progress");
     }
+}
+
+/// The answer of a call that has woken its sandbox, which it says.
+fn woken(sandbox: &str, mut response: CallToolResponse) -> CallToolResponse {
+    if let CallToolResponse::Complete(result) = &mut response {
+        result.content.push(ContentBlock::text(format!(
+            "note: sandbox {sandbox} was paused, since nobody had used it, and was woken for this call. Its variables, processes and earlier runs are gone; of its files those in /workspace and /home/sandbox are kept if it was created with a workspace."
+        )));
+    }
+    response
 }
 
 /// Whether a caller keeps lists for as long as it is told.
@@ -211,8 +232,13 @@ impl ServerHandler for Server {
         };
         let cancelled = context.ct.clone();
         let spoken = context.protocol_version();
+        let paused = self.paused(&request, &context);
         let result = self.tools.call(ToolCallContext::new(self, request, context)).await;
         let result = result.and_then(|response| self.coded(response, tool));
+        let result = result.map(|response| match &paused {
+            Some((principal, id)) if !self.service.is_paused(principal, id) => woken(id, response),
+            _ => response,
+        });
         let result = result.map(|response| fitting(spoken, response));
         let outcome = match &result {
             _ if cancelled.is_cancelled() => Outcome::Cancelled,
@@ -326,6 +352,6 @@ mod tests {
         let all = serde_json::to_string(&toolsets::tools(&[]).list_all()).unwrap();
         // 12 000 until agents could edit, search and come back to runs: each spares them more than it
         // costs, such as writing whole files anew and reading all of them.
-        assert!(all.len() <= 16_000, "{} bytes are more than 4 k tokens", all.len());
+        assert!(all.len() <= 16 * 1024, "{} bytes are more than 4 k tokens", all.len());
     }
 }

@@ -13,24 +13,28 @@
 //! | `codesandbox.dev/codesandboxtemplates/status` | patch | the verdict on each (`template::controller`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
 //! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, and what a sweep finds |
+//! | `persistentvolumeclaims` | get, create | the disk of a sandbox that asks for one |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
 //! | `networking.k8s.io/networkpolicies` | delete | what a sweep finds: one that has outlived its sandbox |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
 //! | `events` | create, patch | the last word about a sandbox; server-side apply |
 
+use std::fmt::Debug;
+
 use api::{CodeSandbox, CodeSandboxStatus, names};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
-    Api, ResourceExt,
+    Api, Resource, ResourceExt,
     api::{DeleteParams, ObjectMeta, Patch, PatchParams, PostParams, Preconditions, TypeMeta},
+    core::NamespaceResourceScope,
 };
-use serde::Serialize;
+use serde::{Serialize, de::DeserializeOwned};
 
 use crate::{
     call::{Caller, Error, Kind, Verb},
     leaks::Marked,
-    observe::{self, Observed},
+    observe::Observed,
     plan::Action,
 };
 
@@ -58,14 +62,17 @@ pub(crate) async fn act(
 ) -> Result<Done, Error> {
     match action {
         Action::Apply(policy) => apply(caller, policy, observed).await,
-        Action::CreatePod(pod) => create(caller, pod, &mut observed.pod).await,
-        Action::CreateProbe(pod) => create(caller, pod, &mut observed.probe).await,
+        Action::CreateClaim(claim) => {
+            create(caller, Kind::PersistentVolumeClaim, &**claim, &mut observed.claim).await
+        }
+        Action::CreatePod(pod) => create(caller, Kind::Pod, &**pod, &mut observed.pod).await,
+        Action::CreateProbe(pod) => create(caller, Kind::Pod, &**pod, &mut observed.probe).await,
         // Not in the cluster: who shares what is known of the runtimes does it.
         Action::Conclude(_) => Ok(Done::Observed),
         Action::DeletePod { name, uid } | Action::DeleteProbe { name, uid } => {
             let pods: Api<Pod> = caller.api();
-            delete(caller, &pods, Kind::Pod, name, only(uid, None)).await?;
-            observed.forget(name);
+            let going = delete(caller, &pods, Kind::Pod, name, only(uid, None)).await?;
+            observed.forget(name, going);
             Ok(Done::Observed)
         }
         Action::DeleteSandbox { name, uid, resource_version } => {
@@ -95,20 +102,32 @@ async fn apply(
     }
 }
 
-/// Pods are created and not applied: hardly anything of one can be changed, so that applying it anew would be refused
-/// once a later version of ours builds it otherwise.
-async fn create(caller: &Caller, pod: &Pod, seen: &mut Option<Pod>) -> Result<Done, Error> {
-    let pods: Api<Pod> = caller.api();
-    let name = pod.name_any();
+/// Pods and claims are created and not applied: hardly anything of one can be changed, so that applying it anew would be
+/// refused once a later version of ours builds it otherwise.
+async fn create<K>(
+    caller: &Caller,
+    kind: Kind,
+    object: &K,
+    seen: &mut Option<K>,
+) -> Result<Done, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + Serialize
+        + DeserializeOwned
+        + Debug,
+{
+    let objects: Api<K> = caller.api();
+    let name = object.name_any();
     let params =
         PostParams { field_manager: Some(names::OPERATOR.into()), ..PostParams::default() };
-    match caller.request(Verb::Create, Kind::Pod, &name, pods.create(&params, pod)).await {
+    match caller.request(Verb::Create, kind, &name, objects.create(&params, object)).await {
         Ok(live) => *seen = Some(live),
         // Ours from a reconcile that was cut off, or somebody else's: whoever looks at it will tell.
         Err(error) if error.answer().is_some_and(kube::core::Status::is_already_exists) => {
-            *seen = observe::pod(caller, &name).await?;
+            *seen = caller.request(Verb::Get, kind, &name, objects.get_opt(&name)).await?;
         }
-        Err(error) => return refused(Kind::Pod, &name, error),
+        Err(error) => return refused(kind, &name, error),
     }
     Ok(Done::Observed)
 }
@@ -123,21 +142,22 @@ fn refused(kind: Kind, name: &str, error: Error) -> Result<Done, Error> {
     }
 }
 
-/// Deletes an object if it is still the one that was seen. One that is gone already was deleted, too.
+/// Deletes an object if it is still the one that was seen, and gives it where it takes its time to go. One that is gone
+/// already was deleted, too.
 async fn delete<K>(
     caller: &Caller,
     objects: &Api<K>,
     kind: Kind,
     name: &str,
     preconditions: Preconditions,
-) -> Result<(), Error>
+) -> Result<Option<K>, Error>
 where
-    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+    K: Clone + DeserializeOwned + Debug,
 {
     let params = DeleteParams::background().preconditions(preconditions);
     match caller.request(Verb::Delete, kind, name, objects.delete(name, &params)).await {
-        Ok(_) => Ok(()),
-        Err(error) if error.has_code(404) => Ok(()),
+        Ok(answer) => Ok(answer.left()),
+        Err(error) if error.has_code(404) => Ok(None),
         Err(error) => Err(error),
     }
 }
@@ -147,10 +167,10 @@ pub(crate) async fn remove(caller: &Caller, object: &Marked) -> Result<(), Error
     let (name, preconditions) = (&object.name, only(&object.uid, None));
     if object.kind == Kind::NetworkPolicy {
         let policies: Api<NetworkPolicy> = caller.api();
-        return delete(caller, &policies, object.kind, name, preconditions).await;
+        return delete(caller, &policies, object.kind, name, preconditions).await.map(drop);
     }
     let pods: Api<Pod> = caller.api();
-    delete(caller, &pods, object.kind, name, preconditions).await
+    delete(caller, &pods, object.kind, name, preconditions).await.map(drop)
 }
 
 fn only(uid: &str, resource_version: Option<&String>) -> Preconditions {

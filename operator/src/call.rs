@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     CodeSandboxTemplate,
     CodeSandboxTemplateStatus,
     Pod,
+    PersistentVolumeClaim,
     NetworkPolicy,
     Event,
     Lease,

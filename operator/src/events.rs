@@ -65,6 +65,13 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
             notices.push(notice(true, &ready.reason, "Start", &ready.message));
         }
     }
+    if let Some(suspended) = new.condition(condition::SUSPENDED) {
+        let before = was(condition::SUSPENDED).map(|before| before.reason.as_str());
+        if before != Some(&*suspended.reason) {
+            let action = if suspended.reason == reason::RESUMED { "Resume" } else { "Suspend" };
+            notices.push(notice(false, &suspended.reason, action, &suspended.message));
+        }
+    }
     if let Some(isolated) = new.condition(condition::NETWORK_ISOLATED) {
         let before = was(condition::NETWORK_ISOLATED).is_none_or(|before| before.status != "False");
         if isolated.status == "False" && before {

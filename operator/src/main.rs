@@ -5,6 +5,7 @@
 
 mod act;
 mod call;
+mod claim;
 mod cli;
 mod config;
 mod controller;

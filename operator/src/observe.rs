@@ -5,12 +5,16 @@ use std::{sync::Arc, time::Duration};
 
 use api::{CodeSandbox, CodeSandboxTemplate, condition, names, reason};
 use jiff::Timestamp;
-use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
+use k8s_openapi::api::{
+    core::v1::{PersistentVolumeClaim, Pod},
+    networking::v1::NetworkPolicy,
+};
 use kube::{Api, ResourceExt};
 
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
     controller::Context,
+    expiry,
     injection::Injection,
     network, plan, pod, template,
 };
@@ -25,6 +29,8 @@ pub(crate) struct Observed {
     pub(crate) pod: Option<Pod>,
     /// What has the name of the pod before, while this attempt's has not been made.
     pub(crate) former: Option<Pod>,
+    /// What has the name of the claim for the sandbox's disk, whosever it is, where a pod is to have it next.
+    pub(crate) claim: Option<PersistentVolumeClaim>,
     /// What is known of the way into the pod.
     pub(crate) injection: Injection,
     /// The object that has the name of the sandbox's probe, whosever it is.
@@ -63,10 +69,14 @@ impl Observed {
         self.policies.push(Arc::new(policy));
     }
 
-    /// Takes note that a pod is gone or going.
-    pub(crate) fn forget(&mut self, name: &str) {
-        for pod in [&mut self.pod, &mut self.former, &mut self.probe] {
-            pod.take_if(|pod| pod.metadata.name.as_deref() == Some(name));
+    /// Takes note that a pod is gone, or going as the API server answered. The one before this attempt's is of interest for
+    /// as long as it is there.
+    pub(crate) fn forget(&mut self, name: &str, going: Option<Pod>) {
+        let is = |pod: &mut Pod| pod.metadata.name.as_deref() == Some(name);
+        self.pod.take_if(is);
+        self.probe.take_if(is);
+        if self.former.take_if(is).is_some() {
+            self.former = going;
         }
     }
 }
@@ -85,6 +95,13 @@ pub(crate) async fn observe(
         if let Some(name) = plan::former(sandbox).filter(|_| pod.is_none()) {
             former = self::pod(caller, &name).await?;
         }
+    }
+    let mut claim = None;
+    if pod.is_none() && needs_claim(sandbox, now) {
+        let (claims, name): (Api<PersistentVolumeClaim>, _) =
+            (caller.api(), names::workspace(&sandbox.name_any()));
+        let request = claims.get_opt(&name);
+        claim = caller.request(Verb::Get, Kind::PersistentVolumeClaim, &name, request).await?;
     }
     let waits = matches!(injection, Injection::Waiting(_));
     let probe = if pod.is_none() && !waits && is_probing(sandbox) {
@@ -105,7 +122,16 @@ pub(crate) async fn observe(
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
         policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
-    Ok(Observed { pod, former, injection, probe, policies, templates, refusal: None })
+    Ok(Observed { pod, former, claim, injection, probe, policies, templates, refusal: None })
+}
+
+/// Whether a sandbox that has no pod is to have one, with a disk.
+fn needs_claim(sandbox: &CodeSandbox, now: Timestamp) -> bool {
+    let finished =
+        sandbox.status.as_ref().is_some_and(|status| status.is_true(condition::FINISHED));
+    let lives = sandbox.metadata.deletion_timestamp.is_none()
+        && expiry::ends_at(sandbox).is_none_or(|end| end > now);
+    lives && !finished && sandbox.rest().is_none() && sandbox.effective().workspace.is_some()
 }
 
 /// Whether a sandbox said that it waits for a probe, its own or another's.

@@ -6,15 +6,17 @@
 
 use std::time::Duration;
 
-use api::{BoundTemplate, CodeSandbox, CodeSandboxStatus, Egress, Termination, names};
+use api::{CodeSandbox, CodeSandboxStatus, Egress, names};
 use jiff::Timestamp;
-use k8s_openapi::{
-    api::{core::v1::Pod, networking::v1::NetworkPolicy},
-    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+use k8s_openapi::api::{
+    core::v1::{PersistentVolumeClaim, Pod},
+    networking::v1::NetworkPolicy,
 };
 use kube::ResourceExt;
 
+use self::situation::{is_another, taken_policy};
 use crate::{
+    claim,
     config::Config,
     events::{self, Notice},
     expiry,
@@ -23,15 +25,19 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    restart, starting, status,
-    template::{self, Binding},
-    termination,
+    starting, status,
 };
 
+mod situation;
 mod way_in;
+
+pub(crate) use situation::{Situation, Taken, Whose};
 
 /// How long to wait for a name that somebody else's object has. Nothing tells us when such an object goes.
 const TAKEN_RETRY: Duration = Duration::from_secs(30);
+
+/// The same where the object is on its way out.
+const LEAVING_RETRY: Duration = Duration::from_secs(2);
 
 /// How long to wait for templates to be known. Where there are none, nothing tells that this is known now.
 const UNKNOWN_RETRY: Duration = Duration::from_secs(5);
@@ -66,6 +72,8 @@ impl Plan {
 pub(crate) enum Action {
     /// Apply a network policy.
     Apply(Box<NetworkPolicy>),
+    /// Create the claim for the sandbox's disk.
+    CreateClaim(Box<PersistentVolumeClaim>),
     /// Create a pod.
     CreatePod(Box<Pod>),
     /// Create the pod that finds out how the agent gets into the sandbox's.
@@ -78,53 +86,6 @@ pub(crate) enum Action {
     DeleteProbe { name: String, uid: String },
     /// Delete the CodeSandbox itself, if it is still the object that was judged.
     DeleteSandbox { name: String, uid: String, resource_version: String },
-}
-
-/// What a sandbox's pod is to it.
-#[derive(Debug)]
-pub(crate) enum Situation<'a> {
-    /// The sandbox has finished, whatever became of its pod.
-    Over,
-    /// No pod has been made, and what it is made from is to be taken down first.
-    Unbound(Box<BoundTemplate>),
-    /// No pod has been made, and the template does not let it be.
-    Barred(crate::status::Verdict),
-    /// No pod of this attempt has been made.
-    Absent,
-    /// The pod of this attempt was lost, of which there may be something left, and another follows.
-    Lost(Option<&'a Pod>, Termination),
-    /// No pod of this attempt is to be made before a time.
-    Paused(Timestamp),
-    /// Somebody else's object has a name we need.
-    Taken(Taken),
-    /// The pod will not run again, or is gone, and no other follows.
-    Ended(Option<&'a Pod>, Termination),
-    /// The pod runs or is on its way to.
-    Alive(&'a Pod),
-}
-
-/// Somebody else's object that has a name we need.
-#[derive(Debug)]
-pub(crate) struct Taken {
-    pub(crate) kind: &'static str,
-    pub(crate) name: String,
-    /// Whether it belongs to an earlier sandbox of the same name, and so goes by itself.
-    pub(crate) predecessor: bool,
-}
-
-impl Taken {
-    fn new(kind: &'static str, object: &ObjectMeta, sandbox: &CodeSandbox) -> Self {
-        let mut owners = object.owner_references.iter().flatten();
-        Self {
-            kind,
-            name: object.name.clone().unwrap_or_default(),
-            predecessor: owners.any(|owner| {
-                owner.kind == "CodeSandbox"
-                    && Some(&owner.name) == sandbox.metadata.name.as_ref()
-                    && Some(&owner.uid) != sandbox.metadata.uid.as_ref()
-            }),
-        }
-    }
 }
 
 /// The attempt a sandbox is at.
@@ -167,7 +128,7 @@ pub(crate) fn plan(
     if let Some(plan) = expired(sandbox, now) {
         return plan;
     }
-    let situation = situation(sandbox, observed, config, now);
+    let situation = situation::situation(sandbox, observed, config, now);
     let status = status::status(sandbox, observed, &situation, config, now);
     Plan {
         action: action(sandbox, observed, &situation, config, now),
@@ -196,80 +157,6 @@ fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
     })
 }
 
-fn situation<'a>(
-    sandbox: &CodeSandbox,
-    observed: &'a Observed,
-    config: &Config,
-    now: Timestamp,
-) -> Situation<'a> {
-    let status = sandbox.status.as_ref();
-    if status.is_some_and(|status| status.is_true(api::condition::FINISHED)) {
-        return Situation::Over;
-    }
-    let seen = status.and_then(|status| status.pod_uid.as_deref());
-    let Some(pod) = &observed.pod else {
-        if seen.is_some() {
-            return over(sandbox, None, termination::lost(None));
-        }
-        if let Some(next) = status.and_then(restart::next).filter(|next| *next > now) {
-            return Situation::Paused(next);
-        }
-        if let Some(taken) = taken_policy(sandbox, observed) {
-            return Situation::Taken(taken);
-        }
-        return match template::binding(sandbox, observed, config) {
-            Binding::Settled => Situation::Absent,
-            Binding::Bind(template) => Situation::Unbound(template),
-            Binding::Barred(verdict) => Situation::Barred(verdict),
-        };
-    };
-    if !pod::is_owned(&pod.metadata, sandbox) {
-        return match seen {
-            // Ours is gone, and its name with it.
-            Some(_) => over(sandbox, None, termination::lost(None)),
-            None => Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox)),
-        };
-    }
-    if seen.is_none() && !pod::is_marked(&pod.metadata, sandbox) {
-        return Situation::Taken(Taken::new("Pod", &pod.metadata, sandbox));
-    }
-    if is_another(sandbox, pod) {
-        return over(sandbox, Some(pod), termination::lost(None));
-    }
-    // A pod being deleted may end in any phase: its end is the deletion, not that phase.
-    if pod.metadata.deletion_timestamp.is_some() {
-        return over(sandbox, Some(pod), termination::lost(Some(pod)));
-    }
-    match termination::ended(pod) {
-        Some(end) => over(sandbox, Some(pod), end),
-        None => Situation::Alive(pod),
-    }
-}
-
-/// The situation of a sandbox whose pod is over: another one follows, or none.
-fn over<'a>(sandbox: &CodeSandbox, pod: Option<&'a Pod>, end: Termination) -> Situation<'a> {
-    match restart::finish(sandbox, &end) {
-        Some(end) => Situation::Ended(pod, end),
-        None => Situation::Lost(pod, end),
-    }
-}
-
-/// Whether a pod has the name of the sandbox's and is not the one that was seen under it.
-fn is_another(sandbox: &CodeSandbox, pod: &Pod) -> bool {
-    let seen = sandbox.status.as_ref().and_then(|status| status.pod_uid.as_deref());
-    seen.is_some_and(|seen| pod.metadata.uid.as_deref() != Some(seen))
-}
-
-/// Somebody else's policy that has the name of the sandbox's own, where it needs one.
-fn taken_policy(sandbox: &CodeSandbox, observed: &Observed) -> Option<Taken> {
-    if sandbox.effective().egress != Egress::Internet {
-        return None;
-    }
-    let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;
-    let foreign = !pod::is_owned(&policy.metadata, sandbox);
-    foreign.then(|| Taken::new("NetworkPolicy", &policy.metadata, sandbox))
-}
-
 /// The first thing that is missing. The order is the safety: policies, then the pod.
 fn action(
     sandbox: &CodeSandbox,
@@ -282,17 +169,32 @@ fn action(
         return None;
     }
     match situation {
-        Situation::Over | Situation::Unbound(_) | Situation::Barred(_) | Situation::Taken(_) => {
-            None
-        }
+        Situation::Over
+        | Situation::Unbound(_)
+        | Situation::Barred(_)
+        | Situation::Taken(_)
+        // The status says first that it is to go, so that nobody takes it for lost.
+        | Situation::Retiring(..) => None,
         // Of ours the status says first that it is over and why, which nobody could tell once it is gone.
         Situation::Lost(pod, _) | Situation::Ended(pod, _) => {
             pod.filter(|pod| is_another(sandbox, pod)).and_then(removal)
         }
-        Situation::Paused(_) => former_removal(sandbox, observed),
-        Situation::Absent => former_removal(sandbox, observed)
-            .or_else(|| policy(sandbox, observed, config))
-            .or_else(|| way_in::step(sandbox, observed, config, now)),
+        Situation::BackingOff(_) => former_removal(sandbox, observed),
+        Situation::Resting(_) => {
+            former_removal(sandbox, observed).or_else(|| way_in::leave(sandbox, observed))
+        }
+        Situation::Absent => {
+            if let Some(step) =
+                former_removal(sandbox, observed).or_else(|| policy(sandbox, observed, config))
+            {
+                return Some(step);
+            }
+            if sandbox.effective().workspace.is_some() && leaving(sandbox, observed).is_some() {
+                return None;
+            }
+            claim(sandbox, observed, config)
+                .or_else(|| way_in::step(sandbox, observed, config, now))
+        }
         Situation::Alive(_) => policy(sandbox, observed, config),
     }
 }
@@ -307,7 +209,18 @@ fn removal(pod: &Pod) -> Option<Action> {
 
 /// The removal of what is left of the pod before: one that was evicted stays as it ended.
 fn former_removal(sandbox: &CodeSandbox, observed: &Observed) -> Option<Action> {
-    observed.former.as_ref().filter(|pod| pod::is_owned(&pod.metadata, sandbox)).and_then(removal)
+    leaving(sandbox, observed).and_then(removal)
+}
+
+/// What is left of the pod before. While there is such, it has the sandbox's disk, which two pods could take at once.
+pub(crate) fn leaving<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Option<&'a Pod> {
+    observed.former.as_ref().filter(|pod| pod::is_owned(&pod.metadata, sandbox))
+}
+
+/// The claim for the sandbox's disk, where it needs one and has none.
+fn claim(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Action> {
+    let workspace = sandbox.effective().workspace.filter(|_| observed.claim.is_none())?;
+    Some(Action::CreateClaim(Box::new(claim::claim(sandbox, config, &workspace))))
 }
 
 /// The first policy that is missing or was changed.
@@ -331,9 +244,12 @@ fn requeue(
     now: Timestamp,
 ) -> Option<Duration> {
     let soon = match situation {
-        Situation::Lost(..) | Situation::Unbound(_) => Some(Duration::ZERO),
-        Situation::Paused(next) => Some(expiry::until(*next, now)),
-        Situation::Taken(_) => Some(TAKEN_RETRY),
+        Situation::Lost(..) | Situation::Unbound(_) | Situation::Retiring(..) => {
+            Some(Duration::ZERO)
+        }
+        Situation::BackingOff(next) => Some(expiry::until(*next, now)),
+        Situation::Taken(taken) if taken.whose == Whose::Other => Some(TAKEN_RETRY),
+        Situation::Taken(_) => Some(LEAVING_RETRY),
         // Of templates that come, the watch tells.
         Situation::Barred(_) if observed.templates.is_none() => Some(UNKNOWN_RETRY),
         _ => match (&observed.refusal, observed.injection) {

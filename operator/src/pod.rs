@@ -8,9 +8,8 @@ use api::{
 };
 use k8s_openapi::{
     api::core::v1::{
-        Capabilities, Container, EmptyDirVolumeSource, LocalObjectReference, Pod, PodDNSConfig,
-        PodSecurityContext, PodSpec, ResourceRequirements, SeccompProfile, SecurityContext,
-        Toleration, Volume, VolumeMount,
+        Capabilities, Container, LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext,
+        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -24,6 +23,7 @@ use crate::{config::Config, injection::Way, quantity, template::patch};
 pub(crate) mod agent;
 mod env;
 mod machine;
+mod volumes;
 
 /// The user and group of everything in a sandbox: "nobody" of distroless images, and nobody's in others.
 const USER: i64 = 65532;
@@ -31,8 +31,6 @@ const USER: i64 = 65532;
 const GRACE_SECONDS: i64 = 5;
 /// How long the pod stays bound to a node that is not heard of; Kubernetes' own 300 s are an eternity for an agent.
 const LOST_NODE_SECONDS: i64 = 30;
-/// What the logs of runs may take: the agent keeps them far below.
-const RUNS_LIMIT: &str = "256Mi";
 
 /// The labels by which a sandbox's pod is watched, selected and isolated. Nothing of the user's is among them.
 pub(crate) fn labels(sandbox: &CodeSandbox, config: &Config) -> BTreeMap<String, String> {
@@ -86,8 +84,9 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32
     let (name, machine) = machine::annotation(&sandbox.name_any(), &effective);
     metadata.annotations.get_or_insert_default().insert(name.into(), machine);
     let lifetime = lifetime(sandbox, config);
-    let spec = Some(spec(&effective, config, way, lifetime));
-    patch::patched(Pod { metadata, spec, status: None }, sandbox)
+    let mut spec = spec(&effective, config, way, lifetime);
+    spec.volumes = Some(volumes::volumes(&sandbox.name_any(), &effective, config, way));
+    patch::patched(Pod { metadata, spec: Some(spec), status: None }, sandbox)
 }
 
 /// A pod as sandboxes of a template would have it, to see whether the API server takes it.
@@ -147,7 +146,6 @@ fn spec(effective: &Effective, config: &Config, way: Way, lifetime: Duration) ->
         },
         // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
         restart_policy: Some("OnFailure".into()),
-        volumes: Some(volumes(effective, config, way)),
         ..hardened(effective)
     }
 }
@@ -208,7 +206,7 @@ fn container(effective: &Effective, config: &Config) -> Container {
         security_context: Some(restricted()),
         // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.
         termination_message_policy: Some("File".into()),
-        volume_mounts: Some(mounts()),
+        volume_mounts: Some(volumes::mounts(effective)),
         ..Container::default()
     }
 }
@@ -281,38 +279,6 @@ fn dns(egress: Egress, config: &Config) -> (&'static str, Option<PodDNSConfig>) 
 /// A resolver that is not there.
 pub(crate) fn no_dns() -> PodDNSConfig {
     PodDNSConfig { nameservers: Some(vec!["127.0.0.1".into()]), ..PodDNSConfig::default() }
-}
-
-/// The directories a sandbox may write to: volume, where it is mounted, and its size where that is not the sandbox's own.
-const DIRECTORIES: [(&str, &str, Option<&str>); 4] = [
-    ("workspace", names::WORKSPACE, None),
-    ("tmp", "/tmp", None),
-    ("home", names::HOME, None),
-    ("runs", names::RUNS_DIR, Some(RUNS_LIMIT)),
-];
-
-fn volumes(effective: &Effective, config: &Config, way: Way) -> Vec<Volume> {
-    let directories = DIRECTORIES.map(|(name, _, limit)| Volume {
-        name: name.into(),
-        empty_dir: Some(EmptyDirVolumeSource {
-            size_limit: Some(limit.map_or_else(
-                || effective.ephemeral_storage.clone(),
-                |limit| Quantity(limit.into()),
-            )),
-            ..EmptyDirVolumeSource::default()
-        }),
-        ..Volume::default()
-    });
-    [agent::volume(way, config), machine::volume()].into_iter().chain(directories).collect()
-}
-
-fn mounts() -> Vec<VolumeMount> {
-    let directories = DIRECTORIES.map(|(name, path, _)| VolumeMount {
-        name: name.into(),
-        mount_path: path.into(),
-        ..VolumeMount::default()
-    });
-    [agent::mount(), machine::mount()].into_iter().chain(directories).collect()
 }
 
 #[cfg(test)]

@@ -3,8 +3,8 @@
 //! Nothing in it moves by itself: the same observation gives the same status, so that a settled cluster is not written to.
 
 use api::{
-    CodeSandbox, CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition,
-    names, reason,
+    CodeSandbox, CodeSandboxStatus, Rest, Start, StartMode, Termination, TerminationReason,
+    condition, names, reason,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -15,13 +15,15 @@ use kube::ResourceExt;
 
 use crate::{
     config::Config,
-    expiry,
-    injection::Injection,
-    isolation,
+    expiry, isolation,
     observe::Observed,
-    plan::{Situation, Taken},
-    probe, restart, starting, template, termination,
+    plan::{self, Situation},
+    restart, starting, template, termination,
 };
+
+mod pending;
+
+pub(crate) use pending::missing_runtime_class;
 
 /// How much of somebody else's words goes into a message, in bytes.
 const MAX_WORDS: usize = 600;
@@ -68,24 +70,31 @@ pub(crate) fn status(
         ..old.clone()
     };
     let verdicts = match situation {
-        Situation::Over | Situation::Paused(_) => return renewed(new),
+        Situation::Over | Situation::BackingOff(_) => return renewed(new),
         Situation::Lost(pod, lost) => {
-            // The next attempt is written down before its pod is made, so that this pod never stands in its way.
-            let next = attempt.saturating_add(1);
-            new.attempt = Some(next);
-            (new.pod_name, new.pod_uid, new.node, new.start) = (None, None, None, None);
+            let losses = restart::losses(&old).saturating_add(1);
+            let next = next_attempt(&mut new, losses);
             new.last_termination = Some(lost.clone());
             let since = since(&old.conditions, condition::NETWORK_ISOLATED, "Unknown", now);
-            Verdicts::lost(*pod, lost, &restart::announced(sandbox, next, since.0))
+            Verdicts::lost(*pod, lost, &restart::announced(sandbox, next, losses, since.0))
         }
-        Situation::Absent => Verdicts::without_pod(absent(sandbox, observed)),
+        Situation::Retiring(rest, end) => {
+            next_attempt(&mut new, restart::losses(&old));
+            new.last_wake = sandbox.annotations().get(names::WAKE).cloned();
+            new.last_termination = end.clone().or(new.last_termination);
+            Verdicts::resting(sandbox, *rest, false)
+        }
+        Situation::Resting(rest) => {
+            Verdicts::resting(sandbox, *rest, plan::leaving(sandbox, observed).is_none())
+        }
+        Situation::Absent => Verdicts::without_pod(pending::absent(sandbox, observed)),
         Situation::Unbound(template) => {
             new.template = Some(template.clone());
             let said = format!("the sandbox is made from CodeSandboxTemplate {}", template.name);
             Verdicts::without_pod(Verdict::no(reason::TEMPLATE_BOUND, said))
         }
         Situation::Barred(verdict) => Verdicts::without_pod(verdict.clone()),
-        Situation::Taken(taken) => Verdicts::without_pod(name_taken(taken)),
+        Situation::Taken(taken) => Verdicts::without_pod(pending::name_taken(taken)),
         Situation::Ended(pod, end) => {
             if let Some(pod) = pod {
                 describe(&mut new, pod);
@@ -107,25 +116,45 @@ pub(crate) fn status(
             } else {
                 isolation::isolated(sandbox, pod, observed, config)
             };
-            Verdicts { ready, scheduled: scheduled(pod), isolated, finished: lives() }
+            let scheduled = scheduled(pod);
+            Verdicts { ready, scheduled, isolated, finished: lives(), suspended: None }
         }
     };
     new.conditions = verdicts.conditions(&old.conditions, sandbox.metadata.generation, now);
     new
 }
 
-/// What the four conditions are to say.
+/// Goes on to the next attempt. It is written down before its pod is made, so that the one before never stands in its way.
+fn next_attempt(status: &mut CodeSandboxStatus, losses: u32) -> u32 {
+    let next = status.attempt.unwrap_or(1).saturating_add(1);
+    (status.attempt, status.losses) = (Some(next), Some(losses));
+    (status.pod_name, status.pod_uid, status.node, status.start) = (None, None, None, None);
+    next
+}
+
+/// What the conditions are to say.
 struct Verdicts {
     ready: Verdict,
     scheduled: Verdict,
     isolated: Verdict,
     finished: Verdict,
+    /// Where there is something to say of it.
+    suspended: Option<Verdict>,
 }
 
 impl Verdicts {
     fn without_pod(ready: Verdict) -> Self {
         let none = || Verdict::unknown(ready.reason.clone(), "there is no pod");
-        Self { scheduled: none(), isolated: none(), finished: lives(), ready }
+        Self { scheduled: none(), isolated: none(), finished: lives(), suspended: None, ready }
+    }
+
+    /// Of a sandbox that is to have no pod, and has none any more or is about to have none.
+    fn resting(sandbox: &CodeSandbox, rest: Rest, gone: bool) -> Self {
+        let ready = pending::resting(sandbox, rest, gone);
+        let said = (rest.reason(), ready.message.clone());
+        let suspended =
+            if gone { Verdict::yes(said.0, said.1) } else { Verdict::no(said.0, said.1) };
+        Self { suspended: Some(suspended), ..Self::without_pod(ready) }
     }
 
     fn lost(pod: Option<&Pod>, lost: &Termination, next: &str) -> Self {
@@ -142,7 +171,7 @@ impl Verdicts {
         let finished = Verdict::yes(reason.clone(), end.message.clone());
         let none = Self::without_pod(Verdict::no(reason, end.message.clone()));
         let (scheduled, isolated) = pod.unwrap_or((none.scheduled, none.isolated));
-        Self { ready: none.ready, scheduled, isolated, finished }
+        Self { scheduled, isolated, finished, ..none }
     }
 
     fn conditions(
@@ -151,14 +180,19 @@ impl Verdicts {
         generation: Option<i64>,
         now: Timestamp,
     ) -> Vec<Condition> {
+        // One that never was suspended says nothing of it.
+        let was = old.iter().any(|one| one.type_ == condition::SUSPENDED);
+        let suspended = self.suspended.or_else(|| was.then(resumed));
         [
             (condition::READY, self.ready),
             (condition::POD_SCHEDULED, self.scheduled),
             (condition::NETWORK_ISOLATED, self.isolated),
             (condition::FINISHED, self.finished),
         ]
+        .into_iter()
+        .chain(suspended.map(|suspended| (condition::SUSPENDED, suspended)))
         .map(|(type_, verdict)| set(old, type_, verdict, generation, now))
-        .into()
+        .collect()
     }
 }
 
@@ -191,7 +225,7 @@ fn whole_seconds(now: Timestamp) -> Time {
     Time(Timestamp::from_second(now.as_second()).unwrap_or(now))
 }
 
-/// The status of a sandbox that is finished or paused: it says what it said, of the spec as it is now.
+/// The status of a sandbox that is finished, or waits for its next attempt: it says what it said, of the spec as it is now.
 fn renewed(mut status: CodeSandboxStatus) -> CodeSandboxStatus {
     for condition in &mut status.conditions {
         condition.observed_generation = status.observed_generation;
@@ -207,66 +241,12 @@ fn describe(status: &mut CodeSandboxStatus, pod: &Pod) {
     status.start = Some(Start { mode: StartMode::Cold, reason: NO_POOL.into() });
 }
 
-/// Ready's verdict where no pod has been made yet.
-fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
-    if let Some(refusal) = &observed.refusal {
-        if let Some(class) = missing_runtime_class(sandbox, &refusal.words) {
-            return Verdict::no(
-                reason::RUNTIME_CLASS_NOT_FOUND,
-                format!(
-                    "there is no RuntimeClass {class}; it is tried again by itself, so have the administrator add it, or create the sandbox anew with a spec.runtimeClassName of `kubectl get runtimeclasses`"
-                ),
-            );
-        }
-        return Verdict::no(
-            reason::ADMISSION_REFUSED,
-            format!(
-                "the API server refused {}: {}; it is tried again by itself, so have the quota, the policy or the namespace's Pod Security level changed, or create the sandbox anew with what is allowed",
-                refusal.object,
-                words(&refusal.words)
-            ),
-        );
-    }
-    // Also until the probe is deleted: only a sandbox that says so is looked at for one.
-    let probe = observed.probe.as_ref().is_some_and(|probe| probe::is_ours(probe, sandbox));
-    if probe || matches!(observed.injection, Injection::Asking(_) | Injection::Waiting(_)) {
-        return Verdict::no(
-            reason::PROBING,
-            "a first pod finds out how the agent gets into pods of this runtime, which takes some seconds; wait",
-        );
-    }
-    // A pod that was lost stays the reason until there is another one.
-    let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
-    match ready
-        .filter(|ready| matches!(ready.reason.as_str(), reason::POD_LOST | reason::TERMINATING))
-    {
-        Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
-        None => Verdict::no(reason::CREATING, "the pod is being made"),
-    }
-}
-
-/// The RuntimeClass that a sandbox names and the API server does not find.
-pub(crate) fn missing_runtime_class(sandbox: &CodeSandbox, words: &str) -> Option<String> {
-    let class = sandbox.effective().runtime_class_name?;
-    words.contains(&format!("RuntimeClass \"{class}\" not found")).then_some(class)
-}
-
-fn name_taken(taken: &Taken) -> Verdict {
-    let Taken { kind, name, predecessor } = taken;
-    let said = if *predecessor {
-        format!(
-            "{kind} {name} belongs to an earlier CodeSandbox of this name and is being removed; wait"
-        )
-    } else {
-        format!(
-            "{kind} {name} is not this sandbox's and is left alone; delete it, or create the sandbox under another name"
-        )
-    };
-    Verdict::no(reason::NAME_TAKEN, said)
-}
-
 fn lives() -> Verdict {
     Verdict::no(reason::RUNNING, "the sandbox has not ended")
+}
+
+fn resumed() -> Verdict {
+    Verdict::no(reason::RESUMED, "the sandbox is to run")
 }
 
 /// PodScheduled, as the pod has it.

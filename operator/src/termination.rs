@@ -12,9 +12,6 @@ const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
 /// And when the network was open for longer than nodes take to close it.
 const NOT_ISOLATED: &str = r#"{"reason":"NotIsolated"}"#;
 
-/// What goes with a pod: all that a sandbox is but its name.
-const GONE: &str = "its files and contexts are gone and its runs are lost";
-
 /// What to do about an open network.
 pub(crate) const NOT_ENFORCED: &str = "the agent reached what the sandbox's network policy denies, so nothing is run in it; it is tried again by itself, so have the administrator install a network plugin that enforces NetworkPolicy, or name another address for the proof (chart value network.canary)";
 
@@ -139,7 +136,7 @@ pub(crate) fn terminated(state: &ContainerState) -> Option<&ContainerStateTermin
     state.terminated.as_ref()
 }
 
-/// What happened and what to do next, which after a loss depends on whether another pod follows (`restart`). What the container
+/// What happened and what to do next, which after a loss depends on what is left and whether another pod follows (`restart`). What the container
 /// itself wrote is not repeated: it may be the user's data.
 fn message(
     reason: Reason,
@@ -158,9 +155,9 @@ fn message(
         Reason::OOMKilled => {
             "more memory was used than spec.resources.memory; create a sandbox with more".into()
         }
-        Reason::Evicted => format!("the pod was evicted{said}; {GONE}"),
-        Reason::NodeLost => format!("the node went away{said}; {GONE}"),
-        Reason::Killed => format!("the pod was deleted; {GONE}"),
+        Reason::Evicted => format!("the pod was evicted{said}"),
+        Reason::NodeLost => format!("the node went away{said}"),
+        Reason::Killed => "the pod was deleted".into(),
         Reason::NotIsolated => format!("{NOT_ENFORCED}; create another sandbox then"),
         Reason::Unknown => match exit {
             Some(exit) => format!(
@@ -252,7 +249,8 @@ mod tests {
         ] {
             let end = ended(&pod_with(&status)).unwrap();
             assert_eq!((end.reason, end.exit_code), (reason, exit_code), "{status}");
-            let next = if is_loss(reason) { GONE } else { "create" };
+            // Of a loss it is for `restart` to say.
+            let next = if is_loss(reason) { "" } else { "create" };
             assert!(end.message.contains(next), "{}", end.message);
         }
     }

@@ -13,6 +13,8 @@ pub enum Code {
     SandboxExists,
     /// The sandbox does not run yet.
     SandboxNotReady,
+    /// The sandbox has no pod, because its user wants none for now.
+    SandboxSuspended,
     /// The sandbox has ended and will not start again.
     SandboxFinished,
     /// The pod of the sandbox was replaced: its state is gone.
@@ -41,6 +43,7 @@ impl Code {
             Self::SandboxNotFound => "SANDBOX_NOT_FOUND",
             Self::SandboxExists => "SANDBOX_EXISTS",
             Self::SandboxNotReady => "SANDBOX_NOT_READY",
+            Self::SandboxSuspended => "SANDBOX_SUSPENDED",
             Self::SandboxFinished => "SANDBOX_FINISHED",
             Self::SandboxReplaced => "SANDBOX_REPLACED",
             Self::DisplayNotFound => "DISPLAY_NOT_FOUND",

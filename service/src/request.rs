@@ -1,8 +1,8 @@
 //! What a caller asks for, as the object it becomes.
 
 use api::{
-    CodeSandbox, CodeSandboxSpec, Egress, EnvVar, Gpu, LocalObjectReference, Network, Resources,
-    Settings, names,
+    CodeSandbox, CodeSandboxSpec, Egress, EnvVar, Gpu, LocalObjectReference, Network, OnIdle,
+    Resources, Settings, Workspace, names,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -32,6 +32,10 @@ pub struct Create {
     pub ttl: Option<String>,
     /// How long nobody may use it.
     pub idle_timeout: Option<String>,
+    /// What becomes of it then.
+    pub on_idle: Option<OnIdle>,
+    /// The size of a disk for its files.
+    pub workspace: Option<String>,
 }
 
 impl Create {
@@ -52,10 +56,17 @@ impl Create {
             network: self.egress.map(|egress| Network { egress: Some(egress) }),
             ttl: self.ttl.as_deref().map(Into::into),
             idle_timeout: self.idle_timeout.as_deref().map(Into::into),
+            on_idle: self.on_idle,
+            workspace: self.workspace.clone().map(|size| Workspace {
+                size: Quantity(size),
+                storage_class_name: None,
+                retain: None,
+            }),
             ..Settings::default()
         };
         let template_ref = self.template.clone().map(|name| LocalObjectReference { name });
-        let spec = CodeSandboxSpec { class_name: class.into(), template_ref, settings };
+        let spec =
+            CodeSandboxSpec { class_name: class.into(), template_ref, suspend: None, settings };
         let mut sandbox = CodeSandbox::new(name, spec);
         sandbox.annotations_mut().insert(names::OWNER.into(), principal.name().into());
         sandbox
@@ -98,6 +109,8 @@ mod tests {
             egress: Some(Egress::Internet),
             ttl: Some("5m".into()),
             idle_timeout: Some("1m".into()),
+            on_idle: Some(OnIdle::Pause),
+            workspace: Some("5Gi".into()),
             ..Create::default()
         };
         let spec = request.object("a", &Principal::new("me"), "other").spec;
@@ -116,10 +129,17 @@ mod tests {
             network: Some(Network { egress: Some(Egress::Internet) }),
             ttl: Some("5m".into()),
             idle_timeout: Some("1m".into()),
+            on_idle: Some(OnIdle::Pause),
+            workspace: Some(Workspace {
+                size: Quantity("5Gi".into()),
+                storage_class_name: None,
+                retain: None,
+            }),
             ..Settings::default()
         };
         let template_ref = Some(LocalObjectReference { name: "gpu".into() });
-        let expected = CodeSandboxSpec { class_name: "other".into(), template_ref, settings };
+        let expected =
+            CodeSandboxSpec { class_name: "other".into(), template_ref, suspend: None, settings };
         assert_eq!(spec, expected);
     }
 

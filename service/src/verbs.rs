@@ -2,7 +2,7 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{CodeSandbox, CodeSandboxStatus, condition, reason};
+use api::{CodeSandbox, CodeSandboxStatus, Rest, condition, reason};
 use client::{End, Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
@@ -58,7 +58,10 @@ impl Service {
             return Err(error);
         }
         match self.found(principal, &name).await {
-            Ok(Some(existing)) if is_same(&existing.spec, &object.spec) => Ok(existing),
+            Ok(Some(existing)) if is_same(&existing.spec, &object.spec) => {
+                self.wake(&existing).await?;
+                Ok(existing)
+            }
             Ok(Some(_)) => Err(Error::new(
                 Code::SandboxExists,
                 format!(
@@ -98,6 +101,7 @@ impl Service {
             let status = current.status.as_ref()?;
             let settled = status.is_true(condition::READY)
                 || status.is_true(condition::FINISHED)
+                || current.rest() == Some(Rest::Suspended)
                 || is_barred(status);
             settled.then(|| Arc::new(current.clone()))
         };
@@ -110,7 +114,21 @@ impl Service {
         }
     }
 
-    /// The session with a sandbox's agent, once the sandbox is ready.
+    /// Whether a sandbox of the caller's is paused, as far as the watch shows.
+    pub fn is_paused(&self, principal: &Principal, name: &str) -> bool {
+        let shown = self.sandboxes.cached(name).filter(|shown| self.visible(principal, shown));
+        shown.is_some_and(|shown| shown.rest() == Some(Rest::Paused))
+    }
+
+    /// Wakes a sandbox if it is paused. That it is to be suspended is the user's word, and stays.
+    async fn wake(&self, sandbox: &CodeSandbox) -> Result<(), Error> {
+        if sandbox.rest() == Some(Rest::Paused) {
+            self.sandboxes.wake(sandbox).await?;
+        }
+        Ok(())
+    }
+
+    /// The session with a sandbox's agent, once the sandbox is ready. One that is paused is woken.
     pub(crate) async fn session(
         &self,
         principal: &Principal,
@@ -118,6 +136,7 @@ impl Service {
     ) -> Result<Arc<Session>, Error> {
         let mut sandbox = self.find(principal, name).await?;
         if !is(&sandbox, condition::READY) {
+            self.wake(&sandbox).await?;
             sandbox = self.settled(&sandbox, Instant::now() + READY_DEADLINE).await;
         }
         if is(&sandbox, condition::READY)
@@ -191,6 +210,14 @@ fn not_ready(sandbox: &CodeSandbox) -> Error {
             format!(
                 "sandbox {name} has ended{}. Call sandbox_create for a new one.",
                 words(condition::FINISHED)
+            ),
+        );
+    }
+    if sandbox.rest() == Some(Rest::Suspended) {
+        return Error::new(
+            Code::SandboxSuspended,
+            format!(
+                "sandbox {name} has no pod because its spec.suspend is true. Whoever suspended it has to set that to false, as with `kubectl patch csb {name} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}'`."
             ),
         );
     }

@@ -10,7 +10,7 @@ use super::default_wait;
 #[derive(Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct SandboxCreate {
-    /// Name (a-z, 0-9, -; at most 50). The same name gives the same sandbox. Omit for a new one.
+    /// Name (a-z, 0-9, -; at most 50). The same name gives the same sandbox.
     pub(crate) name: Option<String>,
     /// A template's name.
     pub(crate) template: Option<String>,
@@ -35,6 +35,12 @@ pub(crate) struct SandboxCreate {
     pub(crate) ttl: Option<String>,
     /// End it when unused for so long, such as "10m".
     pub(crate) idle_timeout: Option<String>,
+    /// Instead: "pause" it until its next use.
+    #[serde(default)]
+    #[schemars(with = "OnIdle")]
+    pub(crate) on_idle: Option<OnIdle>,
+    /// A disk of this size for its files, such as "5Gi": they are kept while it is paused.
+    pub(crate) workspace: Option<String>,
     /// Seconds to wait until ready.
     #[serde(default = "default_wait")]
     #[schemars(range(max = 45))]
@@ -47,6 +53,14 @@ pub(crate) struct SandboxCreate {
 pub(crate) enum NetworkAccess {
     Deny,
     Internet,
+}
+
+#[derive(Clone, Copy, Debug, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+#[schemars(inline)]
+pub(crate) enum OnIdle {
+    Delete,
+    Pause,
 }
 
 #[derive(Debug, Deserialize, JsonSchema)]

@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Context, ToolResult, waits};
 use crate::{
-    args::{MAX_WAIT, NetworkAccess, SandboxCreate, SandboxId, SandboxList},
+    args::{MAX_WAIT, NetworkAccess, OnIdle, SandboxCreate, SandboxId, SandboxList},
     gpus::Gpus,
     outputs,
     server::Server,
@@ -44,6 +44,11 @@ impl Server {
             }),
             ttl: args.ttl,
             idle_timeout: args.idle_timeout,
+            on_idle: args.on_idle.map(|on_idle| match on_idle {
+                OnIdle::Delete => api::OnIdle::Delete,
+                OnIdle::Pause => api::OnIdle::Pause,
+            }),
+            workspace: args.workspace,
         };
         let result = match self.service.create(&self.principal(&context)?, &request).await {
             Ok(sandbox) => Ok(tokio::select! {

@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 
 use api::{Network, TerminationReason, condition, reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{OwnerReference, Time};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde_json::{Value, json};
 
 mod losses;
+mod rests;
 
 use super::*;
 use crate::{
@@ -17,8 +18,11 @@ use crate::{
 #[derive(Default)]
 struct World {
     pods: BTreeMap<String, Pod>,
+    claim: Option<PersistentVolumeClaim>,
     policies: BTreeMap<String, NetworkPolicy>,
     made: u32,
+    /// Whether a pod that is deleted takes its time to go.
+    slow: bool,
     /// What is known of the way into pods, where it is not that image volumes work.
     injection: Option<Injection>,
     log: Vec<String>,
@@ -32,6 +36,7 @@ impl World {
             injection,
             former: super::former(sandbox).and_then(|name| self.pods.get(&name).cloned()),
             probe: self.pods.get("box-probe").cloned(),
+            claim: self.claim.clone(),
             ..observed(pod, self.policies.values().cloned().collect())
         }
     }
@@ -74,6 +79,10 @@ impl World {
                 self.log.push(format!("conclude {verdict:?}"));
                 self.injection = Some(Injection::By(verdict.way()));
             }
+            Action::CreateClaim(claim) => {
+                self.log.push(format!("create {}", claim.name_any()));
+                self.claim = Some(*claim);
+            }
             Action::CreatePod(mut pod) | Action::CreateProbe(mut pod) => {
                 if self.injection == Some(Injection::Unknown) {
                     self.injection = Some(Injection::Asking(at(75)));
@@ -85,7 +94,12 @@ impl World {
             }
             Action::DeletePod { name, uid } | Action::DeleteProbe { name, uid } => {
                 self.log.push(format!("delete pod {name} {uid}"));
-                self.pods.remove(&name);
+                if self.slow {
+                    let pod = self.pods.get_mut(&name).expect("it was there");
+                    pod.metadata.deletion_timestamp = Some(Time(at(100)));
+                } else {
+                    self.pods.remove(&name);
+                }
             }
             Action::DeleteSandbox { name, uid, .. } => {
                 self.log.push(format!("delete {name} {uid}"));
@@ -697,12 +711,13 @@ fn only_a_sandbox_of_the_same_name_is_a_predecessor() {
         let owner =
             OwnerReference { kind: kind.into(), name: name.into(), ..OwnerReference::default() };
         let object = ObjectMeta { owner_references: Some(vec![owner]), ..ObjectMeta::default() };
-        Taken::new("Pod", &object, &sandbox()).predecessor
+        Taken::new("Pod", &object, &sandbox()).whose
     };
-    assert!(taken("CodeSandbox", "box"));
-    assert!(!taken("CodeSandbox", "other"));
-    assert!(!taken("ReplicaSet", "box"));
-    assert!(!Taken::new("Pod", &ObjectMeta::default(), &sandbox()).predecessor);
+    assert_eq!(taken("CodeSandbox", "box"), Whose::Predecessor);
+    assert_eq!(taken("CodeSandbox", "other"), Whose::Other);
+    assert_eq!(taken("ReplicaSet", "box"), Whose::Other);
+    let nobodys = Taken::new("Pod", &ObjectMeta::default(), &sandbox());
+    assert_eq!(nobodys.whose, Whose::Other);
 }
 
 /// A condition that is True by hope alone would be worse than none.

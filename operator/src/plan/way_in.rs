@@ -26,8 +26,7 @@ pub(super) fn step(
     match observed.injection {
         Injection::By(way) => {
             let pod = || pod::pod(sandbox, config, way, attempt(sandbox));
-            let left = probe.filter(|probe| probe::is_ours(probe, sandbox));
-            left.and_then(removal).or_else(|| Some(Action::CreatePod(Box::new(pod()))))
+            leave(sandbox, observed).or_else(|| Some(Action::CreatePod(Box::new(pod()))))
         }
         // Also where a probe is there, of an operator before us: nobody else is to make another meanwhile.
         Injection::Unknown => Some(create_probe()),
@@ -36,6 +35,11 @@ pub(super) fn step(
             .or_else(|| probe.is_none().then(create_probe)),
         Injection::Waiting(_) => None,
     }
+}
+
+/// The removal of a probe that is of no use any more.
+pub(super) fn leave(sandbox: &CodeSandbox, observed: &Observed) -> Option<Action> {
+    observed.probe.as_ref().filter(|probe| probe::is_ours(probe, sandbox)).and_then(removal)
 }
 
 /// The removal of a probe that is not going by itself already.

@@ -33,6 +33,9 @@ struct Machine<'a> {
     idle_timeout: Option<&'a api::Duration>,
     working_dir: &'a str,
     writable: [&'static str; 3],
+    /// Those that stay when the pod is replaced or suspended.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    persistent: Vec<&'static str>,
 }
 
 /// The annotation that holds it.
@@ -48,6 +51,7 @@ pub(super) fn annotation(name: &str, effective: &Effective) -> (&'static str, St
         idle_timeout: effective.idle_timeout.as_ref(),
         working_dir: &effective.working_dir,
         writable: [names::WORKSPACE, names::HOME, "/tmp"],
+        persistent: super::volumes::kept(effective),
     };
     let text = serde_json::to_string_pretty(&machine).expect("strings and numbers are JSON");
     (names::MACHINE, text + "\n")

@@ -98,3 +98,27 @@ fn a_part_of_the_cpu_is_reserved_and_never_none_of_it() {
         assert_eq!(part, expected.map(|part| Quantity(part.into())), "{cpu} {percent}");
     }
 }
+
+#[test]
+fn what_is_on_a_disk_is_the_workspace_and_the_home() {
+    let mut sandbox = sandbox();
+    let size = k8s_openapi::apimachinery::pkg::api::resource::Quantity("10Gi".into());
+    let workspace = api::Workspace { size, storage_class_name: None, retain: None };
+    sandbox.spec.settings.workspace = Some(workspace);
+    let pod = pod(&sandbox, &config(), Way::ImageVolume, 2);
+    let spec = pod.spec.unwrap();
+    let volumes = spec.volumes.unwrap();
+    let disk = volumes.iter().find(|one| one.persistent_volume_claim.is_some()).unwrap();
+    assert_eq!(disk.persistent_volume_claim.as_ref().unwrap().claim_name, "box-workspace");
+    let mounts = spec.containers[0].volume_mounts.as_ref().unwrap();
+    let on_disk = mounts.iter().filter(|one| one.name == disk.name);
+    let on_disk: Vec<_> =
+        on_disk.map(|one| (one.mount_path.as_str(), one.sub_path.as_deref())).collect();
+    assert_eq!(on_disk, [("/workspace", Some("workspace")), ("/home/sandbox", Some("home"))]);
+    for mount in mounts {
+        assert!(volumes.iter().any(|one| one.name == mount.name), "{}", mount.name);
+    }
+    let machine = &pod.metadata.annotations.unwrap()[names::MACHINE];
+    let machine: serde_json::Value = serde_json::from_str(machine).unwrap();
+    assert_eq!(machine["persistent"], serde_json::json!(["/workspace", "/home/sandbox"]));
+}

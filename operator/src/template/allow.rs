@@ -23,6 +23,13 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
         let allowed = listed(&allow.runtime_class_names);
         found.push(format!("spec.runtimeClassName {class} (allowed: {allowed})"));
     }
+    let class = |settings: &Settings| settings.workspace.as_ref()?.storage_class_name.clone();
+    if let Some(asked) = class(asked).filter(|asked| class(defaults).as_ref() != Some(asked))
+        && !allow.storage_class_names.contains(&asked)
+    {
+        let allowed = listed(&allow.storage_class_names);
+        found.push(format!("spec.workspace.storageClassName {asked} (allowed: {allowed})"));
+    }
     let own = defaults.network.and_then(|network| network.egress).unwrap_or_default();
     if asked.network.and_then(|network| network.egress) == Some(Egress::Internet)
         && own != Egress::Internet
@@ -48,14 +55,17 @@ fn too_much(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Vec<String>
     let Some(max) = &template.allow.max else { return Vec::new() };
     // The defaults, too: what is not said is asked for all the same.
     let effective = asked.clone().over(template.defaults.clone()).complete();
+    let disk = effective.workspace.as_ref().map(|workspace| &workspace.size);
     let amounts = [
-        ("cpu", &effective.cpu, &max.cpu),
-        ("memory", &effective.memory, &max.memory),
-        ("ephemeralStorage", &effective.ephemeral_storage, &max.ephemeral_storage),
+        ("resources.cpu", Some(&effective.cpu), &max.cpu),
+        ("resources.memory", Some(&effective.memory), &max.memory),
+        ("resources.ephemeralStorage", Some(&effective.ephemeral_storage), &max.ephemeral_storage),
+        ("workspace.size", disk, &max.workspace),
     ];
     let over = amounts.into_iter().filter_map(|(name, asked, max)| {
+        let asked = asked?;
         let max = max.as_ref().filter(|max| exceeds(asked, max))?;
-        Some(format!("spec.resources.{name} {} (at most {})", asked.0, max.0))
+        Some(format!("spec.{name} {} (at most {})", asked.0, max.0))
     });
     let gpus = effective.gpu.map_or(0, |gpu| gpu.count);
     let gpu = max.gpus.filter(|most| gpus > *most);
@@ -136,6 +146,19 @@ mod tests {
     }
 
     #[test]
+    fn a_storage_class_is_the_templates_or_one_that_it_allows() {
+        let asked = json!({"workspace": {"size": "1Gi", "storageClassName": "fast"}});
+        assert_eq!(
+            check(asked.clone(), json!({"allow": {"storageClassNames": ["slow"]}})),
+            ["spec.workspace.storageClassName fast (allowed: slow)"]
+        );
+        assert!(check(asked.clone(), json!({"defaults": asked})).is_empty());
+        assert!(check(asked, json!({"allow": {"storageClassNames": ["fast"]}})).is_empty());
+        let silent = json!({"workspace": {"size": "1Gi"}});
+        assert!(check(silent, json!({"allow": {"storageClassNames": []}})).is_empty());
+    }
+
+    #[test]
     fn a_secret_is_the_sandboxes_or_one_that_is_allowed() {
         let of = |name: &str| json!({"env": [{"name": "A", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]});
         assert!(check(of("sandbox-a"), json!({})).is_empty());
@@ -145,19 +168,21 @@ mod tests {
 
     #[test]
     fn amounts_are_bounded_whoever_names_them() {
-        let max = json!({"cpu": "2", "memory": "4Gi", "ephemeralStorage": "4G", "gpus": 1});
+        let max = json!({"cpu": "2", "memory": "4Gi", "ephemeralStorage": "4G", "workspace": "10Gi", "gpus": 1});
         let template = json!({"allow": {"max": max}});
         assert!(
             check(json!({"resources": {"cpu": "2000m", "memory": "4096Mi"}}), template.clone())
                 .is_empty()
         );
-        let asked = json!({"resources": {"cpu": "2.1", "memory": "5G", "ephemeralStorage": "4Gi"}, "gpu": {"count": 2}});
+        let asked = json!({"resources": {"cpu": "2.1", "memory": "5G", "ephemeralStorage": "4Gi"},
+            "workspace": {"size": "11Gi"}, "gpu": {"count": 2}});
         assert_eq!(
             check(asked, template),
             [
                 "spec.resources.cpu 2.1 (at most 2)",
                 "spec.resources.memory 5G (at most 4Gi)",
                 "spec.resources.ephemeralStorage 4Gi (at most 4G)",
+                "spec.workspace.size 11Gi (at most 10Gi)",
                 "spec.gpu.count 2 (at most 1)",
             ]
         );

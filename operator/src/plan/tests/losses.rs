@@ -3,6 +3,7 @@
 use api::{RestartPolicy, Termination};
 
 use super::*;
+use crate::restart;
 
 /// A sandbox of a policy and a budget.
 fn of(policy: RestartPolicy, limit: u32) -> CodeSandbox {
@@ -220,7 +221,8 @@ fn what_was_lost_and_what_follows_is_said_while_it_is_waited_for() {
     let gone = "its files and contexts are gone and its runs are lost";
     let plan = world.lose(&mut sandbox, 60);
     assert_eq!(last(&sandbox).message, format!("the pod was deleted; {gone}"));
-    let expected = format!("the pod was deleted; {gone}; attempt 2 of 3 follows at once");
+    let expected =
+        format!("the pod was deleted; {gone}; replacement 1 of 2, as attempt 2, follows at once");
     assert_eq!(said(&sandbox), expected);
     assert_eq!((plan.events.len(), &plan.events[0].note), (1, &expected));
 
@@ -231,7 +233,7 @@ fn what_was_lost_and_what_follows_is_said_while_it_is_waited_for() {
     assert_eq!(last(&sandbox).message, what);
     assert_eq!(
         said(&sandbox),
-        format!("{what}; attempt 3 of 3 follows at 2026-01-01T00:02:10Z"),
+        format!("{what}; replacement 2 of 2, as attempt 3, follows at 2026-01-01T00:02:10Z"),
         "and no other time, so that nothing is written while it passes"
     );
 }

@@ -1,0 +1,162 @@
+//! The disk of a sandbox: the claim for it, and whether one that is there is the sandbox's to use.
+
+use std::collections::BTreeMap;
+
+use api::{CodeSandbox, Workspace, names};
+use k8s_openapi::{
+    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
+};
+use kube::ResourceExt;
+
+use crate::{config::Config, observe::Observed, plan::Taken, pod};
+
+/// The claim for the disk of a sandbox that asks for one. Of the sandbox it bears the labels and whose it is, so that one
+/// that stays can be told from others' later.
+pub(crate) fn claim(
+    sandbox: &CodeSandbox,
+    config: &Config,
+    workspace: &Workspace,
+) -> PersistentVolumeClaim {
+    let owner = sandbox.annotations().get_key_value(names::OWNER);
+    let owner = owner.map(|(key, owner)| (key.clone(), owner.clone()));
+    let class = (names::CLASS.to_owned(), sandbox.spec.class_name.clone());
+    PersistentVolumeClaim {
+        metadata: ObjectMeta {
+            name: Some(names::workspace(&sandbox.name_any())),
+            namespace: sandbox.namespace(),
+            labels: Some(pod::labels(sandbox, config)),
+            annotations: Some(owner.into_iter().chain([class]).collect()),
+            owner_references: if retains(workspace) { None } else { pod::owner(sandbox) },
+            ..ObjectMeta::default()
+        },
+        spec: Some(PersistentVolumeClaimSpec {
+            // Not ReadWriteOncePod, which not every driver knows. That no two pods have it, we see to.
+            access_modes: Some(vec!["ReadWriteOnce".into()]),
+            resources: Some(VolumeResourceRequirements {
+                requests: Some([("storage".into(), workspace.size.clone())].into()),
+                ..VolumeResourceRequirements::default()
+            }),
+            storage_class_name: workspace.storage_class_name.clone(),
+            ..PersistentVolumeClaimSpec::default()
+        }),
+        status: None,
+    }
+}
+
+/// The claim that has the name of the sandbox's own and is not to be used, where it needs one.
+pub(crate) fn taken(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Taken> {
+    let workspace = sandbox.effective().workspace?;
+    let claim = &observed.claim.as_ref()?.metadata;
+    let usable = claim.deletion_timestamp.is_none()
+        && (pod::is_owned(claim, sandbox)
+            || retains(&workspace) && is_retained(claim, sandbox, config));
+    (!usable).then(|| Taken::new("PersistentVolumeClaim", claim, sandbox))
+}
+
+fn retains(workspace: &Workspace) -> bool {
+    workspace.retain == Some(true)
+}
+
+/// Whether a claim was kept for a sandbox of this name, owner and class: by itself before, or by one before it.
+fn is_retained(claim: &ObjectMeta, sandbox: &CodeSandbox, config: &Config) -> bool {
+    let (mut labels, mut expected) =
+        (claim.labels.clone().unwrap_or_default(), pod::labels(sandbox, config));
+    for labels in [&mut labels, &mut expected] {
+        labels.remove(names::SANDBOX_UID);
+    }
+    let nothing = BTreeMap::new();
+    let said = claim.annotations.as_ref().unwrap_or(&nothing);
+    claim.owner_references.as_ref().is_none_or(Vec::is_empty)
+        && expected.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && said.get(names::CLASS) == Some(&sandbox.spec.class_name)
+        && said.get(names::OWNER) == sandbox.annotations().get(names::OWNER)
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
+
+    use super::*;
+    use crate::{
+        plan::Whose,
+        testing::{at, config, sandbox},
+    };
+
+    fn workspace(retain: bool) -> Workspace {
+        Workspace {
+            size: Quantity("10Gi".into()),
+            storage_class_name: Some("fast".into()),
+            retain: Some(retain),
+        }
+    }
+
+    /// A sandbox of somebody with a disk.
+    fn of(owner: Option<&str>, retain: bool) -> CodeSandbox {
+        let mut sandbox = sandbox();
+        sandbox.spec.settings.workspace = Some(workspace(retain));
+        if let Some(owner) = owner {
+            sandbox.annotations_mut().insert(names::OWNER.into(), owner.into());
+        }
+        sandbox
+    }
+
+    fn made(sandbox: &CodeSandbox) -> PersistentVolumeClaim {
+        claim(sandbox, &config(), &sandbox.effective().workspace.unwrap())
+    }
+
+    /// Whose the claim is that is not to be used.
+    fn whose(sandbox: &CodeSandbox, claim: PersistentVolumeClaim) -> Option<Whose> {
+        let observed = Observed { claim: Some(claim), ..Observed::default() };
+        taken(sandbox, &observed, &config()).map(|taken| taken.whose)
+    }
+
+    #[test]
+    fn a_claim_is_of_the_size_and_class_that_are_asked_for_and_goes_with_its_sandbox() {
+        insta::assert_yaml_snapshot!(made(&of(Some("me"), false)));
+    }
+
+    #[test]
+    fn a_claim_that_is_to_stay_has_no_owner_who_could_take_it_along() {
+        let made = made(&of(Some("me"), true)).metadata;
+        assert_eq!(
+            (made.owner_references, made.annotations.unwrap()[names::OWNER].as_str()),
+            (None, "me")
+        );
+    }
+
+    #[test]
+    fn a_sandbox_uses_its_own_disk_or_one_that_was_kept_for_it() {
+        let mut later = of(Some("me"), true);
+        later.metadata.uid = Some("another-uid".into());
+        for (owner, retained, fits) in [
+            (Some("me"), true, None),
+            (Some("you"), true, Some(Whose::Other)),
+            (None, true, Some(Whose::Other)),
+            (Some("me"), false, Some(Whose::Predecessor)),
+        ] {
+            assert_eq!(whose(&later, made(&of(owner, retained))), fits, "{owner:?} {retained}");
+        }
+        let own = of(Some("me"), false);
+        assert_eq!(whose(&own, made(&own)), None);
+        // Who does not say that the disk is to stay could not want one that somebody has kept.
+        assert_eq!(whose(&own, made(&later)), Some(Whose::Other));
+        let mut other_class = later.clone();
+        other_class.spec.class_name = "other".into();
+        assert_eq!(whose(&other_class, made(&of(Some("me"), true))), Some(Whose::Other));
+        let mut strange = made(&later);
+        strange.metadata.labels = None;
+        assert_eq!(whose(&later, strange), Some(Whose::Other));
+    }
+
+    #[test]
+    fn a_disk_that_is_being_removed_is_nobodys() {
+        for retain in [true, false] {
+            let sandbox = of(None, retain);
+            let mut claim = made(&sandbox);
+            claim.metadata.deletion_timestamp = Some(Time(at(1)));
+            let whose = whose(&sandbox, claim);
+            assert_eq!(whose, Some(if retain { Whose::Other } else { Whose::Leaving }));
+        }
+    }
+}

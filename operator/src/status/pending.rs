@@ -1,0 +1,100 @@
+//! Ready's verdict on a sandbox that has no pod.
+
+use api::{CodeSandbox, Rest, condition, names, reason};
+use kube::ResourceExt;
+
+use super::{Verdict, words};
+use crate::{
+    injection::Injection,
+    observe::Observed,
+    plan::{self, Taken, Whose},
+    probe,
+};
+
+/// Ready's verdict where no pod has been made yet.
+pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
+    if let Some(refusal) = &observed.refusal {
+        if let Some(class) = missing_runtime_class(sandbox, &refusal.words) {
+            return Verdict::no(
+                reason::RUNTIME_CLASS_NOT_FOUND,
+                format!(
+                    "there is no RuntimeClass {class}; it is tried again by itself, so have the administrator add it, or create the sandbox anew with a spec.runtimeClassName of `kubectl get runtimeclasses`"
+                ),
+            );
+        }
+        return Verdict::no(
+            reason::ADMISSION_REFUSED,
+            format!(
+                "the API server refused {}: {}; it is tried again by itself, so have the quota, the policy or the namespace's Pod Security level changed, or create the sandbox anew with what is allowed",
+                refusal.object,
+                words(&refusal.words)
+            ),
+        );
+    }
+    // Also until the probe is deleted: only a sandbox that says so is looked at for one.
+    let probe = observed.probe.as_ref().is_some_and(|probe| probe::is_ours(probe, sandbox));
+    if probe || matches!(observed.injection, Injection::Asking(_) | Injection::Waiting(_)) {
+        return Verdict::no(
+            reason::PROBING,
+            "a first pod finds out how the agent gets into pods of this runtime, which takes some seconds; wait",
+        );
+    }
+    if let Some(pod) = plan::leaving(sandbox, observed)
+        && sandbox.effective().workspace.is_some()
+    {
+        let said = format!(
+            "Pod {} still has the sandbox's disk; another follows once it is gone",
+            pod.name_any()
+        );
+        return Verdict::no(reason::TERMINATING, said);
+    }
+    // A pod that was lost stays the reason until there is another one.
+    let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
+    match ready
+        .filter(|ready| matches!(ready.reason.as_str(), reason::POD_LOST | reason::TERMINATING))
+    {
+        Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
+        None => Verdict::no(reason::CREATING, "the pod is being made"),
+    }
+}
+
+/// The RuntimeClass that a sandbox names and the API server does not find.
+pub(crate) fn missing_runtime_class(sandbox: &CodeSandbox, words: &str) -> Option<String> {
+    let class = sandbox.effective().runtime_class_name?;
+    words.contains(&format!("RuntimeClass \"{class}\" not found")).then_some(class)
+}
+
+pub(super) fn name_taken(taken: &Taken) -> Verdict {
+    let Taken { kind, name, whose } = taken;
+    let said = match whose {
+        Whose::Predecessor => format!(
+            "{kind} {name} belongs to an earlier CodeSandbox of this name and is being removed; wait"
+        ),
+        Whose::Leaving => {
+            format!("{kind} {name} was deleted and is being removed; another one follows")
+        }
+        Whose::Other => format!(
+            "{kind} {name} is not this sandbox's and is left alone; delete it, or create the sandbox under another name"
+        ),
+    };
+    Verdict::no(reason::NAME_TAKEN, said)
+}
+
+/// Ready's verdict on a sandbox that is to have no pod.
+pub(super) fn resting(sandbox: &CodeSandbox, rest: Rest, gone: bool) -> Verdict {
+    let effective = sandbox.effective();
+    let why = match rest {
+        Rest::Suspended => "spec.suspend is true, so there is no pod until it is false".into(),
+        Rest::Paused => format!(
+            "nobody used the sandbox for its idleTimeout ({}), so there is no pod until somebody does, or gives it another annotation {}",
+            effective.idle_timeout.map_or("none".into(), |timeout| timeout.to_string()),
+            names::WAKE
+        ),
+    };
+    let left = match effective.workspace {
+        Some(_) => "what is on its disk is kept",
+        None => "its files are gone, since it has no spec.workspace",
+    };
+    let still = if gone { "" } else { "; the pod is being ended" };
+    Verdict::no(rest.reason(), format!("{why}; {left}{still}"))
+}
