@@ -19,6 +19,8 @@ use serde_json::json;
 /// Where the test of ten sandboxes leaves its word.
 const KEPT: [&str; 2] = ["/workspace/kept", "/home/sandbox/kept"];
 
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/workspace.yaml");
+
 /// A disk, and what else a test asks for.
 fn with_disk(settings: Settings) -> Settings {
     let workspace =
@@ -89,24 +91,20 @@ async fn fifty_resumes_directly_after_their_suspension_keep_all_files_and_the_id
 #[tokio::test]
 async fn a_suspended_sandbox_has_no_pod_and_says_so_until_it_is_resumed() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let sandbox = cluster.ready("suspended", with_disk(spec())).await?;
-    suspend(&cluster, "suspended", true).await?;
-    let object =
-        cluster.wait("suspended", "Suspended", |one| is(one, condition::SUSPENDED)).await?;
+    cluster.delete("kept").await?;
+    kubectl(&["apply", "-n", NAMESPACE, "-f", EXAMPLE]).await?;
+    running(&cluster, "kept", 1).await?;
+    suspend(&cluster, "kept", true).await?;
+    let object = cluster.wait("kept", "Suspended", |one| is(one, condition::SUSPENDED)).await?;
     let left = cluster.left_of(&object).await?;
-    assert_eq!(
-        left,
-        ["\"PersistentVolumeClaim\"/\"suspended-workspace\"", "\"CodeSandbox\"/\"suspended\""]
-    );
-    let table = kubectl(&["get", "csb", "suspended", "-n", NAMESPACE, "--no-headers"]).await?;
+    assert_eq!(left, ["\"PersistentVolumeClaim\"/\"kept-workspace\"", "\"CodeSandbox\"/\"kept\""]);
+    let table = kubectl(&["get", "csb", "kept", "-n", NAMESPACE, "--no-headers"]).await?;
     let row: Vec<_> = table.split_whitespace().take(3).collect();
-    assert_eq!(row, ["suspended", "False", "Suspended"]);
-    let events = kubectl(&["describe", "csb", "suspended", "-n", NAMESPACE]).await?;
-    assert!(events.contains("Normal") && events.contains("spec.suspend is true"), "{events}");
-    suspend(&cluster, "suspended", false).await?;
-    running(&cluster, "suspended", 2).await?.delete().await?;
-    drop(sandbox);
-    Ok(())
+    assert_eq!(row, ["kept", "False", "Suspended"]);
+    let described = kubectl(&["describe", "csb", "kept", "-n", NAMESPACE]).await?;
+    assert!(described.contains("spec.suspend is true"), "{described}");
+    suspend(&cluster, "kept", false).await?;
+    running(&cluster, "kept", 2).await?.delete().await
 }
 
 #[tokio::test]

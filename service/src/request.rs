@@ -74,13 +74,12 @@ impl Create {
 }
 
 /// Whether two ask for the same. Without a template the defaults mean the same whether they are written down or not, as
-/// they were in all objects once.
+/// they were in all objects once. Whether it is suspended is nothing that was asked for when it was made.
 pub(crate) fn is_same(one: &CodeSandboxSpec, other: &CodeSandboxSpec) -> bool {
     let complete = |spec: &CodeSandboxSpec| spec.settings.clone().complete();
-    one == other
-        || (one.template_ref.is_none()
-            && (&one.class_name, &one.template_ref) == (&other.class_name, &other.template_ref)
-            && complete(one) == complete(other))
+    (&one.class_name, &one.template_ref) == (&other.class_name, &other.template_ref)
+        && (one.settings == other.settings
+            || one.template_ref.is_none() && complete(one) == complete(other))
 }
 
 fn variable((name, value): &(String, String)) -> EnvVar {
@@ -151,6 +150,8 @@ mod tests {
         assert!(is_same(&plain, &object(&said)));
         let more = Create { cpu: Some("2".into()), ..Create::default() };
         assert!(!is_same(&plain, &object(&more)));
+        let resumed = CodeSandboxSpec { suspend: Some(false), ..plain.clone() };
+        assert!(is_same(&resumed, &plain));
 
         let of = |request: Create| object(&Create { template: Some("a".into()), ..request });
         assert!(is_same(&of(Create::default()), &of(Create::default())));

@@ -23,7 +23,7 @@ use crate::mcp::{Answer, Door, text};
 /// The longest a step may take to come to its end.
 const PATIENCE: Duration = Duration::from_mins(2);
 /// The pause before a call is made again.
-const PAUSE: Duration = Duration::from_millis(200);
+pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How often a caller asks again for an outcome that is said to be unknown.
 const UNKNOWNS: u64 = 5;
 /// The file that is written over and over.
@@ -45,7 +45,7 @@ pub(super) struct Caller {
     /// The call that took longest, and how long.
     pub(super) slowest: (Duration, String),
     /// The last error's words.
-    last: String,
+    pub(super) last: String,
     pub(super) deadline: Instant,
 }
 
@@ -101,7 +101,10 @@ impl Caller {
     /// Asks for the sandbox; for as long as it takes if it is to be ready.
     pub(super) async fn create(&mut self, ready: bool) -> Result<(), String> {
         let wait = if ready { 45 } else { 0 };
-        let arguments = json!({"name": self.sandbox, "memory": "128Mi", "cpu": "500m", "ttl": self.ttl, "wait_seconds": wait});
+        let mut arguments = json!({"name": self.sandbox, "memory": "128Mi", "cpu": "500m", "ttl": self.ttl, "wait_seconds": wait});
+        if self.step.has_disk() {
+            arguments["workspace"] = "64Mi".into();
+        }
         while self.in_time() {
             match self.call("sandbox_create", &arguments).await {
                 Answer::Told(_) if !ready => return Ok(()),
@@ -241,7 +244,7 @@ impl Caller {
     }
 
     /// What a shell line says. One that was lost is said again under another id.
-    async fn say(&mut self, run: &str, line: &str) -> Result<String, String> {
+    pub(super) async fn say(&mut self, run: &str, line: &str) -> Result<String, String> {
         for attempt in 0.. {
             let run = format!("{run}-{attempt}-{}", self.calls);
             let arguments = json!({"sandbox_id": self.sandbox, "command": line, "run_id": run});

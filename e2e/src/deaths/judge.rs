@@ -55,6 +55,18 @@ pub(super) enum End {
         /// A run in it.
         first: Ran,
     },
+    /// A sandbox that was suspended or resumed: how many pods it had while its status said that there is none, how many it
+    /// has since, whether its disk is as it was, and a first run in the new pod.
+    Rested {
+        /// Its pods meanwhile.
+        meanwhile: usize,
+        /// Its pods since.
+        pods: usize,
+        /// Whether the file is there that it had before.
+        kept: bool,
+        /// A run in it.
+        first: Ran,
+    },
     /// A run, streaming or not.
     Ran(Ran),
     /// A file that was written over and over.
@@ -93,6 +105,19 @@ pub(super) fn judge(victim: Victim, step: Step, end: &End) -> Vec<Finding> {
             let mut findings = judge_run(victim, first);
             if *pods != 1 {
                 findings.push((Fault::Twice, format!("{pods} pods")));
+            }
+            findings
+        }
+        End::Rested { meanwhile, pods, kept, first } => {
+            let mut findings = judge_run(victim, first);
+            if *meanwhile != 0 {
+                findings.push((Fault::Invented, format!("suspended with {meanwhile} pods")));
+            }
+            if *pods != 1 {
+                findings.push((Fault::Twice, format!("{pods} pods")));
+            }
+            if !kept {
+                findings.push((Fault::Invented, "its file is gone".into()));
             }
             findings
         }
@@ -219,7 +244,12 @@ mod tests {
         let first = Ran { claim: Claim::Exited(0), output: Output::Whole, starts: 1, finishes: 1 };
         for (end, expected) in [
             (End::Made { pods: 1, first: first.clone() }, vec![]),
-            (End::Made { pods: 2, first }, vec![Fault::Twice]),
+            (End::Made { pods: 2, first: first.clone() }, vec![Fault::Twice]),
+            (End::Rested { meanwhile: 0, pods: 1, kept: true, first: first.clone() }, vec![]),
+            (
+                End::Rested { meanwhile: 1, pods: 2, kept: false, first },
+                vec![Fault::Invented, Fault::Twice, Fault::Invented],
+            ),
             (End::Written { torn: 0, strays: 0 }, vec![]),
             (End::Written { torn: 1, strays: 1 }, vec![Fault::Invented, Fault::Leaked]),
             (End::Gone, vec![]),

@@ -72,7 +72,7 @@ impl Matrix {
             }
             // A sandbox that is on its way out has none any more. Nor has one whose bridge went down
             // with the connections that a hunt elsewhere has reset, and which nobody calls again.
-            if step == Step::Delete || over(sandbox) {
+            if step.leaves() || over(sandbox) {
                 break;
             }
             sleep(Duration::from_millis(20)).await;
@@ -108,7 +108,7 @@ impl Matrix {
         let arguments = if victim == Victim::ContainerMemory { patient_hog } else { hog }(sandbox);
         let hog = async {
             // A sandbox that is on its way out may well be gone before there is an outcome.
-            if step == Step::Delete {
+            if step.leaves() {
                 self.door.call("run_command", arguments).await;
                 return None;
             }

@@ -10,6 +10,7 @@ mod judge;
 mod kill;
 mod matrix;
 pub mod node;
+mod rests;
 mod round;
 mod storm;
 mod tally;
@@ -128,20 +129,36 @@ pub enum Step {
     Stream,
     /// A file is being written, over and over.
     Upload,
+    /// It is being suspended, to be resumed once it is.
+    Pause,
+    /// It is being resumed.
+    Resume,
     /// It is being deleted, with a command running.
     Delete,
 }
 
 impl Step {
     /// Every step, with how many of ten sandboxes are in it.
-    const SHARES: [(Self, usize); 6] = [
-        (Self::Create, 2),
+    const SHARES: [(Self, usize); 8] = [
+        (Self::Create, 1),
         (Self::Start, 2),
-        (Self::Run, 2),
+        (Self::Run, 1),
         (Self::Stream, 2),
         (Self::Upload, 1),
+        (Self::Pause, 1),
+        (Self::Resume, 1),
         (Self::Delete, 1),
     ];
+
+    /// Whether a sandbox in this step has a disk.
+    fn has_disk(self) -> bool {
+        matches!(self, Self::Pause | Self::Resume)
+    }
+
+    /// Whether its pod is on its way out.
+    fn leaves(self) -> bool {
+        matches!(self, Self::Pause | Self::Delete)
+    }
 }
 
 impl fmt::Display for Step {
@@ -152,6 +169,8 @@ impl fmt::Display for Step {
             Self::Run => "run",
             Self::Stream => "stream",
             Self::Upload => "upload",
+            Self::Pause => "pause",
+            Self::Resume => "resume",
             Self::Delete => "delete",
         })
     }

@@ -1,4 +1,4 @@
-//! One death, and what becomes of ten sandboxes in six steps.
+//! One death, and what becomes of ten sandboxes in eight steps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -10,7 +10,9 @@ use std::{
 };
 
 use anyhow::anyhow;
+use api::CodeSandbox;
 use futures::future::{join_all, try_join_all};
+use kube::Api;
 use serde_json::json;
 use tokio::{
     task::JoinHandle,
@@ -21,7 +23,7 @@ use super::{
     Dice, Fault, Finding, Matrix, Step, Victim,
     follow::Caller,
     judge::{End, judge, judge_errors, judge_hog},
-    node,
+    node, rests,
     workload::Program,
 };
 use crate::{mcp::Door, objects_naming};
@@ -57,7 +59,7 @@ pub struct Round {
 }
 
 /// A caller whose step has ended, how, and for a sandbox that was made when.
-type Followed = (Caller, Result<End, String>, Option<Instant>);
+pub(super) type Followed = (Caller, Result<End, String>, Option<Instant>);
 
 impl Matrix {
     /// One death.
@@ -69,13 +71,14 @@ impl Matrix {
             (0..count).map(move |n| (step, format!("{tag}-{step}-{n}")))
         });
         let sandboxes: Vec<(Step, String)> = sandboxes.collect();
+        let objects = &self.cluster.sandboxes;
         let of = |step| sandboxes.iter().filter(move |(of, _)| *of == step);
         let caller = |(step, name): &(Step, String)| Caller::new(self.door.clone(), name, *step);
 
         // Those that are in the middle of something need a sandbox first, which is no part of the test.
         let living =
             sandboxes.iter().filter(|(step, _)| !matches!(step, Step::Create | Step::Start));
-        let begun = living.enumerate().map(|(n, each)| begin(caller(each), n));
+        let begun = living.enumerate().map(|(n, each)| begin(caller(each), n, objects));
         let begun =
             try_join_all(begun).await.map_err(|words| anyhow!("before the death: {words}"))?;
         let mut pods = self.pods_of(&tag).await?;
@@ -100,6 +103,9 @@ impl Matrix {
             tokio::spawn(pulse(self.door.clone(), begun[0].0.sandbox.clone(), enough.clone()));
         let resumed = begun.into_iter().filter_map(|begun| {
             let name = begun.0.sandbox.clone();
+            if begun.0.step.has_disk() {
+                return Some((name, rests::follow(begun.0, &self.cluster)));
+            }
             Some((name, resume(begun)?))
         });
         let made = of(Step::Start).chain(of(Step::Create));
@@ -153,7 +159,7 @@ impl Matrix {
         round: &mut Round,
     ) -> anyhow::Result<()> {
         let mut end = end.unwrap_or_else(End::Nothing);
-        if let End::Made { pods, .. } = &mut end {
+        if let End::Made { pods, .. } | End::Rested { pods, .. } = &mut end {
             *pods = self.pods_of(&caller.sandbox).await?.len();
         }
         let (victim, step) = (round.victim, caller.step);
@@ -161,7 +167,7 @@ impl Matrix {
         if let Some(ready) = ready {
             round.ready = round.ready.max(ready.saturating_duration_since(died));
         }
-        if victim == Victim::ContainerMemory && step != Step::Delete {
+        if victim == Victim::ContainerMemory && !step.leaves() {
             round.findings.extend(self.unsaid(&mut caller).await);
         }
         round.findings.extend(judge_errors(&victim, step, &caller.errors));
@@ -234,8 +240,16 @@ impl Round {
 }
 
 /// Brings a sandbox into its step; the n-th of its kind takes the n-th program.
-async fn begin(mut caller: Caller, n: usize) -> Result<(Caller, Option<Program>), String> {
+async fn begin(
+    mut caller: Caller,
+    n: usize,
+    objects: &Api<CodeSandbox>,
+) -> Result<(Caller, Option<Program>), String> {
     caller.create(true).await?;
+    if caller.step.has_disk() {
+        rests::begin(&mut caller, objects).await?;
+        return Ok((caller.anew(), None));
+    }
     let program = match caller.step {
         Step::Run => Program::quiet(),
         Step::Stream if n.is_multiple_of(2) => Program::lines(),
