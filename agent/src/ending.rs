@@ -11,6 +11,8 @@ pub(crate) enum Ending {
     Signal(u8),
     /// Nobody has used the sandbox for its idle timeout.
     IdleTimeout,
+    /// The setup has failed, of which it leaves word itself.
+    SetupFailed,
     /// The network was open for longer than any node takes to close it.
     NotIsolated,
 }
@@ -21,7 +23,9 @@ impl Ending {
     pub(crate) fn leave_word(self, at: &Path) {
         let word = match self {
             Self::Signal(_) => String::new(),
-            Self::IdleTimeout | Self::NotIsolated => format!(r#"{{"reason":"{self:?}"}}"#),
+            Self::IdleTimeout | Self::NotIsolated | Self::SetupFailed => {
+                format!(r#"{{"reason":"{self:?}"}}"#)
+            }
         };
         // Where that is not possible the status says less.
         if let Err(error) = fs::write(at, word) {
@@ -35,7 +39,7 @@ impl Ending {
         match self {
             Self::Signal(number) => ExitCode::from(128 + number),
             Self::IdleTimeout => ExitCode::SUCCESS,
-            Self::NotIsolated => ExitCode::FAILURE,
+            Self::NotIsolated | Self::SetupFailed => ExitCode::FAILURE,
         }
     }
 }

@@ -35,12 +35,18 @@ const HEAD_START: Duration = Duration::from_millis(15);
 const FRESH: Duration = Duration::from_secs(1);
 /// How long the proof may take: forty times what nodes were seen to need.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// The same where the network was opened for a setup: it is the operator that closes it, once it has heard of the setup's end,
+/// and another may have to take over first.
+const AFTER_SETUP: Duration = Duration::from_mins(1);
 
 /// Whether the network has been seen closed.
 #[derive(Debug)]
 pub(crate) struct Proof {
-    /// None where the administrator asks for no proof.
-    canary: Option<SocketAddr>,
+    /// What has to be out of reach: the canary first, then what was open to the setup. None where the administrator asks for
+    /// no proof.
+    closed: Vec<SocketAddr>,
+    /// How long that may take.
+    patience: Duration,
     /// When the look began that saw it.
     proven: watch::Sender<Option<Instant>>,
     /// Set once somebody has come through the API server about that time, or by another look.
@@ -49,14 +55,23 @@ pub(crate) struct Proof {
 
 impl Proof {
     /// That nothing is proven yet, where something is to be.
-    pub(crate) fn new(canary: Option<SocketAddr>) -> Self {
-        Self { canary, proven: watch::Sender::new(None), confirmed: OnceCell::new() }
+    pub(crate) fn new(canary: Option<SocketAddr>, opened: Vec<SocketAddr>) -> Self {
+        let patience = if opened.is_empty() { PATIENCE } else { AFTER_SETUP };
+        let closed = canary.map(|canary| [canary].into_iter().chain(opened).collect());
+        Self {
+            closed: closed.unwrap_or_default(),
+            patience,
+            proven: watch::Sender::new(None),
+            confirmed: OnceCell::new(),
+        }
     }
 
     /// Looks for the proof, and returns if there is none to be had.
     pub(crate) async fn seek(&self) {
-        if let Some(canary) = self.canary {
-            let Ok(began) = timeout(PATIENCE, until_closed(canary)).await else { return };
+        if !self.closed.is_empty() {
+            let Ok(began) = timeout(self.patience, until_closed(&self.closed)).await else {
+                return;
+            };
             self.proven.send_replace(Some(began));
         }
         pending::<()>().await;
@@ -64,7 +79,7 @@ impl Proof {
 
     /// Waits for the proof: what comes after this runs in a network that is closed.
     pub(crate) async fn hold(&self) -> Result<(), Error> {
-        let Some(canary) = self.canary else { return Ok(()) };
+        let Some(canary) = self.closed.first() else { return Ok(()) };
         let came = Instant::now();
         let mut proven = self.proven.subscribe();
         // It ends with the agent, which owns it.
@@ -73,9 +88,9 @@ impl Proof {
             if began.is_some_and(|began| began + FRESH > came) {
                 return Ok(());
             }
-            match timeout(PATIENCE, until_closed(canary)).await {
+            match timeout(PATIENCE, until_closed(&self.closed)).await {
                 Ok(_) => Ok(()),
-                Err(_) => Err(open(canary)),
+                Err(_) => Err(open(*canary)),
             }
         };
         self.confirmed.get_or_try_init(confirm).await.map(drop)
@@ -89,11 +104,12 @@ fn open(canary: SocketAddr) -> Error {
     Error::new(Code::NotIsolated, message)
 }
 
-/// Waits until the canary answers none of several attempts, and says when the first of them began.
-async fn until_closed(canary: SocketAddr) -> Instant {
+/// Waits until none of these answers any of several attempts, and says when the first of them began.
+async fn until_closed(addresses: &[SocketAddr]) -> Instant {
     loop {
         let began = Instant::now();
-        if looks_closed(canary).await {
+        let closed = join_all(addresses.iter().map(|address| looks_closed(*address))).await;
+        if closed.into_iter().all(|closed| closed) {
             return began;
         }
         sleep(PAUSE).await;

@@ -3,7 +3,7 @@
 //! `agent serve` is the container's command, `agent connect` is what `pods/exec` starts, and
 //! `agent supervise` is the small parent that `serve` gives to every run, and `agent enter` what gives a
 //! program its terminal. `agent install` and `agent version` are how it gets into a pod, and how that is
-//! tried out.
+//! tried out; `agent setup` is what comes before `serve` where the user wants something done first.
 
 mod adoption;
 mod clock;
@@ -28,6 +28,7 @@ mod run;
 mod serve;
 mod service;
 mod settings;
+mod setup;
 mod supervise;
 mod terminal;
 
@@ -36,9 +37,10 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str =
-    "usage: agent serve | agent connect [socket] | agent install DIRECTORY | agent version
+    "usage: agent serve | agent connect [socket] | agent setup | agent install DIRECTORY | agent version
   serve    PID 1 of a sandbox: runs code and commands for who calls on its socket
   connect  a bridge between stdin, stdout and that socket
+  setup    does what a sandbox is to be set up with, before it is served
   install  copies the agent into a directory, for another container to run
   version  prints the version of the agent and of the protocol it speaks";
 
@@ -50,6 +52,10 @@ pub fn main() -> ExitCode {
         Some("serve") => match serve::serve(settings) {
             Ok(code) => return code,
             Err(error) => Err(format!("could not serve: {error}")),
+        },
+        Some("setup") => match setup::setup(&settings) {
+            Ok(code) => return code,
+            Err(error) => Err(format!("could not set the sandbox up: {error}")),
         },
         Some("connect") => {
             let socket = arguments.next().unwrap_or(settings.socket);

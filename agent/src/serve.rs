@@ -29,6 +29,7 @@ use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
 use crate::settings::Settings;
+use crate::setup;
 
 /// How many threads may be in file operations at once.
 const BLOCKING_THREADS: usize = 8;
@@ -68,7 +69,8 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
     let usage = Usage::new();
-    let proof = Arc::new(Proof::new(isolation::canary(settings.canary.as_deref())?));
+    let canary = isolation::canary(settings.canary.as_deref())?;
+    let proof = Arc::new(Proof::new(canary, setup::opened(&settings.runs)));
     let (idle_timeout, last_words) = (settings.idle_timeout, settings.last_words.clone());
     let service = Service {
         settings,

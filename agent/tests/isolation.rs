@@ -108,6 +108,28 @@ async fn the_network_is_looked_at_once_more_when_somebody_comes_later() {
     assert_eq!(command.await.unwrap(), How::Exited(0));
 }
 
+/// The canary tells nothing of it, since no setup reaches that.
+#[tokio::test]
+async fn what_was_open_to_the_setup_is_out_of_reach_before_anything_runs() {
+    let canary = Canary::open("127.0.0.1:0");
+    let closed = canary.address;
+    drop(canary);
+    let opened = [Canary::open("127.0.0.1:0"), Canary::open("127.0.0.1:0")];
+    let said = opened.each_ref().map(|one| one.address.to_string()).join("\n");
+    let mut agent = agent(closed);
+    agent.kill();
+    fs::write(agent.runs().join("setup.opened"), said).unwrap();
+    agent.restart();
+    let (began, command) = begins(&agent, agent.client().await, "a").await;
+    assert!(!began);
+    let [first, second] = opened;
+    drop(first);
+    sleep(A_WHILE).await;
+    assert!(!command.is_finished(), "all of it");
+    drop(second);
+    assert_eq!(command.await.unwrap(), How::Exited(0));
+}
+
 /// The usual case: the caller is on its way while the agent looks, and is not to wait for a second look.
 #[tokio::test]
 async fn a_look_of_just_before_is_good_enough() {

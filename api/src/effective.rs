@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{
     Duration, Egress, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
-    Resources, RestartPolicy, Settings, Workspace, names,
+    Resources, RestartPolicy, Settings, Setup, Workspace, names,
 };
 
 /// How often a lost pod is replaced, where nothing is said of it.
@@ -37,6 +37,8 @@ pub struct Effective {
     pub egress: Egress,
     /// A disk of its own.
     pub workspace: Option<Workspace>,
+    /// What is done first.
+    pub setup: Option<Setup>,
     /// The RuntimeClass; the cluster's runtime where there is none.
     pub runtime_class_name: Option<String>,
     /// How long it lives.
@@ -63,6 +65,12 @@ impl Effective {
         ]
         .map(|(name, quantity)| (name.to_owned(), quantity.clone()))
         .into()
+    }
+
+    /// Whether the setup may reach what the sandbox itself may not.
+    pub fn setup_opens(&self) -> bool {
+        let setup = self.setup.as_ref().and_then(|setup| setup.egress);
+        self.egress == Egress::Deny && setup == Some(Egress::Internet)
     }
 }
 
@@ -97,6 +105,7 @@ impl Settings {
                 }),
                 (own, base) => own.or(base),
             },
+            setup: self.setup.or(base.setup),
             runtime_class_name: self.runtime_class_name.or(base.runtime_class_name),
             ttl: self.ttl.or(base.ttl),
             idle_timeout: self.idle_timeout.or(base.idle_timeout),
@@ -125,6 +134,7 @@ impl Settings {
             gpu: self.gpu,
             egress: self.network.and_then(|network| network.egress).unwrap_or_default(),
             workspace: self.workspace,
+            setup: self.setup,
             runtime_class_name: self.runtime_class_name,
             ttl: self.ttl.unwrap_or_else(|| "1h".into()),
             idle_timeout: self.idle_timeout,
@@ -172,6 +182,7 @@ mod tests {
             gpu: None,
             egress: Egress::Deny,
             workspace: None,
+            setup: None,
             runtime_class_name: None,
             ttl: "1h".into(),
             idle_timeout: None,
@@ -190,7 +201,7 @@ mod tests {
             "env": [{"name": "A", "value": "base"}, {"name": "B", "value": "base"}], "workingDir": "/base",
             "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "gpu": {"count": 1}, "network": {"egress": "Internet"},
             "workspace": {"size": "1Gi", "storageClassName": "base", "retain": true}, "onIdle": "Pause",
-            "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
+            "setup": {"commands": ["base"], "egress": "Internet"}, "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
             "ttlAfterFinished": "2m"}),
         );
         assert_eq!(Settings::default().over(base.clone()), base);
@@ -200,7 +211,7 @@ mod tests {
             "env": [{"name": "B", "value": "own"}, {"name": "C", "value": "own"}], "workingDir": "/own",
             "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "gpu": {"count": 2}, "network": {"egress": "Deny"},
             "workspace": {"size": "2Gi", "storageClassName": "own", "retain": false}, "onIdle": "Delete",
-            "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
+            "setup": {"commands": ["own"]}, "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
             "ttlAfterFinished": "1m"}),
         );
         let mut expected = own.clone();

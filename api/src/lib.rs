@@ -23,7 +23,7 @@ pub use effective::Effective;
 pub use sandbox::{CodeSandbox, CodeSandboxSpec, Rest};
 pub use settings::{
     Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
-    Resources, RestartPolicy, SecretKeyRef, Settings, Workspace,
+    Resources, RestartPolicy, SecretKeyRef, Settings, Setup, Workspace,
 };
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,

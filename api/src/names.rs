@@ -42,6 +42,12 @@ pub const AGENT_DIR: &str = "/.codesandbox/bin";
 pub const AGENT: &str = "/.codesandbox/bin/agent";
 /// The init container that installs the agent where nodes cannot execute it from an image volume.
 pub const INSTALL_CONTAINER: &str = "install-agent";
+/// The init container that does what a sandbox is to be set up with.
+pub const SETUP_CONTAINER: &str = "setup";
+/// The variable that tells it what, as JSON.
+pub const SETUP_ENV: &str = "CODESANDBOX_SETUP";
+/// The annotation on a sandbox's pod that holds the resolvers of its container, where those of its setup are others.
+pub const RESOLV_CONF: &str = "codesandbox.dev/resolv-conf";
 /// Where the agent keeps the logs of runs.
 pub const RUNS_DIR: &str = "/.codesandbox/runs";
 /// The home directory of user code.

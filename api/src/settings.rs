@@ -52,6 +52,10 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Workspace>,
 
+    /// What is done in each new pod before the sandbox takes calls, such as installing packages. Done once on a workspace's disk.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub setup: Option<Setup>,
+
     /// The RuntimeClass of the pod, such as gvisor. Default: the cluster's runtime.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 63))]
@@ -149,6 +153,26 @@ pub struct Workspace {
     /// Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
+}
+
+/// What is done before a sandbox takes calls, in an init container of the same image and files.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+pub struct Setup {
+    /// Lines for /bin/sh, one after another in workingDir. The first that fails is the end of the sandbox (SetupFailed).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(length(max = 16), inner(length(min = 1, max = 4096)))]
+    pub commands: Vec<String>,
+    /// Then install what requirements.txt and package.json in workingDir name, where they are there. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub auto: Option<bool>,
+    /// What this may reach, if more than the sandbox. It is closed again before the sandbox takes calls. Default: network.egress.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub egress: Option<Egress>,
+    /// How long it may take. Default: 5m.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')")
+        .message("must be between 1s and 24h"))]
+    pub timeout: Option<Duration>,
 }
 
 /// An object of the sandbox's namespace.

@@ -130,6 +130,8 @@ pub struct Termination {
 pub enum TerminationReason {
     /// The agent ended with 0.
     Completed,
+    /// Its setup failed.
+    SetupFailed,
     /// Nobody used the sandbox for its idleTimeout.
     IdleTimeout,
     /// The network stayed open, which policies were to close.
@@ -180,6 +182,8 @@ pub mod reason {
     pub const START_FAILED: &str = "StartFailed";
     /// Not Ready: the agent cannot be put into the sandbox.
     pub const AGENT_INJECTION_FAILED: &str = "AgentInjectionFailed";
+    /// Not Ready, and not NetworkIsolated: the setup goes on, which may reach more than the sandbox.
+    pub const SETTING_UP: &str = "SettingUp";
     /// Not Ready: the container ended and is started again.
     pub const RESTARTING: &str = "Restarting";
     /// Not Ready: the agent saw the network open, and runs nothing in it.

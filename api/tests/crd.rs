@@ -75,6 +75,9 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
         "resources.cpu",
         "resources.ephemeralStorage",
         "resources.memory",
+        "setup.auto",
+        "setup.egress",
+        "setup.timeout",
         "workspace.retain",
         "workspace.storageClassName",
     ];
@@ -89,6 +92,8 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     let read: CodeSandboxSpec = serde_json::from_value(nulls.into()).unwrap();
     assert_eq!(read, CodeSandboxSpec::default());
     let value = json!({"resources": {"cpu": null, "memory": null, "ephemeralStorage": null}, "network": {"egress": null}});
+    assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
+    let value = json!({"setup": {"auto": null, "egress": null, "timeout": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"workspace": {"size": "1Gi", "storageClassName": null, "retain": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());

@@ -16,7 +16,7 @@
 //! | `persistentvolumeclaims` | get, create | the disk of a sandbox that asks for one |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
-//! | `networking.k8s.io/networkpolicies` | delete | what a sweep finds: one that has outlived its sandbox |
+//! | `networking.k8s.io/networkpolicies` | delete | one that only a setup needed, and what a sweep finds: one that has outlived its sandbox |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
 //! | `events` | create, patch | the last word about a sandbox; server-side apply |
 
@@ -69,6 +69,12 @@ pub(crate) async fn act(
         Action::CreateProbe(pod) => create(caller, Kind::Pod, &**pod, &mut observed.probe).await,
         // Not in the cluster: who shares what is known of the runtimes does it.
         Action::Conclude(_) => Ok(Done::Observed),
+        Action::DeletePolicy { name, uid } => {
+            let policies: Api<NetworkPolicy> = caller.api();
+            delete(caller, &policies, Kind::NetworkPolicy, name, only(uid, None)).await?;
+            observed.policies.retain(|policy| policy.metadata.name.as_ref() != Some(name));
+            Ok(Done::Observed)
+        }
         Action::DeletePod { name, uid } | Action::DeleteProbe { name, uid } => {
             let pods: Api<Pod> = caller.api();
             let going = delete(caller, &pods, Kind::Pod, name, only(uid, None)).await?;

@@ -74,7 +74,8 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
     }
     if let Some(isolated) = new.condition(condition::NETWORK_ISOLATED) {
         let before = was(condition::NETWORK_ISOLATED).is_none_or(|before| before.status != "False");
-        if isolated.status == "False" && before {
+        // That a setup may reach more than the sandbox is as its user wants it.
+        if isolated.status == "False" && before && isolated.reason != reason::SETTING_UP {
             notices.push(notice(true, &isolated.reason, "Isolate", &isolated.message));
         }
     }

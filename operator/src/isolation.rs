@@ -18,13 +18,22 @@ pub(crate) fn deny<'a>(observed: &'a Observed, namespace: &str) -> Option<&'a Ne
         .filter(|live| network::same(live, &network::deny(namespace)))
 }
 
-/// The sandbox's own policy, where it is there, belongs to the sandbox and says what it should.
+/// Whether a sandbox is to have a policy of its own now: where it may reach something itself, or its setup may, which a pod
+/// is yet to come to the end of.
+pub(crate) fn is_opened(sandbox: &CodeSandbox, pod: Option<&Pod>) -> bool {
+    let effective = sandbox.effective();
+    effective.egress == Egress::Internet
+        || effective.setup_opens() && !pod.is_some_and(pod::setup::is_over)
+}
+
+/// The sandbox's own policy, where it is there, is to be there, belongs to the sandbox and says what it should.
 pub(crate) fn internet<'a>(
     sandbox: &CodeSandbox,
+    pod: Option<&Pod>,
     observed: &'a Observed,
     config: &Config,
 ) -> Option<&'a NetworkPolicy> {
-    if sandbox.effective().egress != Egress::Internet {
+    if !is_opened(sandbox, pod) {
         return None;
     }
     observed
@@ -43,7 +52,7 @@ pub(crate) fn isolated(
     let nothing = BTreeMap::new();
     let labels = pod.metadata.labels.as_ref().unwrap_or(&nothing);
     let deny = deny(observed, &sandbox.namespace().unwrap_or_default());
-    let own = internet(sandbox, observed, config);
+    let own = internet(sandbox, Some(pod), observed, config);
 
     if !deny.is_some_and(|deny| network::selects(deny, labels)) {
         return Verdict::no(
@@ -68,7 +77,14 @@ pub(crate) fn isolated(
         );
     }
     match (sandbox.effective().egress, own) {
-        (Egress::Deny, _) => Verdict::yes(
+        (Egress::Deny, Some(own)) => Verdict::no(
+            reason::SETTING_UP,
+            format!(
+                "NetworkPolicy {} lets spec.setup reach public addresses, and is removed when that has ended",
+                own.name_any()
+            ),
+        ),
+        (Egress::Deny, None) => Verdict::yes(
             reason::DENY_POLICY,
             format!("NetworkPolicy {} denies the sandbox all traffic", names::DENY_POLICY),
         ),

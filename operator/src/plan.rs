@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-use api::{CodeSandbox, CodeSandboxStatus, Egress, names};
+use api::{CodeSandbox, CodeSandboxStatus, TerminationReason, names};
 use jiff::Timestamp;
 use k8s_openapi::api::{
     core::v1::{PersistentVolumeClaim, Pod},
@@ -25,7 +25,7 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    starting, status,
+    starting, status, termination,
 };
 
 mod situation;
@@ -80,6 +80,8 @@ pub(crate) enum Action {
     CreateProbe(Box<Pod>),
     /// Remember what the probe showed.
     Conclude(Verdict),
+    /// Delete the sandbox's own policy, of which there is no use any more.
+    DeletePolicy { name: String, uid: String },
     /// Delete a pod that has our name and owner and is not, or no more, the one of this attempt.
     DeletePod { name: String, uid: String },
     /// Delete the probe. The status does not suppose it: where it fails, that is to say that there still is one.
@@ -107,7 +109,7 @@ pub(crate) fn former(sandbox: &CodeSandbox) -> Option<String> {
 pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: Timestamp) -> bool {
     let depends = |status: &CodeSandboxStatus| {
         let waits = matches!(injection, Injection::Waiting(_)) && status.pod_uid.is_none();
-        !waits && !status.is_true(api::condition::FINISHED)
+        !waits && (!status.is_true(api::condition::FINISHED) || may_have_failed(status))
     };
     sandbox.metadata.deletion_timestamp.is_none()
         && expiry::ends_at(sandbox).is_none_or(|end| end > now)
@@ -169,8 +171,9 @@ fn action(
         return None;
     }
     match situation {
-        Situation::Over
-        | Situation::Unbound(_)
+        Situation::Over => failed_removal(sandbox, observed)
+            .or_else(|| needless_policy(sandbox, observed, None)),
+        Situation::Unbound(_)
         | Situation::Barred(_)
         | Situation::Taken(_)
         // The status says first that it is to go, so that nobody takes it for lost.
@@ -181,7 +184,9 @@ fn action(
         }
         Situation::BackingOff(_) => former_removal(sandbox, observed),
         Situation::Resting(_) => {
-            former_removal(sandbox, observed).or_else(|| way_in::leave(sandbox, observed))
+            former_removal(sandbox, observed)
+                .or_else(|| way_in::leave(sandbox, observed))
+                .or_else(|| needless_policy(sandbox, observed, None))
         }
         Situation::Absent => {
             if let Some(step) =
@@ -195,7 +200,8 @@ fn action(
             claim(sandbox, observed, config)
                 .or_else(|| way_in::step(sandbox, observed, config, now))
         }
-        Situation::Alive(_) => policy(sandbox, observed, config),
+        Situation::Alive(pod) => policy(sandbox, observed, config)
+            .or_else(|| needless_policy(sandbox, observed, Some(pod))),
     }
 }
 
@@ -229,10 +235,40 @@ fn policy(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option
     if isolation::deny(observed, &namespace).is_none() {
         return Some(Action::Apply(Box::new(network::deny(&namespace))));
     }
-    let missing = sandbox.effective().egress == Egress::Internet
-        && isolation::internet(sandbox, observed, config).is_none()
+    let pod = observed.pod.as_ref();
+    let missing = isolation::is_opened(sandbox, pod)
+        && isolation::internet(sandbox, pod, observed, config).is_none()
         && taken_policy(sandbox, observed).is_none();
     missing.then(|| Action::Apply(Box::new(network::internet(sandbox, config))))
+}
+
+/// The removal of the sandbox's own policy once only its setup needed it, and that has ended or there is to be no pod.
+fn needless_policy(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    pod: Option<&Pod>,
+) -> Option<Action> {
+    let effective = sandbox.effective();
+    if !effective.setup_opens() || pod.is_some() && isolation::is_opened(sandbox, pod) {
+        return None;
+    }
+    let policy = observed.policy(&names::internet_policy(&sandbox.name_any()));
+    let policy = policy.filter(|policy| {
+        pod::is_owned(&policy.metadata, sandbox) && policy.metadata.deletion_timestamp.is_none()
+    })?;
+    Some(Action::DeletePolicy { name: policy.name_any(), uid: policy.uid()? })
+}
+
+/// The removal of a pod whose setup has failed, which its node would try again and again.
+fn failed_removal(sandbox: &CodeSandbox, observed: &Observed) -> Option<Action> {
+    let pod = observed.pod.as_ref().filter(|pod| pod::is_owned(&pod.metadata, sandbox))?;
+    termination::setup_failed(pod).and_then(|_| removal(pod))
+}
+
+/// Whether a finished sandbox may have a pod that is to be removed.
+fn may_have_failed(status: &CodeSandboxStatus) -> bool {
+    let last = status.last_termination.as_ref().map(|end| end.reason);
+    last == Some(TerminationReason::SetupFailed) && status.pod_uid.is_some()
 }
 
 /// When to look again: at the end of the sandbox at the latest. All else is told to us by the watches.

@@ -23,6 +23,7 @@ use crate::{config::Config, injection::Way, quantity, template::patch};
 pub(crate) mod agent;
 mod env;
 mod machine;
+pub(crate) mod setup;
 mod volumes;
 
 /// The user and group of everything in a sandbox: "nobody" of distroless images, and nobody's in others.
@@ -82,7 +83,11 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32
     let mut metadata = metadata(names::pod(&sandbox.name_any(), attempt), sandbox, config);
     let effective = sandbox.effective();
     let (name, machine) = machine::annotation(&sandbox.name_any(), &effective);
-    metadata.annotations.get_or_insert_default().insert(name.into(), machine);
+    let annotations = metadata.annotations.get_or_insert_default();
+    annotations.insert(name.into(), machine);
+    if let Some(resolvers) = setup::resolv_conf(&effective) {
+        annotations.insert(names::RESOLV_CONF.into(), resolvers.into());
+    }
     let lifetime = lifetime(sandbox, config);
     let mut spec = spec(&effective, config, way, lifetime);
     spec.volumes = Some(volumes::volumes(&sandbox.name_any(), &effective, config, way));
@@ -134,16 +139,21 @@ pub(crate) fn metadata(name: String, sandbox: &CodeSandbox, config: &Config) -> 
 }
 
 fn spec(effective: &Effective, config: &Config, way: Way, lifetime: Duration) -> PodSpec {
-    let (dns_policy, dns_config) = dns(effective.egress, config);
+    // A pod has but one resolv.conf. Where the setup needs another than the sandbox, that of the sandbox is mounted.
+    let egress = if effective.setup_opens() { Egress::Internet } else { effective.egress };
+    let (dns_policy, dns_config) = dns(egress, config);
+    let installer = match way {
+        Way::ImageVolume => None,
+        Way::InitContainer => Some(agent::installer(effective, config)),
+    };
+    let setup = effective.setup.as_ref().map(|setup| setup::container(effective, setup, config));
+    let first: Vec<_> = installer.into_iter().chain(setup).collect();
     PodSpec {
         active_deadline_seconds: i64::try_from(lifetime.as_secs()).ok(),
         containers: vec![container(effective, config)],
         dns_config,
         dns_policy: Some(dns_policy.into()),
-        init_containers: match way {
-            Way::ImageVolume => None,
-            Way::InitContainer => Some(vec![agent::installer(effective, config)]),
-        },
+        init_containers: (!first.is_empty()).then_some(first),
         // After an OOM kill the container starts again in place, with its files; after exit 0 it does not.
         restart_policy: Some("OnFailure".into()),
         ..hardened(effective)
@@ -206,7 +216,9 @@ fn container(effective: &Effective, config: &Config) -> Container {
         security_context: Some(restricted()),
         // Not FallbackToLogsOnError: what user code printed does not belong into an object many may read.
         termination_message_policy: Some("File".into()),
-        volume_mounts: Some(volumes::mounts(effective)),
+        volume_mounts: Some(
+            volumes::mounts(effective).into_iter().chain(machine::resolvers(effective)).collect(),
+        ),
         ..Container::default()
     }
 }

@@ -7,9 +7,9 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::{
-    pod::agent,
+    pod::{agent, setup},
     status::{Verdict, container, pod_condition, words},
-    termination::{NOT_ENFORCED, never_ran, restarted, seen_open, terminated},
+    termination::{NOT_ENFORCED, last_end, never_ran, restarted, says_open, seen_open, terminated},
 };
 
 /// What is left of gVisor's answer when its kernel ends while it starts a container. The command it was to start is named
@@ -24,6 +24,9 @@ pub(crate) fn ready(pod: &Pod, now: Timestamp) -> Verdict {
         return Verdict::no(reason::NOT_ISOLATED, NOT_ENFORCED);
     }
     if let Some(verdict) = uninstalled(pod) {
+        return verdict;
+    }
+    if let Some(verdict) = setting_up(pod) {
         return verdict;
     }
     let Some(container) = container(pod) else { return unstarted(pod) };
@@ -70,6 +73,33 @@ fn uninstalled(pod: &Pod) -> Option<Verdict> {
     }
     let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
     Some(agent_failed(pod, &format!("{why}: {message}")))
+}
+
+/// How far the setup is, where a pod has one that has not ended.
+fn setting_up(pod: &Pod) -> Option<Verdict> {
+    let setup = setup::status_of(pod).filter(|_| !setup::is_over(pod))?;
+    let state = setup.state.as_ref();
+    if state.is_some_and(|state| state.running.is_some()) {
+        return Some(Verdict::no(
+            reason::SETTING_UP,
+            "spec.setup goes on; the sandbox takes calls when it has ended",
+        ));
+    }
+    match last_end(setup) {
+        Some(exit) if says_open(exit) => {
+            return Some(Verdict::no(reason::NOT_ISOLATED, NOT_ENFORCED));
+        }
+        Some(exit) => {
+            let said = format!(
+                "spec.setup was ended with exit code {} and is started again",
+                exit.exit_code
+            );
+            return Some(Verdict::no(reason::RESTARTING, said));
+        }
+        None => {}
+    }
+    let waiting = state.and_then(|state| state.waiting.as_ref());
+    Some(waiting.map_or_else(|| being_started(pod), |waiting| stuck(pod, setup, waiting)))
 }
 
 /// How the init container ended: in its own words or the kubelet's, which it leaves in the message.

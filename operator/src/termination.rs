@@ -5,7 +5,12 @@ use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
 };
 
-use crate::status::{container, pod_condition, words};
+use serde::Deserialize;
+
+use crate::{
+    pod,
+    status::{container, pod_condition, words},
+};
 
 /// What the agent leaves as its container's termination message when nobody has used the sandbox for its idle timeout.
 const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
@@ -44,14 +49,41 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
     })
 }
 
+/// What the agent says of a setup that failed.
+#[derive(Deserialize)]
+struct Failed {
+    command: String,
+    how: String,
+    tail: String,
+}
+
+/// How a pod's setup failed, if it did: its node would try it again, which does not make it another. One that was ended from
+/// outside leaves no word, and is to be tried again.
+pub(crate) fn setup_failed(pod: &Pod) -> Option<Termination> {
+    let setup = pod::setup::status_of(pod).filter(|_| !pod::setup::is_over(pod))?;
+    let exit = last_end(setup)?;
+    let how = if exit.reason.as_deref() == Some("OOMKilled") {
+        "more memory was used than spec.resources.memory".into()
+    } else {
+        let Failed { command, how, tail } = serde_json::from_str(exit.message.as_deref()?).ok()?;
+        format!("`{}` {how}, and said at last: {}", words(&command), words(&tail))
+    };
+    Some(Termination {
+        reason: Reason::SetupFailed,
+        exit_code: Some(exit.exit_code),
+        message: format!("spec.setup failed: {how}; correct it and create the sandbox anew"),
+    })
+}
+
+/// How a container ended that was started, be it that it is to be started again.
+pub(crate) fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    let states = [&container.state, &container.last_state];
+    states.into_iter().flatten().find_map(terminated).filter(|exit| !never_ran(exit))
+}
+
 /// How the container of a living pod ended last, to be started again in place.
 pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
-    let container = container(pod)?;
-    let states = [&container.state, &container.last_state];
-    let exit = states.into_iter().flatten().find_map(terminated)?;
-    if never_ran(exit) {
-        return None;
-    }
+    let exit = last_end(container(pod)?)?;
     let reason = match exit.reason.as_deref() {
         Some("OOMKilled") => Reason::OOMKilled,
         _ if says_open(exit) => Reason::NotIsolated,
@@ -115,7 +147,7 @@ fn says(exit: &ContainerStateTerminated, word: &str) -> bool {
 }
 
 /// Whether the agent left word of an open network, and ended as it then does.
-fn says_open(exit: &ContainerStateTerminated) -> bool {
+pub(crate) fn says_open(exit: &ContainerStateTerminated) -> bool {
     exit.exit_code == 1 && says(exit, NOT_ISOLATED)
 }
 
@@ -155,6 +187,8 @@ fn message(
         Reason::OOMKilled => {
             "more memory was used than spec.resources.memory; create a sandbox with more".into()
         }
+        // Said where it is found out.
+        Reason::SetupFailed => "spec.setup failed".into(),
         Reason::Evicted => format!("the pod was evicted{said}"),
         Reason::NodeLost => format!("the node went away{said}"),
         Reason::Killed => "the pod was deleted".into(),

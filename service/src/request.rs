@@ -2,7 +2,7 @@
 
 use api::{
     CodeSandbox, CodeSandboxSpec, Egress, EnvVar, Gpu, LocalObjectReference, Network, OnIdle,
-    Resources, Settings, Workspace, names,
+    Resources, Settings, Setup, Workspace, names,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::ResourceExt;
@@ -36,6 +36,8 @@ pub struct Create {
     pub on_idle: Option<OnIdle>,
     /// The size of a disk for its files.
     pub workspace: Option<String>,
+    /// Shell lines that are run first, which may reach public addresses.
+    pub setup: Vec<String>,
 }
 
 impl Create {
@@ -54,6 +56,11 @@ impl Create {
             gpu: (self.gpu_count > 0)
                 .then(|| Gpu { count: self.gpu_count, resource: names::DEFAULT_GPU.into() }),
             network: self.egress.map(|egress| Network { egress: Some(egress) }),
+            setup: (!self.setup.is_empty()).then(|| Setup {
+                commands: self.setup.clone(),
+                egress: Some(Egress::Internet),
+                ..Setup::default()
+            }),
             ttl: self.ttl.as_deref().map(Into::into),
             idle_timeout: self.idle_timeout.as_deref().map(Into::into),
             on_idle: self.on_idle,
@@ -110,6 +117,7 @@ mod tests {
             idle_timeout: Some("1m".into()),
             on_idle: Some(OnIdle::Pause),
             workspace: Some("5Gi".into()),
+            setup: vec!["true".into()],
             ..Create::default()
         };
         let spec = request.object("a", &Principal::new("me"), "other").spec;
@@ -126,6 +134,11 @@ mod tests {
             }),
             gpu: Some(Gpu { count: 2, resource: "nvidia.com/gpu".into() }),
             network: Some(Network { egress: Some(Egress::Internet) }),
+            setup: Some(Setup {
+                commands: vec!["true".into()],
+                egress: Some(Egress::Internet),
+                ..Setup::default()
+            }),
             ttl: Some("5m".into()),
             idle_timeout: Some("1m".into()),
             on_idle: Some(OnIdle::Pause),

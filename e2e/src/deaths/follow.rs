@@ -26,6 +26,9 @@ const PATIENCE: Duration = Duration::from_mins(2);
 pub(super) const PAUSE: Duration = Duration::from_millis(200);
 /// How often a caller asks again for an outcome that is said to be unknown.
 const UNKNOWNS: u64 = 5;
+/// What a sandbox is set up with. It takes long enough to die in, and says nothing before it is at its end.
+const SETUP: &str = "sleep 2; echo made > set-up";
+
 /// The file that is written over and over.
 const FILE: &str = "upload.bin";
 
@@ -102,6 +105,9 @@ impl Caller {
     pub(super) async fn create(&mut self, ready: bool) -> Result<(), String> {
         let wait = if ready { 45 } else { 0 };
         let mut arguments = json!({"name": self.sandbox, "memory": "128Mi", "cpu": "500m", "ttl": self.ttl, "wait_seconds": wait});
+        if self.step == Step::Setup {
+            arguments["setup"] = json!([SETUP]);
+        }
         if self.step.has_disk() {
             arguments["workspace"] = "64Mi".into();
         }
@@ -118,6 +124,14 @@ impl Caller {
             }
         }
         Err(self.last.clone())
+    }
+
+    /// Whether the sandbox has what its setup was to make, if it had one.
+    pub(super) async fn is_set_up(&mut self) -> Result<bool, String> {
+        match self.step {
+            Step::Setup => Ok(self.say("set-up", "cat set-up").await? == "made"),
+            _ => Ok(true),
+        }
     }
 
     /// Deletes the sandbox, and waits until it is said that there is none.

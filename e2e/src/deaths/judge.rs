@@ -48,10 +48,12 @@ pub(super) struct Ran {
 /// What a step has come to.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum End {
-    /// A sandbox that was asked for: how many pods it has, and a first run in it.
+    /// A sandbox that was asked for: how many pods it has, whether its setup was done, and a first run in it.
     Made {
         /// Its pods.
         pods: usize,
+        /// Whether there is what its setup makes, if it had one.
+        set_up: bool,
         /// A run in it.
         first: Ran,
     },
@@ -101,8 +103,11 @@ pub type Finding = (Fault, String);
 /// What is wrong with how a step ended under this victim's death.
 pub(super) fn judge(victim: Victim, step: Step, end: &End) -> Vec<Finding> {
     let mut findings = match end {
-        End::Made { pods, first } => {
+        End::Made { pods, set_up, first } => {
             let mut findings = judge_run(victim, first);
+            if !set_up {
+                findings.push((Fault::Invented, "it was ready and not set up".into()));
+            }
             if *pods != 1 {
                 findings.push((Fault::Twice, format!("{pods} pods")));
             }
@@ -243,8 +248,9 @@ mod tests {
     fn other_steps_are_judged_by_what_is_there() {
         let first = Ran { claim: Claim::Exited(0), output: Output::Whole, starts: 1, finishes: 1 };
         for (end, expected) in [
-            (End::Made { pods: 1, first: first.clone() }, vec![]),
-            (End::Made { pods: 2, first: first.clone() }, vec![Fault::Twice]),
+            (End::Made { pods: 1, set_up: true, first: first.clone() }, vec![]),
+            (End::Made { pods: 2, set_up: true, first: first.clone() }, vec![Fault::Twice]),
+            (End::Made { pods: 1, set_up: false, first: first.clone() }, vec![Fault::Invented]),
             (End::Rested { meanwhile: 0, pods: 1, kept: true, first: first.clone() }, vec![]),
             (
                 End::Rested { meanwhile: 1, pods: 2, kept: false, first },

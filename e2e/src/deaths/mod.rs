@@ -123,6 +123,8 @@ pub enum Step {
     Create,
     /// It exists; its pod is not ready.
     Start,
+    /// It is being set up.
+    Setup,
     /// A command runs that says nothing until its end.
     Run,
     /// A command runs whose output is read as it comes.
@@ -139,9 +141,10 @@ pub enum Step {
 
 impl Step {
     /// Every step, with how many of ten sandboxes are in it.
-    const SHARES: [(Self, usize); 8] = [
+    const SHARES: [(Self, usize); 9] = [
         (Self::Create, 1),
-        (Self::Start, 2),
+        (Self::Start, 1),
+        (Self::Setup, 1),
         (Self::Run, 1),
         (Self::Stream, 2),
         (Self::Upload, 1),
@@ -166,6 +169,7 @@ impl fmt::Display for Step {
         f.pad(match self {
             Self::Create => "create",
             Self::Start => "start",
+            Self::Setup => "setup",
             Self::Run => "run",
             Self::Stream => "stream",
             Self::Upload => "upload",

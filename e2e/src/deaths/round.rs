@@ -1,4 +1,4 @@
-//! One death, and what becomes of ten sandboxes in eight steps.
+//! One death, and what becomes of ten sandboxes in nine steps.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -76,8 +76,9 @@ impl Matrix {
         let caller = |(step, name): &(Step, String)| Caller::new(self.door.clone(), name, *step);
 
         // Those that are in the middle of something need a sandbox first, which is no part of the test.
-        let living =
-            sandboxes.iter().filter(|(step, _)| !matches!(step, Step::Create | Step::Start));
+        let living = sandboxes
+            .iter()
+            .filter(|(step, _)| !matches!(step, Step::Create | Step::Start | Step::Setup));
         let begun = living.enumerate().map(|(n, each)| begin(caller(each), n, objects));
         let begun =
             try_join_all(begun).await.map_err(|words| anyhow!("before the death: {words}"))?;
@@ -92,7 +93,7 @@ impl Matrix {
             })
         });
         let upload: Vec<JoinHandle<Followed>> = upload.collect();
-        for each in of(Step::Start) {
+        for each in of(Step::Start).chain(of(Step::Setup)) {
             caller(each)
                 .create(false)
                 .await
@@ -108,7 +109,7 @@ impl Matrix {
             }
             Some((name, resume(begun)?))
         });
-        let made = of(Step::Start).chain(of(Step::Create));
+        let made = of(Step::Start).chain(of(Step::Setup)).chain(of(Step::Create));
         let made = made.map(|each| (each.1.clone(), make(caller(each))));
         let followed: BTreeMap<String, JoinHandle<Followed>> = resumed.chain(made).collect();
         sleep(Duration::from_millis(dice.below(60))).await;
@@ -280,8 +281,12 @@ fn make(mut caller: Caller) -> JoinHandle<Followed> {
             return (caller, Err(words), None);
         }
         let ready = Instant::now();
-        let first = caller.run(&Program::short(), "first").await;
-        (caller, first.map(|first| End::Made { pods: 0, first }), Some(ready))
+        let end = async {
+            let first = caller.run(&Program::short(), "first").await?;
+            Ok(End::Made { pods: 0, set_up: caller.is_set_up().await?, first })
+        };
+        let end = end.await;
+        (caller, end, Some(ready))
     })
 }
 

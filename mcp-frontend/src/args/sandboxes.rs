@@ -41,6 +41,9 @@ pub(crate) struct SandboxCreate {
     pub(crate) on_idle: Option<OnIdle>,
     /// A disk of this size for its files, such as "5Gi": they are kept while it is paused.
     pub(crate) workspace: Option<String>,
+    /// Shell lines run first, with internet: "pip install x".
+    #[serde(default)]
+    pub(crate) setup: Vec<String>,
     /// Seconds to wait until ready.
     #[serde(default = "default_wait")]
     #[schemars(range(max = 45))]

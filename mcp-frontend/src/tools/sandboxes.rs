@@ -49,6 +49,7 @@ impl Server {
                 OnIdle::Pause => api::OnIdle::Pause,
             }),
             workspace: args.workspace,
+            setup: args.setup,
         };
         let result = match self.service.create(&self.principal(&context)?, &request).await {
             Ok(sandbox) => Ok(tokio::select! {

@@ -1,8 +1,7 @@
 //! How things stand with a sandbox: what its pod is to it, or why it has none.
 
 use api::{
-    BoundTemplate, CodeSandbox, Egress, OnIdle, Rest, Termination, TerminationReason, condition,
-    names,
+    BoundTemplate, CodeSandbox, OnIdle, Rest, Termination, TerminationReason, condition, names,
 };
 use jiff::Timestamp;
 use k8s_openapi::{api::core::v1::Pod, apimachinery::pkg::apis::meta::v1::ObjectMeta};
@@ -11,6 +10,7 @@ use kube::ResourceExt;
 use crate::{
     claim,
     config::Config,
+    isolation,
     observe::Observed,
     pod, restart,
     template::{self, Binding},
@@ -119,7 +119,8 @@ pub(super) fn situation<'a>(
     if pod.metadata.deletion_timestamp.is_some() {
         return over(sandbox, Some(pod), termination::lost(Some(pod)));
     }
-    match (termination::ended(pod), sandbox.rest()) {
+    let ended = termination::ended(pod).or_else(|| termination::setup_failed(pod));
+    match (ended, sandbox.rest()) {
         (Some(end), _) => over(sandbox, Some(pod), end),
         (None, Some(rest)) => Situation::Retiring(rest, None),
         (None, None) => Situation::Alive(pod),
@@ -178,7 +179,7 @@ pub(super) fn is_another(sandbox: &CodeSandbox, pod: &Pod) -> bool {
 
 /// Somebody else's policy that has the name of the sandbox's own, where it needs one.
 pub(super) fn taken_policy(sandbox: &CodeSandbox, observed: &Observed) -> Option<Taken> {
-    if sandbox.effective().egress != Egress::Internet {
+    if !isolation::is_opened(sandbox, observed.pod.as_ref()) {
         return None;
     }
     let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;

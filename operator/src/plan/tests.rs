@@ -1,11 +1,12 @@
 use std::collections::BTreeMap;
 
-use api::{Network, TerminationReason, condition, reason};
+use api::{Egress, Network, TerminationReason, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde_json::{Value, json};
 
 mod losses;
 mod rests;
+mod setups;
 
 use super::*;
 use crate::{
@@ -73,6 +74,8 @@ impl World {
         match action {
             Action::Apply(policy) => {
                 self.log.push(format!("apply {}", policy.name_any()));
+                let mut policy = policy;
+                policy.metadata.uid.get_or_insert("policy-uid".into());
                 self.policies.insert(policy.name_any(), *policy);
             }
             Action::Conclude(verdict) => {
@@ -100,6 +103,10 @@ impl World {
                 } else {
                     self.pods.remove(&name);
                 }
+            }
+            Action::DeletePolicy { name, uid } => {
+                self.log.push(format!("delete policy {name} {uid}"));
+                self.policies.remove(&name);
             }
             Action::DeleteSandbox { name, uid, .. } => {
                 self.log.push(format!("delete {name} {uid}"));

@@ -88,6 +88,6 @@ fn users_own(variable: &api::EnvVar) -> EnvVar {
 }
 
 /// A value taken as it is: the kubelet expands `$(NAME)` and turns `$$` into `$`, so every `$` is doubled.
-fn value(name: &str, text: &str) -> EnvVar {
+pub(super) fn value(name: &str, text: &str) -> EnvVar {
     EnvVar { name: name.into(), value: Some(text.replace('$', "$$")), ..EnvVar::default() }
 }

@@ -12,9 +12,13 @@ use k8s_openapi::{
 };
 use serde::Serialize;
 
+use super::setup;
+
 const VOLUME: &str = "machine";
 /// The file in the volume.
 const FILE: &str = "codesandbox.json";
+/// And the one with the resolvers.
+const RESOLVERS: &str = "resolv.conf";
 
 /// The machine, in the words of the sandbox's spec.
 #[derive(Debug, Serialize)]
@@ -57,19 +61,20 @@ pub(super) fn annotation(name: &str, effective: &Effective) -> (&'static str, St
     (names::MACHINE, text + "\n")
 }
 
-pub(super) fn volume() -> Volume {
-    let file = DownwardAPIVolumeFile {
-        path: FILE.into(),
+pub(super) fn volume(effective: &Effective) -> Volume {
+    let file = |path: &str, annotation: &str| DownwardAPIVolumeFile {
+        path: path.into(),
         field_ref: Some(ObjectFieldSelector {
-            field_path: format!("metadata.annotations['{}']", names::MACHINE),
+            field_path: format!("metadata.annotations['{annotation}']"),
             ..ObjectFieldSelector::default()
         }),
         ..DownwardAPIVolumeFile::default()
     };
+    let resolvers = setup::resolv_conf(effective).map(|_| file(RESOLVERS, names::RESOLV_CONF));
     Volume {
         name: VOLUME.into(),
         downward_api: Some(DownwardAPIVolumeSource {
-            items: Some(vec![file]),
+            items: Some([file(FILE, names::MACHINE)].into_iter().chain(resolvers).collect()),
             ..DownwardAPIVolumeSource::default()
         }),
         ..Volume::default()
@@ -84,4 +89,15 @@ pub(super) fn mount() -> VolumeMount {
         read_only: Some(true),
         ..VolumeMount::default()
     }
+}
+
+/// The resolvers of the sandbox's container, where its pod's are not for it.
+pub(super) fn resolvers(effective: &Effective) -> Option<VolumeMount> {
+    setup::resolv_conf(effective).map(|_| VolumeMount {
+        name: VOLUME.into(),
+        mount_path: "/etc/resolv.conf".into(),
+        sub_path: Some(RESOLVERS.into()),
+        read_only: Some(true),
+        ..VolumeMount::default()
+    })
 }

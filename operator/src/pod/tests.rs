@@ -122,3 +122,28 @@ fn what_is_on_a_disk_is_the_workspace_and_the_home() {
     let machine: serde_json::Value = serde_json::from_str(machine).unwrap();
     assert_eq!(machine["persistent"], serde_json::json!(["/workspace", "/home/sandbox"]));
 }
+
+#[test]
+fn a_setup_has_all_that_the_sandbox_has_but_gpus_and_resolvers_of_its_own() {
+    let mut sandbox = sandbox();
+    sandbox.spec.settings.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.setup = Some(api::Setup {
+        commands: vec!["echo $HOME $(id -u) > 'a b'".into()],
+        auto: Some(true),
+        egress: Some(Egress::Internet),
+        timeout: Some("90s".into()),
+    });
+    let pod = pod(&sandbox, &config(), Way::InitContainer, 1);
+    let spec = pod.spec.unwrap();
+    let [installer, setup] = &spec.init_containers.unwrap()[..] else { panic!("two come first") };
+    assert_eq!((installer.name.as_str(), setup.name.as_str()), ("install-agent", "setup"));
+    insta::assert_yaml_snapshot!(setup);
+    // The pod's resolvers are the setup's; the sandbox has none.
+    assert_eq!(spec.dns_config.unwrap().nameservers.unwrap().len(), 2);
+    let of = |mounts: &Option<Vec<k8s_openapi::api::core::v1::VolumeMount>>| {
+        mounts.iter().flatten().any(|one| one.mount_path == "/etc/resolv.conf")
+    };
+    assert!(of(&spec.containers[0].volume_mounts) && !of(&setup.volume_mounts));
+    let annotations = pod.metadata.annotations.unwrap();
+    assert_eq!(annotations[names::RESOLV_CONF], "nameserver 127.0.0.1\n");
+}

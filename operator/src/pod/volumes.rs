@@ -67,7 +67,7 @@ pub(super) fn volumes(
         ..Volume::default()
     });
     let of_the_pod: Vec<_> = of_the_pod.collect();
-    [agent::volume(way, config), machine::volume()]
+    [agent::volume(way, config), machine::volume(effective)]
         .into_iter()
         .chain(disk)
         .chain(of_the_pod)

@@ -31,11 +31,16 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
         found.push(format!("spec.workspace.storageClassName {asked} (allowed: {allowed})"));
     }
     let own = defaults.network.and_then(|network| network.egress).unwrap_or_default();
-    if asked.network.and_then(|network| network.egress) == Some(Egress::Internet)
-        && own != Egress::Internet
-        && allow.egress != Some(Egress::Internet)
-    {
+    let bounded = own != Egress::Internet && allow.egress != Some(Egress::Internet);
+    if bounded && asked.network.and_then(|network| network.egress) == Some(Egress::Internet) {
         found.push("spec.network.egress Internet".into());
+    }
+    let setup = |settings: &Settings| settings.setup.as_ref()?.egress;
+    if bounded
+        && setup(asked) == Some(Egress::Internet)
+        && setup(defaults) != Some(Egress::Internet)
+    {
+        found.push("spec.setup.egress Internet".into());
     }
     let secrets = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
     for name in secrets.map(|source| &source.secret_key_ref.name) {
@@ -140,6 +145,9 @@ mod tests {
         );
         let allow = json!({"runtimeClassNames": ["runc"], "egress": "Internet"});
         assert!(check(asked, json!({"allow": allow})).is_empty());
+        let setup = json!({"setup": {"commands": ["true"], "egress": "Internet"}});
+        assert_eq!(check(setup.clone(), json!({})), ["spec.setup.egress Internet"]);
+        assert!(check(setup.clone(), json!({"allow": {"egress": "Internet"}})).is_empty());
         // Less than the template's own is nobody's harm.
         let deny = json!({"network": {"egress": "Deny"}});
         assert!(check(deny, json!({"defaults": {"network": {"egress": "Internet"}}})).is_empty());

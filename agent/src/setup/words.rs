@@ -1,0 +1,88 @@
+//! What a failed setup leaves in its container's termination message, which the operator reads.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::Path;
+
+use serde::Serialize;
+
+use super::Failure;
+
+/// How much of the output it has, in bytes. Kubernetes takes 4 KiB of all, in which a byte may have become six.
+const TAIL: usize = 600;
+/// How much of the command.
+const COMMAND: usize = 200;
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Words<'a> {
+    reason: &'static str,
+    command: &'a str,
+    how: String,
+    tail: &'a str,
+}
+
+/// Leaves word of how a command failed, with the end of what it said.
+pub(super) fn leave(at: &Path, command: &str, failure: &Failure, log: &Path) {
+    let tail = tail(log).unwrap_or_default();
+    // Where that is not possible the status says less.
+    if let Err(error) = fs::write(at, said(command, failure, &tail)) {
+        crate::log(&format!("could not write {}: {error}", at.display()));
+    }
+}
+
+fn said(command: &str, failure: &Failure, tail: &str) -> String {
+    let how = match failure {
+        Failure::NotStarted(why) => format!("could not be started ({why})"),
+        Failure::Exited(code) => format!("ended with exit code {code}"),
+        Failure::Signaled(signal) => format!("was ended by signal {signal}"),
+        Failure::TimedOut => "did not end in time".into(),
+    };
+    let command = &command[..command.floor_char_boundary(COMMAND)];
+    let tail = &tail[tail.ceil_char_boundary(tail.len().saturating_sub(TAIL))..];
+    let words = Words { reason: "SetupFailed", command, how, tail: tail.trim() };
+    serde_json::to_string(&words).expect("strings are JSON")
+}
+
+/// The end of a file, as text.
+fn tail(log: &Path) -> io::Result<String> {
+    let mut log = File::open(log)?;
+    let length = log.metadata()?.len();
+    // More than is told: what is no text is three times as long when it is told.
+    log.seek(SeekFrom::Start(length.saturating_sub(TAIL as u64)))?;
+    let mut bytes = Vec::new();
+    log.read_to_end(&mut bytes)?;
+    Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    #[test]
+    fn how_each_failure_is_told() {
+        for (failure, how) in [
+            (Failure::NotStarted("no such file".into()), "could not be started (no such file)"),
+            (Failure::Exited(1), "ended with exit code 1"),
+            (Failure::Signaled(9), "was ended by signal 9"),
+            (Failure::TimedOut, "did not end in time"),
+        ] {
+            let told: Value = serde_json::from_str(&said("false", &failure, " no\n")).unwrap();
+            let expected =
+                json!({"reason": "SetupFailed", "command": "false", "how": how, "tail": "no"});
+            assert_eq!(told, expected);
+        }
+    }
+
+    #[test]
+    fn whatever_a_command_says_the_words_fit_and_are_json() {
+        for text in ["\u{1}", "é", "\"", "\u{fffd}", "a"] {
+            let long = text.repeat(9000);
+            let words = said(&long, &Failure::TimedOut, &long);
+            assert!(words.len() <= 4096 + 1024, "{text:?}: {}", words.len());
+            assert!(serde_json::from_str::<Value>(&words).is_ok());
+        }
+    }
+}

@@ -1,0 +1,168 @@
+//! What is done before a sandbox takes calls, in a network that is wider than its own and closed again.
+
+use anyhow::{Context, ensure};
+use api::{
+    CodeSandbox, Egress, Settings, Setup, TerminationReason, Workspace, condition, names, reason,
+};
+use client::Session;
+use e2e::{
+    Cluster, NAMESPACE, PATIENCE, Sandbox, is, kubectl,
+    probe::{INTERNET, from_open_pod, open_pods},
+    reason, run, spec,
+};
+use k8s_openapi::{
+    api::{core::v1::Pod, networking::v1::NetworkPolicy},
+    apimachinery::pkg::api::resource::Quantity,
+};
+use kube::{
+    Api, ResourceExt,
+    api::{Patch, PatchParams},
+    runtime::wait::await_condition,
+};
+use serde_json::json;
+use tokio::time::timeout;
+use wire::v1::{Command, RunSpec, run_spec::What};
+
+/// Says whether anybody on the Internet answers, tried again and again for as many seconds as it is told.
+const REACHES: &str = r#"
+import socket, sys, time
+end = time.monotonic() + float(sys.argv[2])
+while True:
+    try:
+        socket.create_connection((sys.argv[1], 80), timeout=0.2).close()
+        sys.exit(print("reached"))
+    except OSError:
+        if time.monotonic() > end:
+            sys.exit(print("not reached"))
+"#;
+
+fn with_setup(commands: &[&str], egress: Egress) -> Settings {
+    let commands = commands.iter().map(ToString::to_string).collect();
+    let setup = Setup { commands, egress: Some(egress), ..Setup::default() };
+    Settings { setup: Some(setup), ..spec() }
+}
+
+async fn says(sandbox: &Sandbox, line: &str) -> anyhow::Result<String> {
+    let ran = sandbox.shell(line).await?;
+    ensure!(ran.stderr.is_empty(), "{line}: {ran:?}");
+    Ok(ran.text())
+}
+
+/// The first instruction of a sandbox, sent as soon as its container runs: the operator may not have heard of that yet, and
+/// the policy that opened the network to the setup is still there.
+async fn first_instruction(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
+    let runs = |pod: Option<&Pod>| {
+        let status = pod.and_then(|pod| pod.status.as_ref());
+        status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
+    };
+    let pod = names::pod(name, 1);
+    let pod = await_condition(cluster.pods.clone(), &pod, runs);
+    let pod = timeout(PATIENCE, pod).await??.context("its pod is there")?;
+    let uid = pod.uid().context("it has a UID")?;
+    let session = Session::new(cluster.pods.clone(), pod.name_any(), uid);
+    let argv = ["python3", "-c", REACHES, INTERNET, "1"].map(String::from).into();
+    let command = Command { argv, ..Command::default() };
+    let ran = run(&session, RunSpec { what: Some(What::Command(command)), ..RunSpec::default() });
+    Ok(ran.await?.text())
+}
+
+#[tokio::test]
+async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let image = cluster.ready("setup-image", spec()).await?;
+    open_pods(&cluster, &image).await?;
+    let control = from_open_pod(&json!([["internet", "tcp", INTERNET, 80]])).await?;
+    assert!(control["internet"], "there has to be an Internet");
+    image.delete().await?;
+
+    let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 10 | tee reached");
+    for runtime in [None, Some("gvisor")] {
+        for number in 0..5 {
+            let name = format!("setup-{}-{number}", runtime.unwrap_or("runc"));
+            let settings = Settings {
+                runtime_class_name: runtime.map(Into::into),
+                ..with_setup(&[&reach], Egress::Internet)
+            };
+            cluster.create(&name, settings).await?;
+            assert_eq!(first_instruction(&cluster, &name).await?, "not reached\n", "{name}");
+            let object = cluster.wait(&name, "Ready", |one| is(one, condition::READY)).await?;
+            assert_eq!(reason(&object, condition::NETWORK_ISOLATED), reason::DENY_POLICY);
+            assert!(policies.get_opt(&names::internet_policy(&name)).await?.is_none());
+            let sandbox = cluster.sandbox(object);
+            assert_eq!(says(&sandbox, "cat reached").await?, "reached\n", "{name}");
+            let resolvers = says(&sandbox, "cat /etc/resolv.conf").await?;
+            assert_eq!(resolvers, "nameserver 127.0.0.1\n", "names fail at once");
+            sandbox.delete().await?;
+        }
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_setup_reaches_nothing_where_it_is_not_asked_to() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 1 > reached");
+    let sandbox = cluster.ready("setup-denied", with_setup(&[&reach], Egress::Deny)).await?;
+    assert_eq!(says(&sandbox, "cat reached").await?, "not reached\n");
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn what_a_setup_has_made_is_there_and_nothing_of_it_runs() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let commands = ["echo made > made; echo said; pip --version > ~/pip", "setsid sleep 4321 &"];
+    let sandbox = cluster.ready("setup-made", with_setup(&commands, Egress::Deny)).await?;
+    assert_eq!(says(&sandbox, "cat made; wc -l < ~/pip").await?, "made\n1\n");
+    let log = says(&sandbox, "cat /tmp/setup.log").await?;
+    assert_eq!(log, format!("$ {}\nsaid\n$ {}\n", commands[0], commands[1]));
+    let running = says(&sandbox, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").await?;
+    assert!(!running.contains("4321"), "{running}");
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn a_setup_that_fails_ends_the_sandbox_which_says_why() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let commands = ["echo first", "echo no such package >&2; exit 7", "touch never"];
+    cluster.create("setup-failed", with_setup(&commands, Egress::Internet)).await?;
+    let finished = |one: &CodeSandbox| is(one, condition::FINISHED);
+    let object = cluster.wait("setup-failed", "finished", finished).await?;
+    let last = object.status.as_ref().and_then(|status| status.last_termination.clone());
+    let last = last.context("it has one")?;
+    let expected = "spec.setup failed: `echo no such package >&2; exit 7` ended with exit code 7, and said at last: $ echo first\nfirst\n$ echo no such package >&2; exit 7\nno such package; correct it and create the sandbox anew";
+    let said = (last.reason, last.exit_code, last.message.as_str());
+    assert_eq!(said, (TerminationReason::SetupFailed, Some(1), expected));
+    e2e::until("its pod and policy are gone", async || {
+        Ok(cluster.left_of(&object).await? == ["\"CodeSandbox\"/\"setup-failed\""])
+    })
+    .await?;
+    let table = kubectl(&["get", "csb", "setup-failed", "-n", NAMESPACE, "--no-headers"]).await?;
+    let row: Vec<_> = table.split_whitespace().take(3).collect();
+    assert_eq!(row, ["setup-failed", "False", "SetupFailed"]);
+    cluster.delete("setup-failed").await
+}
+
+#[tokio::test]
+async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let workspace =
+        Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
+    let settings = Settings {
+        workspace: Some(workspace),
+        ..with_setup(&["echo again >> count"], Egress::Internet)
+    };
+    let sandbox = cluster.ready("setup-once", settings).await?;
+    for suspend in [true, false] {
+        let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+        cluster.sandboxes.patch("setup-once", &PatchParams::default(), &patch).await?;
+        let condition = if suspend { condition::SUSPENDED } else { condition::READY };
+        cluster.wait("setup-once", condition, |one| is(one, condition)).await?;
+    }
+    drop(sandbox);
+    let object = cluster.sandboxes.get("setup-once").await?;
+    let sandbox = cluster.sandbox(object);
+    assert_eq!(sandbox.pod(), "setup-once-2");
+    assert_eq!(says(&sandbox, "cat count").await?, "again\n");
+    sandbox.delete().await
+}

@@ -1,0 +1,175 @@
+//! What is done before a sandbox takes calls, and what becomes of it when that fails.
+
+use api::{Setup, Termination};
+
+use super::*;
+
+/// A sandbox that is to be set up with a wider network than it has itself.
+fn of(egress: Egress, setup: Egress) -> CodeSandbox {
+    let mut sandbox = sandbox();
+    sandbox.spec.settings.network = Some(Network { egress: Some(egress) });
+    let commands = vec!["pip install x".into()];
+    let setup = Setup { commands, egress: Some(setup), ..Setup::default() };
+    sandbox.spec.settings.setup = Some(setup);
+    sandbox
+}
+
+/// What a node says of a pod whose setup is in a state, and was in another before.
+fn setting_up(state: &Value, last: &Value) -> Value {
+    json!({
+        "phase": "Pending",
+        "conditions": [{"type": "PodScheduled", "status": "True"}],
+        "initContainerStatuses": [{"name": "setup", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": state, "lastState": last}],
+        "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"waiting": {"reason": "PodInitializing"}}}],
+    })
+}
+
+fn failed() -> Value {
+    let said = json!({"reason": "SetupFailed", "command": "pip install x", "how": "ended with exit code 1", "tail": "no such x"});
+    json!({"terminated": {"exitCode": 1, "reason": "Error", "message": said.to_string()}})
+}
+
+fn done() -> Value {
+    json!({"terminated": {"exitCode": 0, "reason": "Completed"}})
+}
+
+fn isolated(sandbox: &CodeSandbox) -> (String, String) {
+    let status = sandbox.status.as_ref().unwrap();
+    let one = status.condition(condition::NETWORK_ISOLATED).unwrap();
+    (one.status.clone(), one.reason.clone())
+}
+
+#[test]
+fn the_network_is_opened_for_the_setup_and_closed_before_the_sandbox_is_ready() {
+    let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Internet));
+    world.settle(&mut sandbox, 1);
+    let made =
+        ["apply codesandbox-deny", "apply box-internet", "create box-1", "status 1 False Creating"];
+    assert_eq!(world.done(), made);
+
+    world.kubelet("box-1", &setting_up(&json!({"running": {}}), &json!({})));
+    let plan = world.reconcile(&mut sandbox, 2);
+    assert_eq!(world.done(), ["status 1 False SettingUp"]);
+    assert_eq!(isolated(&sandbox), ("False".into(), reason::SETTING_UP.into()));
+    assert!(plan.events.iter().all(|event| !event.warning), "{:?}", plan.events);
+
+    // It is restored while it is wanted.
+    world.policies.remove("box-internet");
+    world.settle(&mut sandbox, 3);
+    assert_eq!(world.done(), ["apply box-internet"]);
+
+    let mut status = setting_up(&done(), &json!({}));
+    status["containerStatuses"][0]["state"] = json!({"waiting": {"reason": "PodInitializing"}});
+    world.kubelet("box-1", &status);
+    world.settle(&mut sandbox, 4);
+    assert_eq!(world.done(), ["delete policy box-internet policy-uid", "status 1 False Starting"]);
+    assert_eq!(isolated(&sandbox), ("True".into(), reason::DENY_POLICY.into()));
+
+    // What the node says of the setup may be forgotten.
+    world.kubelet("box-1", &running());
+    world.settle(&mut sandbox, 5);
+    assert_eq!(world.done(), ["status 1 True PodReady"]);
+}
+
+#[test]
+fn a_setup_that_reaches_no_more_than_the_sandbox_opens_and_closes_nothing() {
+    for (egress, setup, policies) in [
+        (Egress::Deny, Egress::Deny, &["codesandbox-deny"][..]),
+        (Egress::Internet, Egress::Internet, &["box-internet", "codesandbox-deny"]),
+        (Egress::Internet, Egress::Deny, &["box-internet", "codesandbox-deny"]),
+    ] {
+        let mut sandbox = of(egress, setup);
+        let mut world = World::running(&mut sandbox);
+        world.settle(&mut sandbox, 10);
+        assert_eq!(world.policies.keys().collect::<Vec<_>>(), policies, "{egress:?} {setup:?}");
+    }
+}
+
+#[test]
+fn a_setup_that_fails_is_the_end_and_is_not_tried_again() {
+    for status in [
+        setting_up(&failed(), &json!({})),
+        setting_up(&json!({"waiting": {"reason": "CrashLoopBackOff"}}), &failed()),
+        setting_up(&json!({"running": {}}), &failed()),
+    ] {
+        let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Internet));
+        world.settle(&mut sandbox, 1);
+        world.done();
+        world.kubelet("box-1", &status);
+        world.settle(&mut sandbox, 2);
+        let expected = [
+            "status 1 False SetupFailed",
+            "delete pod box-1 pod-uid-1",
+            "delete policy box-internet policy-uid",
+        ];
+        assert_eq!(world.done(), expected, "{status}");
+        let status = sandbox.status.as_ref().unwrap();
+        assert!(status.is_true(condition::FINISHED));
+        let message = "spec.setup failed: `pip install x` ended with exit code 1, and said at last: no such x; correct it and create the sandbox anew";
+        let expected = Termination {
+            reason: TerminationReason::SetupFailed,
+            exit_code: Some(1),
+            message: message.into(),
+        };
+        assert_eq!(status.last_termination.as_ref(), Some(&expected));
+    }
+}
+
+#[test]
+fn a_setup_that_takes_too_much_memory_fails() {
+    let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Deny));
+    world.settle(&mut sandbox, 1);
+    let end = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
+    world.kubelet("box-1", &setting_up(&end, &json!({})));
+    world.settle(&mut sandbox, 2);
+    let last = sandbox.status.as_ref().unwrap().last_termination.as_ref().unwrap();
+    assert_eq!(
+        last.message,
+        "spec.setup failed: more memory was used than spec.resources.memory; correct it and create the sandbox anew"
+    );
+}
+
+#[test]
+fn what_keeps_a_setup_from_its_start_is_no_failure_of_it() {
+    let open = json!({"terminated": {"exitCode": 1, "reason": "Error", "message": "{\"reason\":\"NotIsolated\"}"}});
+    let unstarted =
+        json!({"terminated": {"exitCode": 128, "reason": "StartError", "message": "no such file"}});
+    let killed = json!({"terminated": {"exitCode": 137, "reason": "Error"}});
+    let waiting = |reason: &str| json!({"waiting": {"reason": reason, "message": "words"}});
+    for (state, last, expected) in [
+        (waiting("PodInitializing"), json!({}), reason::STARTING),
+        (waiting("ErrImagePull"), json!({}), reason::IMAGE_PULL),
+        (waiting("CreateContainerConfigError"), json!({}), reason::START_FAILED),
+        (open.clone(), json!({}), reason::NOT_ISOLATED),
+        (waiting("CrashLoopBackOff"), open, reason::NOT_ISOLATED),
+        (killed.clone(), json!({}), reason::RESTARTING),
+        (waiting("CrashLoopBackOff"), killed, reason::RESTARTING),
+        (waiting("CrashLoopBackOff"), unstarted, reason::START_FAILED),
+    ] {
+        let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Internet));
+        world.settle(&mut sandbox, 1);
+        world.kubelet("box-1", &setting_up(&state, &last));
+        world.settle(&mut sandbox, 2);
+        assert_eq!(ready(&sandbox), expected, "{state} {last}");
+    }
+}
+
+#[test]
+fn one_that_is_suspended_while_it_is_set_up_leaves_no_network_open() {
+    let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Internet));
+    world.settle(&mut sandbox, 1);
+    world.kubelet("box-1", &setting_up(&json!({"running": {}}), &json!({})));
+    world.settle(&mut sandbox, 2);
+    world.done();
+    sandbox.spec.suspend = Some(true);
+    world.settle(&mut sandbox, 3);
+    let expected = [
+        "status 2 False Suspended",
+        "delete pod box-1 pod-uid-1",
+        "delete policy box-internet policy-uid",
+        "status 2 False Suspended",
+    ];
+    assert_eq!(world.done(), expected);
+}

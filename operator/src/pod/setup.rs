@@ -1,0 +1,71 @@
+//! The container that does what a sandbox is to be set up with, and what is known of how far it is.
+
+use api::{Effective, Setup, names};
+use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use serde_json::json;
+
+use super::{env, requirements, restricted, volumes};
+use crate::{config::Config, status, termination::terminated};
+
+/// How long a setup may take that says nothing of it.
+const TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
+/// The sandbox's resolvers where its setup has others: none, so that names fail at once.
+const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
+
+/// The container, before the sandbox's own and with all that it has but GPUs, which another pod's would wait for.
+pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -> Container {
+    let policy = effective.image_pull_policy.or(config.sandbox_image_pull_policy);
+    let mut env = env::env(effective, config);
+    env.push(env::value(names::SETUP_ENV, &plan(setup)));
+    Container {
+        name: names::SETUP_CONTAINER.into(),
+        image: Some(effective.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
+        image_pull_policy: policy.map(|policy| policy.as_str().into()),
+        command: Some(vec![names::AGENT.into(), "setup".into()]),
+        working_dir: Some(effective.working_dir.clone()),
+        env: Some(env),
+        resources: Some(requirements(effective.resources(), config)),
+        security_context: Some(restricted()),
+        termination_message_policy: Some("File".into()),
+        volume_mounts: Some(volumes::mounts(effective)),
+        ..Container::default()
+    }
+}
+
+/// What the agent is told.
+fn plan(setup: &Setup) -> String {
+    let timeout = setup.timeout.as_ref().map_or(TIMEOUT, api::Duration::as_std);
+    let plan = json!({
+        "commands": setup.commands, "auto": setup.auto == Some(true), "timeoutMs": timeout.as_millis(),
+    });
+    plan.to_string()
+}
+
+/// What the sandbox's container is to find in `/etc/resolv.conf`, where that is not the pod's, which is the setup's.
+pub(super) fn resolv_conf(effective: &Effective) -> Option<&'static str> {
+    effective.setup_opens().then_some(NO_RESOLVERS)
+}
+
+/// The status of a pod's setup, where it has one and that is known.
+pub(crate) fn status_of(pod: &Pod) -> Option<&ContainerStatus> {
+    let mut statuses = pod.status.as_ref()?.init_container_statuses.iter().flatten();
+    statuses.find(|one| one.name == names::SETUP_CONTAINER)
+}
+
+/// Whether nothing of a pod's setup runs any more, and will not again. What a node says of it may be forgotten, that the
+/// sandbox's own container has been started is not.
+pub(crate) fn is_over(pod: &Pod) -> bool {
+    let has_one = pod.spec.as_ref().is_some_and(|spec| {
+        spec.init_containers.iter().flatten().any(|one| one.name == names::SETUP_CONTAINER)
+    });
+    let done = |status: &ContainerStatus| {
+        let ends = [&status.state, &status.last_state];
+        ends.into_iter().flatten().filter_map(terminated).any(|end| end.exit_code == 0)
+    };
+    let started = |status: &ContainerStatus| {
+        let states = [&status.state, &status.last_state];
+        let mut states = states.into_iter().flatten();
+        states.any(|state| state.running.is_some() || state.terminated.is_some())
+    };
+    !has_one || status_of(pod).is_some_and(done) || status::container(pod).is_some_and(started)
+}
