@@ -174,6 +174,8 @@ pub mod reason {
     pub const CREATING: &str = "Creating";
     /// Not Ready: no node takes the pod yet.
     pub const UNSCHEDULABLE: &str = "Unschedulable";
+    /// Not Ready: the pod has scheduling gates, which somebody else takes off.
+    pub const SCHEDULING_GATED: &str = "SchedulingGated";
     /// Not Ready: the container is being started.
     pub const STARTING: &str = "Starting";
     /// Not Ready: the image cannot be had.

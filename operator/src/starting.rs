@@ -130,6 +130,15 @@ fn unstarted(pod: &Pod) -> Verdict {
             let next = "it is tried again by itself; if it stays, ask for less in spec.resources and spec.gpu or have nodes added";
             Verdict::no(reason::UNSCHEDULABLE, format!("{said}; {next}"))
         }
+        Some(scheduled) if scheduled.reason.as_deref() == Some(reason::SCHEDULING_GATED) => {
+            let gates = pod.spec.iter().flat_map(|spec| spec.scheduling_gates.iter().flatten());
+            let gates: Vec<_> = gates.map(|gate| gate.name.as_str()).collect();
+            let said = format!(
+                "the pod is not to be scheduled before somebody has taken off its gates ({}); wait for whoever admits pods, such as Kueue",
+                gates.join(", ")
+            );
+            Verdict::no(reason::SCHEDULING_GATED, said)
+        }
         _ => Verdict::no(reason::CREATING, "the pod is waiting for a node"),
     }
 }

@@ -34,7 +34,7 @@ fn container(state: &Value, last: &Value, restarts: i32) -> Value {
 fn what_keeps_a_pod_from_starting_has_its_reason_and_its_words() {
     for (status, expected, said) in [
         (json!({}), reason::CREATING, "waiting"),
-        (scheduled("False", "SchedulingGated"), reason::CREATING, "waiting"),
+        (scheduled("False", "SchedulingGated"), reason::SCHEDULING_GATED, "taken off its gates"),
         (scheduled("False", "Unschedulable"), reason::UNSCHEDULABLE, "0/3 nodes are available"),
         (scheduled("True", ""), reason::STARTING, "starting"),
         (waiting("ContainerCreating", ""), reason::STARTING, "starting"),
@@ -270,4 +270,16 @@ fn a_pod_whose_agent_saw_the_network_open_is_ready_when_it_has_run_on() {
         message.contains("enforces NetworkPolicy") && message.contains("administrator"),
         "{message}"
     );
+}
+
+#[test]
+fn a_pod_with_gates_names_them_and_waits() {
+    let mut pod = pod_with(&json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "False", "reason": "SchedulingGated", "message": "Scheduling is blocked"}]}));
+    let gates = ["a.example/queue", "b.example/quota"];
+    let gates = gates.map(|name| json!({"name": name}));
+    pod.spec = serde_json::from_value(json!({"containers": [], "schedulingGates": gates})).unwrap();
+    let verdict = ready(&pod, at(1));
+    assert_eq!(verdict.reason, reason::SCHEDULING_GATED);
+    assert!(verdict.message.contains("(a.example/queue, b.example/quota)"), "{}", verdict.message);
 }
