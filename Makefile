@@ -12,7 +12,7 @@ export CLUSTER ?= embedded
 export RELEASE ?= codesandbox
 export NAMESPACE ?= codesandbox
 export SANDBOXES ?= codesandbox-sandboxes
-export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES SEED RUNTIMES
+export CONFIRM REGISTRY LOAD HELM_ARGS BINARIES ENGINE BASE MINUTES CYCLES SEED RUNTIMES
 
 ifeq ($(CLUSTER),current)
 ifneq ($(filter-out help lint fmt unit fuzz crds images venv node languages clean,$(or $(MAKECMDGOALS),help)),)
@@ -85,7 +85,7 @@ bench: install ## Measures the figures of docs/benchmarks.md, and writes it
 gpu: install ## Tests that take a real GPU, under runc and gVisor (RUNTIMES); no part of `make test`
 	$(STEP) "a real GPU" hack/real-gpu.sh
 
-soak: install ## Kills every part again and again for MINUTES (60), and writes docs/soak.md
+soak: install ## Kills every part again and again for MINUTES (60), then makes and deletes CYCLES sandboxes; docs/soak.md
 	$(STEP) "soak" hack/with-cluster.sh cargo run --release --locked -p e2e --bin soak $(ARGS)
 
 images: ## Builds the images into archives, once per content

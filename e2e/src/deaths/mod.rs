@@ -5,6 +5,7 @@
 //! caller that does what the errors say. What breaks in between is counted by its code; what is
 //! false, happens twice, stays behind or never ends is a fault.
 
+mod cycles;
 mod follow;
 mod judge;
 mod kill;
@@ -18,6 +19,7 @@ mod workload;
 
 use std::fmt;
 
+pub use cycles::Census;
 pub use judge::{Fault, Finding};
 pub use matrix::Matrix;
 pub use node::Usage;

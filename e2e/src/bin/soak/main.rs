@@ -1,6 +1,7 @@
 //! `make soak`: the kill matrix over and over, with victims and timing by a seed, and what came of it in `docs/soak.md`.
 //!
-//! Reads `CODESANDBOX_URL`, `CODESANDBOX_TOKEN`, `MINUTES` (60) and `SEED` (the time).
+//! Then so many sandboxes are created and deleted again, one after another, as `CYCLES` says. Reads `CODESANDBOX_URL`,
+//! `CODESANDBOX_TOKEN`, `MINUTES` (60), `CYCLES` (0; tests.md E16 has 10 000, which take two hours on two cores) and `SEED` (the time).
 
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
@@ -47,9 +48,26 @@ async fn main() -> anyhow::Result<()> {
         tally.add(&round);
     }
     let after = matrix.usages(&keeper).await?;
+    let lasted = began.elapsed();
+    let cycles = number("CYCLES")?.unwrap_or(0);
+    let census = if cycles > 0 {
+        println!("{cycles} sandboxes, one after another");
+        let began = Instant::now();
+        let (before, after) = matrix.cycles(cycles).await?;
+        Some((began.elapsed(), before, after))
+    } else {
+        None
+    };
     matrix.release(&keeper).await?;
-    let report = report::report(&tally, seed, began.elapsed(), &before, &after)?;
+    let mut report = report::report(&tally, seed, lasted, &before, &after)?;
+    if let Some((took, before, after)) = &census {
+        report.push_str(&report::cycles(cycles, *took, before, after));
+    }
+    report::write(&report)?;
     println!("\n{report}");
+    if let Some((_, before, after)) = &census {
+        after.no_more_than(before)?;
+    }
     ensure!(tally.faults.is_empty(), "{} faults", tally.faults.values().sum::<u64>());
     Ok(())
 }

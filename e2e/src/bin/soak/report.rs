@@ -3,11 +3,30 @@
 use std::{fs, time::Duration};
 
 use anyhow::Context;
-use e2e::deaths::{Fault, Tally, Usage, listed};
+use e2e::deaths::{Census, Fault, Tally, Usage, listed};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/soak.md");
 
-/// Writes the report; its text.
+/// Writes the report.
+pub(crate) fn write(text: &str) -> anyhow::Result<()> {
+    fs::write(FILE, text).context(FILE)
+}
+
+/// What so many sandboxes have left on the node.
+pub(crate) fn cycles(number: u64, took: Duration, before: &Census, after: &Census) -> String {
+    let rows = before.counts.iter().zip(&after.counts);
+    let rows =
+        rows.map(|((name, before), (_, after))| format!("| {name} | {before} / {after} |\n"));
+    format!(
+        "\n## Created and deleted\n\n\
+         {number} sandboxes, four at a time, each until it was ready and then until it was gone, in {} s. What the node holds, \
+         before / after:\n\n| | |\n|---|---|\n{}",
+        took.as_secs(),
+        rows.collect::<String>()
+    )
+}
+
+/// What the deaths have come to.
 pub(crate) fn report(
     tally: &Tally,
     seed: u64,
@@ -36,8 +55,8 @@ pub(crate) fn report(
         "# Soak\n\n\
          Written by `make soak MINUTES={minutes} SEED={seed}`. Date: {date}. It lasted {} s. Machine: {cpus} cores, {} GiB; \
          client, front end, control plane and sandboxes all on it; etcd without fsync.\n\n\
-         Each death meets ten sandboxes: two being created, two starting, two in a command, two streaming, one being written to, \
-         one being deleted. Every step is then followed to its end through MCP over HTTP.\n\n\
+         Each death meets ten sandboxes: one being created, one starting, one being set up, one in a command, two streaming, one being \
+         written to, one being suspended, one being resumed, one being deleted. Every step is then followed to its end through MCP over HTTP.\n\n\
          | | |\n|---|---|\n\
          | deaths | {deaths} |\n\
          | sandboxes by step | {} |\n\
@@ -50,7 +69,7 @@ pub(crate) fn report(
          {findings}\n\
          ## Deaths and recoveries\n\n\
          \"Answers again\": from the death until a sandbox that was there answered every call again, each within a second. \
-         \"New sandboxes ready\": from the death until the four that were being made were ready. A daemon of the cluster is \
+         \"New sandboxes ready\": from the death until the five that were being made, or resumed, were ready. A daemon of the cluster is \
          away for one to three seconds before it is started again.\n\n{}\n\
          ## Memory and files, before / after\n\n\
          The front end and the operator are among the victims: what is here after is a later process. The agent is that of a \
@@ -67,6 +86,5 @@ pub(crate) fn report(
         listed(&tally.errors),
         tally.recoveries(),
     );
-    fs::write(FILE, &text).context(FILE)?;
     Ok(text)
 }

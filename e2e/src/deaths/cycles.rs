@@ -1,0 +1,164 @@
+//! Sandboxes that are created and deleted again and again, and what the node holds before and after. tests.md E16.
+
+use std::{fmt, fs, path::Path, time::Duration};
+
+use anyhow::{anyhow, ensure};
+use futures::{StreamExt, TryStreamExt, stream};
+use tokio::time::{Instant, sleep};
+
+use super::{Matrix, Step, follow::Caller};
+use crate::kubectl;
+
+/// How many sandboxes there are at once: a node of two cores makes about two a second.
+const AT_ONCE: usize = 4;
+/// How long the node may take to have cleaned up after the last of them.
+const SETTLES: Duration = Duration::from_mins(2);
+
+/// How many of each thing a node holds that a pod takes some of.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Census {
+    /// Mounts, control groups, network interfaces, network namespaces, sockets that listen, and the watches of the API server
+    /// on the kinds that a sandbox consists of.
+    pub counts: [(&'static str, usize); 6],
+}
+
+impl Census {
+    /// What there is now.
+    pub async fn now() -> anyhow::Result<Self> {
+        let entries = |path: &str| fs::read_dir(path).map_or(0, Iterator::count);
+        let lines = |path: &str, wanted: fn(&str) -> bool| {
+            fs::read_to_string(path).unwrap_or_default().lines().filter(|line| wanted(line)).count()
+        };
+        let listens = |line: &str| line.split_whitespace().nth(3) == Some("0A");
+        let metrics = kubectl(&["get", "--raw", "/metrics"]).await?;
+        let watches = metrics.lines().filter(|line| is_watch(line));
+        let watches = watches.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok());
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a count")]
+        let watches = watches.sum::<f64>() as usize;
+        Ok(Self {
+            counts: [
+                ("mounts", lines("/proc/self/mounts", |_| true)),
+                ("control groups", directories(Path::new("/sys/fs/cgroup"))),
+                ("network interfaces", entries("/sys/class/net")),
+                ("network namespaces", entries("/run/netns")),
+                (
+                    "listening sockets",
+                    lines("/proc/net/tcp", listens) + lines("/proc/net/tcp6", listens),
+                ),
+                ("watches", watches),
+            ],
+        })
+    }
+}
+
+impl fmt::Display for Census {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts.map(|(name, count)| format!("{name} {count}"));
+        f.write_str(&counts.join(", "))
+    }
+}
+
+fn is_watch(line: &str) -> bool {
+    let kinds = ["codesandboxes", "codesandboxtemplates", "pods", "networkpolicies"];
+    line.starts_with("apiserver_longrunning_requests{")
+        && line.contains("verb=\"WATCH\"")
+        && kinds.iter().any(|kind| line.contains(&format!("resource=\"{kind}\"")))
+}
+
+fn directories(path: &Path) -> usize {
+    let entries = fs::read_dir(path).into_iter().flatten().flatten();
+    let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
+    1 + below.map(|entry| directories(&entry.path())).sum::<usize>()
+}
+
+impl Matrix {
+    /// Creates so many sandboxes, waits until each is ready, and deletes it; what the node held before and holds after.
+    pub async fn cycles(&self, number: u64) -> anyhow::Result<(Census, Census)> {
+        // One first: what a first pod makes the node hold for good is nothing that grows.
+        self.cycle(0).await?;
+        let before = settled(None).await?;
+        let cycles = stream::iter(1..=number).map(|number| self.cycle(number));
+        cycles.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let after = settled(Some(&before)).await?;
+        Ok((before, after))
+    }
+
+    async fn cycle(&self, number: u64) -> anyhow::Result<()> {
+        let name = format!("cycle-{number}");
+        let mut caller = Caller::new(self.door.clone(), &name, Step::Create);
+        let lived = async {
+            caller.create(true).await?;
+            caller.delete().await
+        };
+        lived.await.map_err(|words| anyhow!("{name}: {words}"))
+    }
+}
+
+/// What the node holds once that no longer changes, or is no more than before.
+async fn settled(before: Option<&Census>) -> anyhow::Result<Census> {
+    let end = Instant::now() + SETTLES;
+    let mut last = Census::now().await?;
+    while Instant::now() < end {
+        sleep(Duration::from_secs(5)).await;
+        let now = Census::now().await?;
+        let same = now == last;
+        last = now;
+        let grown = before.is_some_and(|before| last.grown_since(before).is_some());
+        if same && !grown {
+            break;
+        }
+    }
+    Ok(last)
+}
+
+impl Census {
+    /// What there is more of than there was.
+    pub fn grown_since(&self, before: &Self) -> Option<String> {
+        let pairs = self.counts.iter().zip(&before.counts);
+        let grown = pairs.filter(|((_, now), (_, then))| now > then);
+        let grown: Vec<_> =
+            grown.map(|((name, now), (_, then))| format!("{name}: {then} → {now}")).collect();
+        (!grown.is_empty()).then(|| grown.join(", "))
+    }
+
+    /// Fails where there is more of anything than there was.
+    pub fn no_more_than(&self, before: &Self) -> anyhow::Result<()> {
+        let grown = self.grown_since(before);
+        ensure!(grown.is_none(), "the node holds more than before: {}", grown.unwrap_or_default());
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_has_grown_is_named_and_what_is_less_is_fine() {
+        let of = |first, second| Census {
+            counts: [
+                ("mounts", first),
+                ("control groups", second),
+                ("c", 1),
+                ("d", 1),
+                ("e", 1),
+                ("f", 1),
+            ],
+        };
+        assert_eq!(of(3, 2).grown_since(&of(3, 2)), None);
+        assert_eq!(of(2, 1).grown_since(&of(3, 2)), None);
+        assert_eq!(of(4, 1).grown_since(&of(3, 2)).as_deref(), Some("mounts: 3 → 4"));
+    }
+
+    #[test]
+    fn only_watches_of_what_a_sandbox_consists_of_count() {
+        let line = |verb: &str, resource: &str| {
+            format!(
+                "apiserver_longrunning_requests{{component=\"apiserver\",group=\"\",resource=\"{resource}\",verb=\"{verb}\"}} 3"
+            )
+        };
+        assert!(is_watch(&line("WATCH", "pods")));
+        assert!(!is_watch(&line("CONNECT", "pods")));
+        assert!(!is_watch(&line("WATCH", "leases")));
+    }
+}
