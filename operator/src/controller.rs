@@ -198,7 +198,7 @@ async fn settle(
         plan = plan::plan(sandbox, &observed, config, now);
     }
     if plan.action.is_some() && failure.is_none() {
-        failure = Some(Error::Unsettled { sandbox: name });
+        failure = Some(Error::Unsettled { sandbox: name.clone() });
     }
     if plan.events.iter().any(|notice| notice.reason == reason::AGENT_INJECTION_FAILED) {
         runtimes.doubt(sandbox);
@@ -206,6 +206,9 @@ async fn settle(
     // Even after a failure to make something: what was seen is true all the same, and isolation may have been lost.
     if !plan.deletes() {
         write_status(sandbox, context, &mut plan).await?;
+    }
+    if let Some((warning, _)) = plan.warning.filter(|(_, end)| memory.warns(&name, *end)) {
+        context.publisher.publish(vec![warning], &sandbox.object_ref(&()));
     }
     failure.map_or(Ok(plan.requeue), Err)
 }

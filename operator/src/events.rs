@@ -1,6 +1,7 @@
 //! What users are told in events: the turns in a sandbox's life, each once.
 
-use api::{CodeSandboxStatus, condition, names, reason};
+use api::{CodeSandbox, CodeSandboxStatus, condition, names, reason};
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -105,6 +106,21 @@ pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
         pod: None,
         last: None,
     })
+}
+
+/// That a sandbox is deleted soon.
+pub(crate) fn expiring(sandbox: &CodeSandbox, end: Timestamp) -> Notice {
+    let ttl = sandbox.effective().ttl;
+    Notice {
+        warning: true,
+        reason: "ExpiringSoon".into(),
+        action: "Expire",
+        note: format!(
+            "the sandbox is deleted at {end}, when its ttl ({ttl}) is over, with all in it that is not on a disk to be retained; a longer spec.ttl keeps it"
+        ),
+        pod: None,
+        last: None,
+    }
 }
 
 /// That an object is removed which should not have been there any more.

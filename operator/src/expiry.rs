@@ -25,6 +25,15 @@ pub(crate) fn ends_at(sandbox: &CodeSandbox) -> Option<Timestamp> {
     expires_at(sandbox).into_iter().chain(finished_until(sandbox)).min()
 }
 
+/// The longest that a warning comes before the end of a ttl.
+const WARNING: Duration = Duration::from_mins(5);
+
+/// When it is told that a sandbox's ttl ends soon: a tenth of it before, and at most five minutes.
+pub(crate) fn warns_at(sandbox: &CodeSandbox) -> Option<Timestamp> {
+    let before = WARNING.min(sandbox.effective().ttl.as_std() / 10);
+    expires_at(sandbox)?.checked_sub(before).ok()
+}
+
 /// How long it is until a time; nothing once it is over.
 pub(crate) fn until(time: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(time.duration_since(now)).unwrap_or_default()
@@ -63,6 +72,15 @@ mod tests {
 
         sandbox.spec.settings.ttl_after_finished = Some("168h".into());
         assert_eq!(ends_at(&sandbox), Some(at(3600)));
+    }
+
+    #[test]
+    fn a_warning_comes_a_tenth_of_the_ttl_before_its_end_and_at_most_five_minutes() {
+        for (ttl, seconds) in [("168h", 604_800 - 300), ("1h", 3300), ("10m", 540), ("20s", 18)] {
+            let mut sandbox = sandbox();
+            sandbox.spec.settings.ttl = Some(ttl.into());
+            assert_eq!(warns_at(&sandbox), Some(at(seconds)), "{ttl}");
+        }
     }
 
     #[test]

@@ -41,6 +41,8 @@ struct Entry {
     newest: Option<Arc<CodeSandbox>>,
     /// The versions that `newest` took the place of.
     superseded: VecDeque<String>,
+    /// Of which end of its ttl it was warned.
+    warned: Option<Timestamp>,
     /// What to tell of its end once it is gone, and of which object: we have asked for its deletion.
     last: Option<LastWords>,
 }
@@ -132,6 +134,11 @@ impl Memory {
     pub(crate) fn ready(&self, name: &str, now: Instant) -> Option<Duration> {
         let born = self.lock().get_mut(name)?.born.take()?;
         Some(now.saturating_duration_since(born))
+    }
+
+    /// Whether a sandbox is yet to be warned of this end of its ttl; once for each, by each operator.
+    pub(crate) fn warns(&self, name: &str, end: Timestamp) -> bool {
+        self.with(name, |entry| entry.warned.replace(end) != Some(end))
     }
 
     /// Takes note of what to tell once a sandbox is gone whose deletion we ask for. The answer may be lost, and the watch

@@ -51,6 +51,8 @@ pub(crate) struct Plan {
     pub(crate) status: Option<CodeSandboxStatus>,
     /// What to tell about, once that is done.
     pub(crate) events: Vec<Notice>,
+    /// That the sandbox ends soon, and when: to be told once, whatever becomes of the status.
+    pub(crate) warning: Option<(Notice, Timestamp)>,
     /// When to look again without having been told to.
     pub(crate) requeue: Option<Duration>,
 }
@@ -135,9 +137,22 @@ pub(crate) fn plan(
     Plan {
         action: action(sandbox, observed, &situation, config, now),
         events: events::between(sandbox.status.as_ref(), &status),
+        warning: warning(sandbox, &situation, now),
         requeue: requeue(sandbox, observed, &situation, &status, now),
         status: (!status::same(sandbox.status.as_ref(), &status)).then_some(status),
     }
+}
+
+/// The warning that a sandbox's ttl ends soon, from when that is. One that has finished has nothing to lose by it.
+fn warning(
+    sandbox: &CodeSandbox,
+    situation: &Situation<'_>,
+    now: Timestamp,
+) -> Option<(Notice, Timestamp)> {
+    let due = !matches!(situation, Situation::Over | Situation::Ended(..))
+        && expiry::warns_at(sandbox)? <= now;
+    let end = expiry::expires_at(sandbox).filter(|_| due)?;
+    Some((events::expiring(sandbox, end), end))
 }
 
 /// The end of a sandbox whose time is over.
@@ -303,7 +318,8 @@ fn requeue(
         _ => None,
     };
     let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
-    let times = proof.into_iter().chain(expiry::ends_at(&judged));
+    let warns = expiry::warns_at(sandbox).filter(|warns| *warns > now);
+    let times = proof.into_iter().chain(warns).chain(expiry::ends_at(&judged));
     soon.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
 }
 

@@ -729,6 +729,27 @@ fn told(context: &Context) -> Vec<String> {
     ends.filter_map(|line| Some(line.split_once("reason=")?.1.into())).collect()
 }
 
+/// Each operator warns once of an end, and once more of another.
+#[tokio::test]
+async fn the_end_of_a_ttl_is_warned_of_once_and_again_where_it_is_another() {
+    let (context, _) = context(deny(), well);
+    let warned = |times: &str| {
+        let metrics = context.caller.metrics.text().unwrap();
+        metrics.lines().any(|line| line.ends_with(&format!(r#"reason="ExpiringSoon"}} {times}"#)))
+    };
+    let mut ending = fresh();
+    ending.metadata.creation_timestamp =
+        Some(Time(Timestamp::now() - jiff::SignedDuration::from_mins(58)));
+    for _ in 0..3 {
+        run(&context, ending.clone()).await.unwrap();
+    }
+    assert!(warned("1"));
+    ending.spec.settings.ttl = Some("59m".into());
+    ending.metadata.resource_version = Some("3".into());
+    run(&context, ending).await.unwrap();
+    assert!(warned("2"));
+}
+
 /// The watch shows a sandbox no more.
 fn gone(context: &Context) {
     let gone: ObjectRef<CodeSandbox> = ObjectRef::new("box").within("demo");

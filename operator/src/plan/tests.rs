@@ -209,7 +209,9 @@ fn a_settled_sandbox_needs_no_write() {
             sandbox = serde_json::from_value(serde_json::to_value(&sandbox).unwrap()).unwrap();
             let plan = world.reconcile(&mut sandbox, seconds);
             assert_eq!((world.done(), plan.events), (vec![], vec![]));
-            let left = u64::try_from(3600 - seconds).unwrap();
+            // At the warning, and then at the end.
+            let left = if seconds < 3300 { 3300 - seconds } else { 3600 - seconds };
+            let left = u64::try_from(left).unwrap();
             assert_eq!(plan.requeue, Some(Duration::from_secs(left)));
         }
     }
@@ -632,13 +634,32 @@ fn ttl_over_means_the_sandbox_itself_is_deleted_whatever_its_state() {
 }
 
 #[test]
+fn the_end_of_the_ttl_is_warned_of_unless_there_is_nothing_to_lose() {
+    let mut sandbox = sandbox();
+    let mut world = World::running(&mut sandbox);
+    assert_eq!(world.reconcile(&mut sandbox, 3299).warning, None);
+    let (warning, end) = world.reconcile(&mut sandbox, 3300).warning.unwrap();
+    assert_eq!((warning, end), (events::expiring(&sandbox, at(3600)), at(3600)));
+
+    // One that is suspended has something to lose, too.
+    let mut suspended = sandbox.clone();
+    suspended.spec.suspend = Some(true);
+    world.settle(&mut suspended, 3301);
+    assert!(world.reconcile(&mut suspended, 3302).warning.is_some());
+
+    sandbox.status = Some(finished(at(3200)));
+    let plan = plan(&sandbox, &world.observe(&sandbox), &config(), at(3300));
+    assert_eq!(plan.warning, None);
+}
+
+#[test]
 fn ttl_prolonged_in_time_prolongs_the_sandbox() {
     let mut sandbox = sandbox();
     let mut world = World::running(&mut sandbox);
     sandbox.spec.settings.ttl = Some("2h".into());
     sandbox.metadata.generation = Some(2);
     let plan = world.reconcile(&mut sandbox, 3600);
-    assert_eq!(plan.requeue, Some(Duration::from_hours(1)));
+    assert_eq!(plan.requeue, Some(Duration::from_mins(55)), "for the warning");
     let status = sandbox.status.clone().unwrap();
     assert_eq!((status.expires_at, status.observed_generation), (Some(Time(at(7200))), Some(2)));
     assert!(status.conditions.iter().all(|one| one.observed_generation == Some(2)));
