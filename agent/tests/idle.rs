@@ -1,4 +1,4 @@
-//! The end of a sandbox that nobody uses.
+//! The end of a sandbox that nobody uses. tests.md E15.
 
 #![allow(clippy::unwrap_used, reason = "tests may")]
 

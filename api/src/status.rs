@@ -192,6 +192,8 @@ pub mod reason {
     pub const NOT_ISOLATED: &str = "NotIsolated";
     /// Not Ready: the API server refused the pod.
     pub const ADMISSION_REFUSED: &str = "AdmissionRefused";
+    /// Not Ready: a ResourceQuota of the namespace is used up.
+    pub const QUOTA_EXCEEDED: &str = "QuotaExceeded";
     /// Not Ready: the RuntimeClass that the sandbox names is not there.
     pub const RUNTIME_CLASS_NOT_FOUND: &str = "RuntimeClassNotFound";
     /// Not Ready: there is no template of the name that the sandbox names.

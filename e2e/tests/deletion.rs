@@ -1,4 +1,4 @@
-//! A sandbox deleted at a bad moment leaves nothing all the same. tests.md E6.
+//! A sandbox deleted at a bad moment leaves nothing all the same. tests.md E6, E17.
 
 use api::{CodeSandbox, Egress, Network, Settings, condition, names};
 use e2e::{Cluster, is};

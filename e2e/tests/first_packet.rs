@@ -1,4 +1,4 @@
-//! The first packet of a sandbox: none leaves before the node enforces its policy.
+//! The first packet of a sandbox: none leaves before the node enforces its policy. tests.md F9.
 //!
 //! kube-router learns of a pod when it already runs, so that for its first 60 to 230 ms what a policy denies gets through,
 //! and what was connected until then stays connected. STARTS (10) says how many sandboxes try, of each runtime.

@@ -59,6 +59,7 @@ async fn a_denied_sandbox_reaches_nothing_an_open_pod_reaches() -> anyhow::Resul
     sandbox.delete().await
 }
 
+/// tests.md F6, as far as there is no list of allowed names: no query leaves, so that none carries anything out.
 #[tokio::test]
 async fn names_fail_at_once_under_deny() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;

@@ -151,6 +151,7 @@ fn is_trouble(reason: &str) -> bool {
             | reason::RESTARTING
             | reason::NOT_ISOLATED
             | reason::ADMISSION_REFUSED
+            | reason::QUOTA_EXCEEDED
             | reason::RUNTIME_CLASS_NOT_FOUND
             | reason::NAME_TAKEN
             | reason::POD_LOST

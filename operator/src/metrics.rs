@@ -74,10 +74,17 @@ struct LeftOver {
 }
 
 /// What is neither ready nor has ended, by the reason of its Ready.
-const UNREADY: [&str; 13] = [
+const UNREADY: [&str; 23] = [
+    reason::TEMPLATE_NOT_FOUND,
+    reason::TEMPLATE_NOT_ACCEPTED,
+    reason::TEMPLATE_FORBIDS,
+    reason::TEMPLATE_BOUND,
     reason::CREATING,
     reason::PROBING,
+    reason::QUOTA_EXCEEDED,
+    reason::SCHEDULING_GATED,
     reason::UNSCHEDULABLE,
+    reason::SETTING_UP,
     reason::STARTING,
     reason::IMAGE_PULL,
     reason::START_FAILED,
@@ -88,6 +95,9 @@ const UNREADY: [&str; 13] = [
     reason::NAME_TAKEN,
     reason::POD_LOST,
     reason::TERMINATING,
+    reason::NOT_ISOLATED,
+    reason::SUSPENDED,
+    reason::PAUSED,
 ];
 /// The states beside those: one that has no status yet, one that takes calls, one that has ended, any other.
 const NEW: &str = "New";

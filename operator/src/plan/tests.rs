@@ -416,10 +416,10 @@ fn a_refusal_is_a_condition_and_not_asked_about_again_at_once() {
     let mut sandbox = sandbox();
     let refused = plan(&sandbox, &seen, &config(), at(1));
     assert_eq!((refused.action, refused.requeue), (None, Some(Duration::from_secs(2))));
-    assert_eq!(refused.events[0].reason, reason::ADMISSION_REFUSED);
+    assert_eq!(refused.events[0].reason, reason::QUOTA_EXCEEDED);
 
     sandbox.status = refused.status;
-    assert_eq!(ready(&sandbox), reason::ADMISSION_REFUSED);
+    assert_eq!(ready(&sandbox), reason::QUOTA_EXCEEDED);
     let message = &sandbox.status.as_ref().unwrap().conditions[0].message;
     assert!(message.contains("refused Pod box-1: exceeded quota: tiny"), "{message}");
     let again = plan(&sandbox, &seen, &config(), at(2));
@@ -551,7 +551,11 @@ fn a_runtime_class_that_is_missing_is_said_to_be() {
             r#"pods "box-1" is forbidden: pod rejected: RuntimeClass "kata" not found"#,
             reason::RUNTIME_CLASS_NOT_FOUND,
         ),
-        (r#"pods "box-1" is forbidden: exceeded quota"#, reason::ADMISSION_REFUSED),
+        (
+            r#"pods "box-1" is forbidden: exceeded quota: small, requested: pods=1, used: pods=1, limited: pods=1"#,
+            reason::QUOTA_EXCEEDED,
+        ),
+        (r#"pods "box-1" is forbidden: violates PodSecurity"#, reason::ADMISSION_REFUSED),
         (r#"RuntimeClass "other" not found"#, reason::ADMISSION_REFUSED),
     ] {
         let refusal = Refusal { object: "Pod box-1".into(), words: words.into(), retry_at: at(3) };
@@ -560,7 +564,7 @@ fn a_runtime_class_that_is_missing_is_said_to_be() {
         let status = plan(&sandbox, &seen, &config(), at(1)).status.unwrap();
         let ready = status.condition(condition::READY).unwrap();
         assert_eq!(ready.reason, expected, "{words}");
-        assert!(ready.message.contains("kata") || expected == reason::ADMISSION_REFUSED);
+        assert_eq!(ready.message.contains("kata"), expected == reason::RUNTIME_CLASS_NOT_FOUND);
     }
 }
 

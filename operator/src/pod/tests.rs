@@ -49,6 +49,7 @@ fn an_init_container_installs_the_agent_where_an_image_volume_does_not_do() {
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::InitContainer, 1));
 }
 
+/// tests.md E7: a pod ends by itself even where nobody is left to end it.
 #[test]
 fn a_pod_lives_as_long_as_operator_and_template_let_it() {
     let deadline = |template: &str| {

@@ -11,6 +11,9 @@ use crate::{
     probe,
 };
 
+/// What the API server says of an object that a ResourceQuota has no room for. It has no reason of its own.
+const EXCEEDED: &str = "exceeded quota: ";
+
 /// Ready's verdict where no pod has been made yet.
 pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
     if let Some(refusal) = &observed.refusal {
@@ -22,14 +25,19 @@ pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
                 ),
             );
         }
-        return Verdict::no(
-            reason::ADMISSION_REFUSED,
-            format!(
-                "the API server refused {}: {}; it is tried again by itself, so have the quota, the policy or the namespace's Pod Security level changed, or create the sandbox anew with what is allowed",
-                refusal.object,
-                words(&refusal.words)
-            ),
-        );
+        let (reason, next) = if refusal.words.contains(EXCEEDED) {
+            (
+                reason::QUOTA_EXCEEDED,
+                "it is made within a minute of enough of the quota being free, so delete sandboxes that are not needed, have the administrator raise it, or create the sandbox anew with less in spec.resources and spec.gpu",
+            )
+        } else {
+            (
+                reason::ADMISSION_REFUSED,
+                "it is tried again by itself, so have the policy or the namespace's Pod Security level changed, or create the sandbox anew with what is allowed",
+            )
+        };
+        let (object, words) = (&refusal.object, words(&refusal.words));
+        return Verdict::no(reason, format!("the API server refused {object}: {words}; {next}"));
     }
     // Also until the probe is deleted: only a sandbox that says so is looked at for one.
     let probe = observed.probe.as_ref().is_some_and(|probe| probe::is_ours(probe, sandbox));

@@ -222,23 +222,26 @@ fn suspending_is_no_loss_and_keeps_the_count_of_those_there_were() {
     let mut sandbox = kept();
     sandbox.spec.settings.ttl = Some("168h".into());
     let mut world = World::running(&mut sandbox);
-    world.end("box-1");
-    world.settle(&mut sandbox, 10);
+    for attempt in 1..=2 {
+        world.end(&names::pod("box", attempt));
+        world.settle(&mut sandbox, 10);
+    }
+    world.settle(&mut sandbox, 20);
     for round in 0..8 {
         sandbox.spec.suspend = Some(true);
         world.settle(&mut sandbox, 100 + round);
         sandbox.spec.suspend = Some(false);
         world.done();
         world.settle(&mut sandbox, 100 + round);
-        assert_eq!(world.done()[0], format!("create box-{}", 3 + round), "at once");
+        assert_eq!(world.done()[0], format!("create box-{}", 4 + round), "at once");
     }
     let losses = |sandbox: &CodeSandbox| sandbox.status.as_ref().unwrap().losses;
-    assert_eq!(losses(&sandbox), Some(1));
-    world.end("box-10");
-    world.reconcile(&mut sandbox, 200);
     assert_eq!(losses(&sandbox), Some(2));
+    world.end("box-11");
+    world.reconcile(&mut sandbox, 200);
+    assert_eq!(losses(&sandbox), Some(3));
     let said = told(&sandbox, condition::READY).2;
-    let expected = "the pod was deleted; its disk is kept, its contexts are gone and its runs are lost; replacement 2 of 6, as attempt 11, follows at 2026-01-01T00:03:30Z";
+    let expected = "the pod was deleted; its disk is kept, its contexts are gone and its runs are lost; replacement 3 of 6, as attempt 12, follows at 2026-01-01T00:03:40Z";
     assert_eq!(said, expected);
 }
 
