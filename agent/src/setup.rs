@@ -42,6 +42,8 @@ struct Plan {
     commands: Vec<String>,
     auto: bool,
     timeout_ms: u64,
+    /// Whether it may reach what the sandbox may not.
+    opens: bool,
 }
 
 /// How a command ended that was not to end so.
@@ -84,7 +86,10 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         let path = std::env::temp_dir().join(LOG);
         let mut log = OpenOptions::new().create(true).append(true).open(&path)?;
         let done = run_all(settings, plan, &mut log, deadline).await;
-        opened::take_down(&settings.runs).await?;
+        // Where the sandbox may reach the same, nothing of it is to be closed.
+        if plan.opens {
+            opened::take_down(&settings.runs).await?;
+        }
         Ok(done.map_err(|(command, failure)| {
             crate::log(&format!("a command of the setup failed: {failure:?}"));
             words::leave(&settings.last_words, &command, &failure, &path);

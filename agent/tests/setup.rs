@@ -165,3 +165,14 @@ fn a_plan_that_is_none_is_an_error() {
     assert_eq!(sandbox.set_up(), Some(1));
     assert!(!Path::new(&sandbox.path("word")).exists());
 }
+
+/// Whom it has spoken with is to be out of reach for the sandbox only where that may not speak with them.
+#[test]
+fn who_answered_is_taken_down_where_the_sandbox_is_not_to_reach_them() {
+    for opens in [true, false] {
+        let mut sandbox = Sandbox::new(plan(&["true"]));
+        sandbox.plan["opens"] = opens.into();
+        assert_eq!(sandbox.set_up(), Some(0));
+        assert_eq!(sandbox.path("runs/setup.opened").exists(), opens);
+    }
+}

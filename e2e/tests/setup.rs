@@ -2,7 +2,8 @@
 
 use anyhow::{Context, ensure};
 use api::{
-    CodeSandbox, Egress, Settings, Setup, TerminationReason, Workspace, condition, names, reason,
+    CodeSandbox, Egress, Network, Settings, Setup, TerminationReason, Workspace, condition, names,
+    reason,
 };
 use client::Session;
 use e2e::{
@@ -97,6 +98,19 @@ async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> a
         }
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn what_the_sandbox_may_reach_as_well_is_not_closed_after_its_setup() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 10");
+    let settings = Settings {
+        network: Some(Network { egress: Some(Egress::Internet) }),
+        ..with_setup(&[&reach], Egress::Internet)
+    };
+    let sandbox = cluster.ready("setup-open", settings).await?;
+    assert_eq!(says(&sandbox, &reach).await?, "reached\n");
+    sandbox.delete().await
 }
 
 #[tokio::test]

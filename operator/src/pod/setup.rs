@@ -16,7 +16,7 @@ const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
 pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -> Container {
     let policy = effective.image_pull_policy.or(config.sandbox_image_pull_policy);
     let mut env = env::env(effective, config);
-    env.push(env::value(names::SETUP_ENV, &plan(setup)));
+    env.push(env::value(names::SETUP_ENV, &plan(setup, effective.setup_opens())));
     Container {
         name: names::SETUP_CONTAINER.into(),
         image: Some(effective.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
@@ -33,10 +33,13 @@ pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -
 }
 
 /// What the agent is told.
-fn plan(setup: &Setup) -> String {
+fn plan(setup: &Setup, opens: bool) -> String {
     let timeout = setup.timeout.as_ref().map_or(TIMEOUT, api::Duration::as_std);
     let plan = json!({
-        "commands": setup.commands, "auto": setup.auto == Some(true), "timeoutMs": timeout.as_millis(),
+        "commands": setup.commands,
+        "auto": setup.auto == Some(true),
+        "timeoutMs": timeout.as_millis(),
+        "opens": opens,
     });
     plan.to_string()
 }
