@@ -14,20 +14,20 @@ use k8s_openapi::api::{
 };
 use kube::ResourceExt;
 
-use self::situation::{is_another, taken_policy};
+use self::situation::is_another;
 use crate::{
     claim,
     config::Config,
     events::{self, Notice},
     expiry,
     injection::Injection,
-    isolation, network,
     observe::Observed,
     pod,
     probe::Verdict,
     starting, status, termination,
 };
 
+mod policies;
 mod situation;
 mod way_in;
 
@@ -187,7 +187,7 @@ fn action(
     }
     match situation {
         Situation::Over => failed_removal(sandbox, observed)
-            .or_else(|| needless_policy(sandbox, observed, None)),
+            .or_else(|| policies::needless(sandbox, observed, None)),
         Situation::Unbound(_)
         | Situation::Barred(_)
         | Situation::Taken(_)
@@ -201,11 +201,11 @@ fn action(
         Situation::Resting(_) => {
             former_removal(sandbox, observed)
                 .or_else(|| way_in::leave(sandbox, observed))
-                .or_else(|| needless_policy(sandbox, observed, None))
+                .or_else(|| policies::needless(sandbox, observed, None))
         }
         Situation::Absent => {
             if let Some(step) =
-                former_removal(sandbox, observed).or_else(|| policy(sandbox, observed, config))
+                former_removal(sandbox, observed).or_else(|| policies::missing(sandbox, observed, config))
             {
                 return Some(step);
             }
@@ -215,8 +215,8 @@ fn action(
             claim(sandbox, observed, config)
                 .or_else(|| way_in::step(sandbox, observed, config, now))
         }
-        Situation::Alive(pod) => policy(sandbox, observed, config)
-            .or_else(|| needless_policy(sandbox, observed, Some(pod))),
+        Situation::Alive(pod) => policies::missing(sandbox, observed, config)
+            .or_else(|| policies::needless(sandbox, observed, Some(pod))),
     }
 }
 
@@ -242,36 +242,6 @@ pub(crate) fn leaving<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Opti
 fn claim(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Action> {
     let workspace = sandbox.effective().workspace.filter(|_| observed.claim.is_none())?;
     Some(Action::CreateClaim(Box::new(claim::claim(sandbox, config, &workspace))))
-}
-
-/// The first policy that is missing or was changed.
-fn policy(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Action> {
-    let namespace = sandbox.namespace()?;
-    if isolation::deny(observed, &namespace).is_none() {
-        return Some(Action::Apply(Box::new(network::deny(&namespace))));
-    }
-    let pod = observed.pod.as_ref();
-    let missing = isolation::is_opened(sandbox, pod)
-        && isolation::internet(sandbox, pod, observed, config).is_none()
-        && taken_policy(sandbox, observed).is_none();
-    missing.then(|| Action::Apply(Box::new(network::internet(sandbox, config))))
-}
-
-/// The removal of the sandbox's own policy once only its setup needed it, and that has ended or there is to be no pod.
-fn needless_policy(
-    sandbox: &CodeSandbox,
-    observed: &Observed,
-    pod: Option<&Pod>,
-) -> Option<Action> {
-    let effective = sandbox.effective();
-    if !effective.setup_opens() || pod.is_some() && isolation::is_opened(sandbox, pod) {
-        return None;
-    }
-    let policy = observed.policy(&names::internet_policy(&sandbox.name_any()));
-    let policy = policy.filter(|policy| {
-        pod::is_owned(&policy.metadata, sandbox) && policy.metadata.deletion_timestamp.is_none()
-    })?;
-    Some(Action::DeletePolicy { name: policy.name_any(), uid: policy.uid()? })
 }
 
 /// The removal of a pod whose setup has failed, which its node would try again and again.

@@ -60,8 +60,7 @@ struct Failed {
 /// How a pod's setup failed, if it did: its node would try it again, which does not make it another. One that was ended from
 /// outside leaves no word, and is to be tried again.
 pub(crate) fn setup_failed(pod: &Pod) -> Option<Termination> {
-    let setup = pod::setup::status_of(pod).filter(|_| !pod::setup::is_over(pod))?;
-    let exit = last_end(setup)?;
+    let exit = last_end(pod::setup::status_of(pod)?)?;
     let how = if exit.reason.as_deref() == Some("OOMKilled") {
         "more memory was used than spec.resources.memory".into()
     } else {

@@ -11,6 +11,7 @@ mod setups;
 use super::*;
 use crate::{
     injection::Way,
+    network,
     observe::Refusal,
     testing::{at, config, finished, observed, opener, pod_with, running, sandbox},
 };

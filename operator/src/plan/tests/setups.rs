@@ -44,16 +44,17 @@ fn isolated(sandbox: &CodeSandbox) -> (String, String) {
 #[test]
 fn the_network_is_opened_for_the_setup_and_closed_before_the_sandbox_is_ready() {
     let (mut world, mut sandbox) = (World::default(), of(Egress::Deny, Egress::Internet));
-    world.settle(&mut sandbox, 1);
+    let plan = world.reconcile(&mut sandbox, 1);
+    assert_eq!(isolated(&sandbox), ("False".into(), reason::SETTING_UP.into()));
+    assert!(plan.events.iter().all(|event| !event.warning), "{:?}", plan.events);
     let made =
         ["apply codesandbox-deny", "apply box-internet", "create box-1", "status 1 False Creating"];
     assert_eq!(world.done(), made);
 
     world.kubelet("box-1", &setting_up(&json!({"running": {}}), &json!({})));
-    let plan = world.reconcile(&mut sandbox, 2);
+    world.settle(&mut sandbox, 2);
     assert_eq!(world.done(), ["status 1 False SettingUp"]);
     assert_eq!(isolated(&sandbox), ("False".into(), reason::SETTING_UP.into()));
-    assert!(plan.events.iter().all(|event| !event.warning), "{:?}", plan.events);
 
     // It is restored while it is wanted.
     world.policies.remove("box-internet");
