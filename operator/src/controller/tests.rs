@@ -740,12 +740,13 @@ async fn the_end_of_a_ttl_is_warned_of_once_and_again_where_it_is_another() {
     let mut ending = fresh();
     ending.metadata.creation_timestamp =
         Some(Time(Timestamp::now() - jiff::SignedDuration::from_mins(58)));
-    for _ in 0..3 {
+    for version in ["1", "3", "5"] {
+        ending.metadata.resource_version = Some(version.into());
         run(&context, ending.clone()).await.unwrap();
     }
     assert!(warned("1"));
     ending.spec.settings.ttl = Some("59m".into());
-    ending.metadata.resource_version = Some("3".into());
+    ending.metadata.resource_version = Some("7".into());
     run(&context, ending).await.unwrap();
     assert!(warned("2"));
 }
