@@ -184,6 +184,62 @@ async fn the_front_end_may_change_nothing_of_a_sandbox_but_the_wish_to_wake_it()
     cluster.delete("awake").await
 }
 
+/// Whose it is decides who runs code in it, and whose disk it may take up again.
+#[tokio::test]
+async fn nobody_who_may_write_sandboxes_says_whose_one_is_but_the_front_end() -> anyhow::Result<()>
+{
+    let cluster = Cluster::connect().await?;
+    let writer = "--as=e2e-writer";
+    let verbs = ["create", "get", "patch", "update", "delete"];
+    let rule =
+        json!({"apiGroups": ["codesandbox.dev"], "resources": ["codesandboxes"], "verbs": verbs});
+    let meta = json!({"name": "e2e-writer", "namespace": NAMESPACE});
+    let api = "rbac.authorization.k8s.io";
+    let objects = json!({"apiVersion": "v1", "kind": "List", "items": [
+        {"apiVersion": format!("{api}/v1"), "kind": "Role", "metadata": meta, "rules": [rule]},
+        {"apiVersion": format!("{api}/v1"), "kind": "RoleBinding", "metadata": meta,
+            "roleRef": {"apiGroup": api, "kind": "Role", "name": "e2e-writer"},
+            "subjects": [{"apiGroup": api, "kind": "User", "name": "e2e-writer"}]},
+    ]});
+    kubectl_with(&["apply", "-f", "-"], &objects.to_string()).await?;
+    cluster.delete("owned").await?;
+    let create = async |annotations: Value, who: &[&str]| {
+        let object = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+            "metadata": {"name": "owned", "namespace": NAMESPACE, "annotations": annotations}, "spec": {"ttl": "5m", "suspend": true}});
+        kubectl_with(&[&["create", "-f", "-"], who].concat(), &object.to_string()).await
+    };
+    let expected = "only the front end says whose a CodeSandbox is";
+    let error =
+        create(json!({"codesandbox.dev/owner": "bob"}), &[writer]).await.expect_err("forged");
+    assert!(error.to_string().contains(expected), "{error}");
+    create(json!({"mine": "yes"}), &[writer]).await?;
+    let patch = async |annotations: Value| {
+        let patch = json!({"metadata": {"annotations": annotations}}).to_string();
+        let patch =
+            ["patch", "csb", "owned", "-n", NAMESPACE, "--type=merge", "-p", &patch, writer];
+        kubectl(&patch).await
+    };
+    let error = patch(json!({"codesandbox.dev/owner": "bob"})).await.expect_err("forged");
+    assert!(error.to_string().contains(expected), "{error}");
+    patch(json!({"mine": "no"})).await?;
+    cluster.delete("owned").await?;
+
+    // One that has an owner keeps it, and can be changed otherwise.
+    let front_end =
+        format!("--as=system:serviceaccount:{RELEASE_NAMESPACE}:codesandbox-mcp-frontend");
+    create(json!({"codesandbox.dev/owner": "alice"}), &[&front_end]).await?;
+    for annotations in
+        [json!({"codesandbox.dev/owner": null}), json!({"codesandbox.dev/owner": "bob"})]
+    {
+        let error = patch(annotations).await.expect_err("forged");
+        assert!(error.to_string().contains(expected), "{error}");
+    }
+    patch(json!({"mine": "yes"})).await?;
+    cluster.delete("owned").await?;
+    let both = ["delete", "role,rolebinding", "e2e-writer", "-n", NAMESPACE];
+    kubectl(&both).await.map(drop)
+}
+
 /// An ephemeral container would run inside the sandbox's isolation.
 #[tokio::test]
 async fn a_sandbox_takes_no_ephemeral_containers() -> anyhow::Result<()> {
