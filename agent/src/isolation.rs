@@ -28,6 +28,8 @@ const AT_ONCE: usize = 16;
 const PAUSE: Duration = Duration::from_millis(15);
 /// How long a canary that does not answer is listened to: within a cluster an answer takes a fiftieth of it.
 const SILENCE: Duration = Duration::from_millis(100);
+/// The same of what was open to a setup, which may be at the other end of the world.
+const FAR_SILENCE: Duration = Duration::from_millis(600);
 /// How long the first attempt is listened to before it gets company.
 const HEAD_START: Duration = Duration::from_millis(15);
 /// For how long a look holds that began before its caller came. An API server that has just been started lets nobody
@@ -104,11 +106,14 @@ fn open(canary: SocketAddr) -> Error {
     Error::new(Code::NotIsolated, message)
 }
 
-/// Waits until none of these answers any of several attempts, and says when the first of them began.
+/// Waits until none of these, the canary first, answers any of several attempts, and says when the first of them began.
 async fn until_closed(addresses: &[SocketAddr]) -> Instant {
     loop {
         let began = Instant::now();
-        let closed = join_all(addresses.iter().map(|address| looks_closed(*address))).await;
+        let looks = addresses.iter().enumerate().map(|(number, address)| {
+            looks_closed(*address, if number == 0 { SILENCE } else { FAR_SILENCE })
+        });
+        let closed = join_all(looks).await;
         if closed.into_iter().all(|closed| closed) {
             return began;
         }
@@ -118,23 +123,24 @@ async fn until_closed(addresses: &[SocketAddr]) -> Instant {
 
 /// Whether none of several attempts is answered. One alone first: an open network is told by it, and an API server is not
 /// to be flooded.
-async fn looks_closed(canary: SocketAddr) -> bool {
-    let mut first = pin!(is_closed(canary));
+async fn looks_closed(address: SocketAddr, silence: Duration) -> bool {
+    let mut first = pin!(is_closed(address, silence));
     match timeout(HEAD_START, &mut first).await {
         Ok(false) => return false,
         Ok(true) => {}
-        Err(_) => return all_closed(canary).await && first.await,
+        Err(_) => return all_closed(address, silence).await && first.await,
     }
-    all_closed(canary).await
+    all_closed(address, silence).await
 }
 
-async fn all_closed(canary: SocketAddr) -> bool {
-    join_all([canary; AT_ONCE].map(is_closed)).await.into_iter().all(|closed| closed)
+async fn all_closed(address: SocketAddr, silence: Duration) -> bool {
+    let attempts = [address; AT_ONCE].map(|address| is_closed(address, silence));
+    join_all(attempts).await.into_iter().all(|closed| closed)
 }
 
-/// Whether a connection to the canary is refused or comes to nothing.
-async fn is_closed(canary: SocketAddr) -> bool {
-    match timeout(SILENCE, TcpStream::connect(canary)).await {
+/// Whether a connection is refused or comes to nothing.
+async fn is_closed(address: SocketAddr, silence: Duration) -> bool {
+    match timeout(silence, TcpStream::connect(address)).await {
         Err(_) => true,
         Ok(Ok(_)) => false,
         // Others, such as of too many open files, say nothing of the network.

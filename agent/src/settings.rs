@@ -17,6 +17,8 @@ pub(crate) struct Settings {
     pub(crate) runs: PathBuf,
     /// Where runs start and relative paths begin: `CODESANDBOX_WORKDIR`.
     pub(crate) workspace: PathBuf,
+    /// Where the home directory is, whatever user code takes for it: `CODESANDBOX_HOME`.
+    pub(crate) home: PathBuf,
     /// How long nobody may use the sandbox before it ends: `CODESANDBOX_IDLE_TIMEOUT_MS`. None: for as long as it lives.
     pub(crate) idle_timeout: Option<Duration>,
     /// What has to be out of reach before anything runs: `CODESANDBOX_CANARY`. None: nothing has to be.
@@ -37,6 +39,7 @@ impl Settings {
             runs: var("RUNS_DIR")
                 .map_or_else(|| PathBuf::from("/.codesandbox/runs"), PathBuf::from),
             workspace: var("WORKDIR").map_or_else(default_workspace, PathBuf::from),
+            home: var("HOME").map_or_else(|| PathBuf::from("/home/sandbox"), PathBuf::from),
             idle_timeout: var("IDLE_TIMEOUT_MS")
                 .and_then(|milliseconds| milliseconds.parse().ok())
                 .map(Duration::from_millis),

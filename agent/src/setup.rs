@@ -9,7 +9,6 @@ mod words;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Write};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -71,9 +70,13 @@ pub(crate) fn setup(settings: &Settings) -> io::Result<ExitCode> {
 async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<ExitCode> {
     // PID 1 is sent no signal that it does not handle.
     let mut terminate = signal(SignalKind::terminate())?;
-    let done = std::env::var_os("HOME").map(|home| PathBuf::from(home).join(DONE));
-    if done.as_ref().is_some_and(|done| fs::read_to_string(done).is_ok_and(|said| said == text)) {
+    let done = settings.home.join(DONE);
+    if fs::read_to_string(&done).is_ok_and(|said| said == text) {
         crate::log("the setup was done on this disk before");
+        // The network was opened for it all the same.
+        if plan.opens {
+            opened::take_down(&settings.runs).await?;
+        }
         return Ok(ExitCode::SUCCESS);
     }
     let work = async {
@@ -84,7 +87,11 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         }
         let deadline = Instant::now() + Duration::from_millis(plan.timeout_ms);
         let path = std::env::temp_dir().join(LOG);
-        let mut log = OpenOptions::new().create(true).append(true).open(&path)?;
+        let mut log =
+            OpenOptions::new().create(true).append(true).open(&path).or_else(|error| {
+                crate::log(&format!("could not open {}: {error}", path.display()));
+                OpenOptions::new().append(true).open("/dev/null")
+            })?;
         let done = run_all(settings, plan, &mut log, deadline).await;
         // Where the sandbox may reach the same, nothing of it is to be closed.
         if plan.opens {
@@ -102,8 +109,9 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
     };
     match ended? {
         Ok(()) => {
-            if let Some(done) = done {
-                fs::write(done, text)?;
+            // What cannot be taken down is done once more on this disk, and no worse.
+            if let Err(error) = fs::write(&done, text) {
+                crate::log(&format!("could not write {}: {error}", done.display()));
             }
             Ok(ExitCode::SUCCESS)
         }

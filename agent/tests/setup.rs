@@ -41,7 +41,7 @@ impl Sandbox {
             .env("CODESANDBOX_WORKDIR", self.path("workspace"))
             .env("CODESANDBOX_RUNS_DIR", self.path("runs"))
             .env("CODESANDBOX_TERMINATION_LOG", self.path("word"))
-            .env("HOME", self.path("home"))
+            .env("CODESANDBOX_HOME", self.path("home"))
             .env("TMPDIR", self.path("tmp"))
             .envs(env.iter().copied())
             .output()

@@ -75,11 +75,15 @@ impl From<Settings> for CodeSandboxSpec {
 }
 
 impl CodeSandbox {
-    /// How the sandbox is made: what it asks for, over the template it was made from, over the defaults.
+    /// How the sandbox is made: what it asks for, over the template it was made from, over the defaults; without a setup
+    /// that has been done for good.
     pub fn effective(&self) -> Effective {
-        let template = self.status.as_ref().and_then(|status| status.template.as_ref());
+        let status = self.status.as_ref();
+        let template = status.and_then(|status| status.template.as_ref());
         let defaults = template.map(|template| template.spec.defaults.clone());
-        self.spec.settings.clone().over(defaults.unwrap_or_default()).complete()
+        let effective = self.spec.settings.clone().over(defaults.unwrap_or_default()).complete();
+        let setup = effective.setup.filter(|_| !status.is_some_and(|status| status.set_up));
+        Effective { setup, ..effective }
     }
 }
 

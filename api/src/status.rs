@@ -46,6 +46,10 @@ pub struct CodeSandboxStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub start: Option<Start>,
 
+    /// Whether the setup was done on the sandbox's disk, for all later pods.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub set_up: bool,
+
     /// The template the sandbox was made from, where there is one, as it then was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Box<BoundTemplate>>,

@@ -30,7 +30,7 @@ async def paused(client):
 
 
 async def test_a_paused_sandbox_is_woken_by_the_next_call_which_says_so():
-    idle = {"idle_timeout": "2s", "on_idle": "pause", "workspace": "64Mi"}
+    idle = {"idle_timeout": "10s", "on_idle": "pause", "workspace": "64Mi"}
     async with connect() as client, sandbox(client, NAME, **idle):
         written = {"sandbox_id": NAME, "path": "/workspace/kept", "content": "still here"}
         assert not (await client.call_tool("file_write", written)).is_error
@@ -58,7 +58,7 @@ async def test_a_paused_sandbox_is_woken_by_the_next_call_which_says_so():
 
 
 async def test_many_calls_at_once_wake_it_once():
-    idle = {"idle_timeout": "3s", "on_idle": "pause", "workspace": "64Mi"}
+    idle = {"idle_timeout": "10s", "on_idle": "pause", "workspace": "64Mi"}
     async with connect() as client, sandbox(client, NAME, **idle):
         await paused(client)
         answers = []

@@ -250,7 +250,7 @@ async fn a_pod_of_somebody_else_is_never_touched() -> anyhow::Result<()> {
 }
 
 #[tokio::test]
-async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
+async fn only_ttl_and_suspend_can_be_changed() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let before = cluster.ready("fixed", spec()).await?.object.status.unwrap().expires_at;
     let patch = |spec| {
@@ -271,9 +271,15 @@ async fn only_the_ttl_can_be_changed() -> anyhow::Result<()> {
         json!({"restartPolicy": "Never"}),
         json!({"backoffLimit": 1}),
         json!({"templateRef": {"name": "python"}}),
+        json!({"workspace": {"size": "1Gi"}}),
+        json!({"onIdle": "Pause"}),
+        json!({"setup": {"commands": ["true"]}}),
     ] {
         let error = patch(change.clone()).await.unwrap_err().to_string();
-        assert!(error.contains("only spec.ttl can be changed"), "{change}: {error}");
+        assert!(
+            error.contains("only spec.ttl and spec.suspend can be changed"),
+            "{change}: {error}"
+        );
     }
     patch(json!({"ttl": "2h"})).await?;
     cluster
@@ -293,6 +299,11 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("bad", json!({"ttl": "169h"}), "must be between 1s and 168h"),
         ("bad", json!({"idleTimeout": "500ms"}), "must be between 1s and 168h"),
         ("bad", json!({"restartPolicy": "Always"}), "Recreate"),
+        ("bad", json!({"onIdle": "Sleep"}), "Pause"),
+        ("bad", json!({"workspace": {}}), "spec.workspace.size"),
+        ("bad", json!({"workspace": {"size": "0"}}), "must be more than 0"),
+        ("bad", json!({"setup": {"commands": [""]}}), "spec.setup.commands"),
+        ("bad", json!({"setup": {"timeout": "0s"}}), "must be between 1s and 24h"),
         ("bad", json!({"backoffLimit": -1}), "spec.backoffLimit"),
         ("bad", json!({"workingDir": "tmp"}), "must be an absolute path"),
         ("bad", json!({"env": [{"name": "CODESANDBOX_X", "value": "1"}]}), "reserved"),
@@ -327,7 +338,7 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
 async fn explain_reads_well() -> anyhow::Result<()> {
     let text = kubectl(&["explain", "csb.spec"]).await?;
     let text = text.split_whitespace().collect::<Vec<_>>().join(" ");
-    for expected in ["The one field that can be changed", "What the sandbox may reach"] {
+    for expected in ["How long the sandbox lives from its creation", "What the sandbox may reach"] {
         assert!(text.contains(expected), "{text}");
     }
     Ok(())

@@ -1,5 +1,7 @@
 //! Sandboxes that are suspended, paused and woken, and the disk that stays meanwhile. tests.md E11, E18, G7.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, ensure};
 use api::{
     CodeSandbox, CodeSandboxSpec, OnIdle, Settings, TerminationReason, Workspace, condition, names,
@@ -12,12 +14,15 @@ use k8s_openapi::{
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
+    api::{DeleteParams, Patch, PatchParams, PostParams},
 };
 use serde_json::json;
 
 /// Where the test of ten sandboxes leaves its word.
 const KEPT: [&str; 2] = ["/workspace/kept", "/home/sandbox/kept"];
+
+/// Makes the sandbox take the agent's whole grace to end: what runs has no ear for SIGTERM.
+const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &";
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/workspace.yaml");
 
@@ -111,7 +116,7 @@ async fn a_suspended_sandbox_has_no_pod_and_says_so_until_it_is_resumed() -> any
 async fn one_that_nobody_uses_is_paused_and_woken_by_an_annotation_alone() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let settings = Settings {
-        idle_timeout: Some("2s".into()),
+        idle_timeout: Some("10s".into()),
         on_idle: Some(OnIdle::Pause),
         ..with_disk(spec())
     };
@@ -164,7 +169,21 @@ async fn a_disk_that_is_retained_is_the_next_ones_of_the_same_name_and_owner_onl
     settings.workspace.as_mut().context("it has one")?.retain = Some(true);
     let sandbox = cluster.ready("retained", settings.clone()).await?;
     says(&sandbox, "echo still here > kept").await?;
-    sandbox.delete().await?;
+    // At another attempt than the next sandbox begins with, whose pod's name is not in use then, and with a pod that takes
+    // the agent's whole grace to end.
+    cluster.pods.delete(&sandbox.pod(), &DeleteParams::default()).await?;
+    let sandbox = running(&cluster, "retained", 2).await?;
+    says(&sandbox, STUBBORN).await?;
+    cluster.sandboxes.delete("retained", &DeleteParams::background()).await?;
+    let created = Instant::now();
+    let mut next = CodeSandbox::new("retained", CodeSandboxSpec::from(settings.clone()));
+    // The object is gone at once; its pod is not.
+    next.metadata.resource_version = None;
+    cluster.sandboxes.create(&PostParams::default(), &next).await?;
+    let object = cluster.wait("retained", "Ready", |one| is(one, condition::READY)).await?;
+    ensure!(created.elapsed() > Duration::from_secs(2), "the pod before had the disk meanwhile");
+    assert!(cluster.pods.get_opt(&sandbox.pod()).await?.is_none(), "never two at once");
+    cluster.sandbox(object).delete().await?;
     let claim = claims.get(&names::workspace("retained")).await?.uid();
 
     let sandbox = cluster.ready("retained", settings.clone()).await?;
@@ -174,7 +193,7 @@ async fn a_disk_that_is_retained_is_the_next_ones_of_the_same_name_and_owner_onl
 
     let mut others = CodeSandbox::new("retained", CodeSandboxSpec::from(settings));
     others.annotations_mut().insert(names::OWNER.into(), "somebody-else".into());
-    cluster.sandboxes.create(&kube::api::PostParams::default(), &others).await?;
+    cluster.sandboxes.create(&PostParams::default(), &others).await?;
     let refused = |one: &CodeSandbox| reason(one, condition::READY) == reason::NAME_TAKEN;
     let object = cluster.wait("retained", "refused", refused).await?;
     assert_eq!(cluster.pods_of(&object.uid().context("it has one")?).await?.len(), 0);

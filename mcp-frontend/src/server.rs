@@ -81,15 +81,20 @@ impl Server {
 }
 
 impl Server {
-    /// The caller of a call and the sandbox that it is about, if that is paused.
+    /// The caller of a call and the sandbox that it is about, if that is paused and the call would wake it.
     fn paused(
         &self,
+        tool: &str,
         request: &CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> Option<(Principal, String)> {
+        if matches!(tool, "sandbox_get" | "sandbox_delete") {
+            return None;
+        }
         let id = request.arguments.as_ref()?.get("sandbox_id")?.as_str()?;
         let principal = self.principal(context).ok()?;
-        self.service.is_paused(&principal, id).then(|| (principal, id.to_owned()))
+        let paused = self.service.is_paused(&principal, id) == Some(true);
+        paused.then(|| (principal, id.to_owned()))
     }
 
     /// rmcp says in words of its own that arguments are not what a tool takes. Ours begin with a code and say what next.
@@ -232,11 +237,13 @@ impl ServerHandler for Server {
         };
         let cancelled = context.ct.clone();
         let spoken = context.protocol_version();
-        let paused = self.paused(&request, &context);
+        let paused = self.paused(tool, &request, &context);
         let result = self.tools.call(ToolCallContext::new(self, request, context)).await;
         let result = result.and_then(|response| self.coded(response, tool));
         let result = result.map(|response| match &paused {
-            Some((principal, id)) if !self.service.is_paused(principal, id) => woken(id, response),
+            Some((principal, id)) if self.service.is_paused(principal, id) == Some(false) => {
+                woken(id, response)
+            }
             _ => response,
         });
         let result = result.map(|response| fitting(spoken, response));

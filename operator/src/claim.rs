@@ -4,12 +4,19 @@ use std::collections::BTreeMap;
 
 use api::{CodeSandbox, Workspace, names};
 use k8s_openapi::{
-    api::core::v1::{PersistentVolumeClaim, PersistentVolumeClaimSpec, VolumeResourceRequirements},
+    api::core::v1::{
+        PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, VolumeResourceRequirements,
+    },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
 use kube::ResourceExt;
 
-use crate::{config::Config, observe::Observed, plan::Taken, pod};
+use crate::{
+    config::Config,
+    observe::Observed,
+    plan::{Taken, Whose},
+    pod, quantity,
+};
 
 /// The claim for the disk of a sandbox that asks for one. Of the sandbox it bears the labels and whose it is, so that one
 /// that stays can be told from others' later.
@@ -44,14 +51,46 @@ pub(crate) fn claim(
     }
 }
 
-/// The claim that has the name of the sandbox's own and is not to be used, where it needs one.
+/// What keeps the sandbox from using the claim that has the name of its own, where it needs one.
 pub(crate) fn taken(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Option<Taken> {
+    const KIND: &str = "PersistentVolumeClaim";
     let workspace = sandbox.effective().workspace?;
-    let claim = &observed.claim.as_ref()?.metadata;
-    let usable = claim.deletion_timestamp.is_none()
-        && (pod::is_owned(claim, sandbox)
-            || retains(&workspace) && is_retained(claim, sandbox, config));
-    (!usable).then(|| Taken::new("PersistentVolumeClaim", claim, sandbox))
+    let claim = observed.claim.as_ref()?;
+    let of_claim = || Taken::new(KIND, &claim.metadata, sandbox);
+    if claim.metadata.deletion_timestamp.is_some() {
+        return Some(of_claim());
+    }
+    if pod::is_owned(&claim.metadata, sandbox) {
+        return None;
+    }
+    if !retains(&workspace) || !is_retained(&claim.metadata, sandbox, config) {
+        return Some(of_claim());
+    }
+    if !is_like(claim, &workspace) {
+        return Some(Taken { whose: Whose::Unlike, ..of_claim() });
+    }
+    observed.holder.as_ref().map(|pod| Taken::new("Pod", pod, sandbox))
+}
+
+/// Whether a claim may be one that was kept, of which an earlier sandbox may still have a pod.
+pub(crate) fn may_be_held(claim: &PersistentVolumeClaim) -> bool {
+    claim.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
+}
+
+/// Whether a pod of another sandbox of the same name may be writing to the disk.
+pub(crate) fn holds(pod: &Pod, sandbox: &CodeSandbox) -> bool {
+    let of = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::SANDBOX_UID));
+    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
+    of != sandbox.metadata.uid.as_ref() && !matches!(phase, Some("Succeeded" | "Failed"))
+}
+
+/// Whether a claim is for what is asked for.
+fn is_like(claim: &PersistentVolumeClaim, workspace: &Workspace) -> bool {
+    let spec = claim.spec.clone().unwrap_or_default();
+    let requests = spec.resources.and_then(|resources| resources.requests);
+    let size = requests.and_then(|requests| requests.get("storage").and_then(quantity::of));
+    let class = &workspace.storage_class_name;
+    size == quantity::of(&workspace.size) && (class.is_none() || *class == spec.storage_class_name)
 }
 
 fn retains(workspace: &Workspace) -> bool {
@@ -78,10 +117,7 @@ mod tests {
     use k8s_openapi::apimachinery::pkg::{api::resource::Quantity, apis::meta::v1::Time};
 
     use super::*;
-    use crate::{
-        plan::Whose,
-        testing::{at, config, sandbox},
-    };
+    use crate::testing::{at, config, sandbox};
 
     fn workspace(retain: bool) -> Workspace {
         Workspace {
@@ -147,6 +183,44 @@ mod tests {
         let mut strange = made(&later);
         strange.metadata.labels = None;
         assert_eq!(whose(&later, strange), Some(Whose::Other));
+    }
+
+    #[test]
+    fn a_disk_that_was_kept_is_used_as_it_is_or_not_at_all() {
+        let later = of(Some("me"), true);
+        for (size, class, fits) in [
+            ("10Gi", Some("fast"), true),
+            ("10240Mi", None, true),
+            ("20Gi", Some("fast"), false),
+            ("10Gi", Some("slow"), false),
+        ] {
+            let mut asks = later.clone();
+            asks.spec.settings.workspace = Some(Workspace {
+                size: Quantity(size.into()),
+                storage_class_name: class.map(Into::into),
+                retain: Some(true),
+            });
+            let expected = (!fits).then_some(Whose::Unlike);
+            assert_eq!(whose(&asks, made(&later)), expected, "{size} {class:?}");
+        }
+    }
+
+    #[test]
+    fn a_disk_that_was_kept_waits_for_the_pod_of_the_sandbox_before() {
+        let (before, mut later) = (of(Some("me"), true), of(Some("me"), true));
+        later.metadata.uid = Some("another-uid".into());
+        let mut pod = pod::pod(&before, &config(), crate::injection::Way::ImageVolume, 2);
+        assert!(holds(&pod, &later) && !holds(&pod, &before) && may_be_held(&made(&before)));
+        let observed = Observed {
+            claim: Some(made(&before)),
+            holder: Some(Box::new(pod.metadata.clone())),
+            ..Observed::default()
+        };
+        let taken = taken(&later, &observed, &config()).unwrap();
+        assert_eq!((taken.kind, taken.whose), ("Pod", Whose::Predecessor));
+        pod.status = crate::testing::pod_with(&serde_json::json!({"phase": "Succeeded"})).status;
+        assert!(!holds(&pod, &later), "it writes nothing any more");
+        assert!(!may_be_held(&made(&of(Some("me"), false))));
     }
 
     #[test]

@@ -164,8 +164,9 @@ async fn settle(
     let injection = runtimes.injection(sandbox, now);
     let mut observed = observe::observe(context, sandbox, injection, now).await?;
     observed.refusal = memory.refusal(&name, now);
-    if observed.pod.is_some() && matches!(injection, Injection::Asking(_)) {
-        // It has a pod by now, and will not look at its probe any more.
+    let asks = observed.pod.is_none() && sandbox.rest().is_none();
+    if !asks && matches!(injection, Injection::Asking(_)) {
+        // It has a pod by now, or wants none, and will not look at its probe any more.
         runtimes.release(&caller.namespace, &name);
     }
     runtimes.saw(sandbox, observed.pod.as_ref());

@@ -5,14 +5,18 @@ use std::{sync::Arc, time::Duration};
 
 use api::{CodeSandbox, CodeSandboxTemplate, condition, names, reason};
 use jiff::Timestamp;
-use k8s_openapi::api::{
-    core::v1::{PersistentVolumeClaim, Pod},
-    networking::v1::NetworkPolicy,
+use k8s_openapi::{
+    api::{
+        core::v1::{PersistentVolumeClaim, Pod},
+        networking::v1::NetworkPolicy,
+    },
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, ResourceExt};
+use kube::{Api, ResourceExt, api::ListParams};
 
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
+    claim,
     controller::Context,
     expiry,
     injection::Injection,
@@ -31,6 +35,8 @@ pub(crate) struct Observed {
     pub(crate) former: Option<Pod>,
     /// What has the name of the claim for the sandbox's disk, whosever it is, where a pod is to have it next.
     pub(crate) claim: Option<PersistentVolumeClaim>,
+    /// A pod of an earlier sandbox that may still have the disk that was kept.
+    pub(crate) holder: Option<Box<ObjectMeta>>,
     /// What is known of the way into the pod.
     pub(crate) injection: Injection,
     /// The object that has the name of the sandbox's probe, whosever it is.
@@ -96,12 +102,12 @@ pub(crate) async fn observe(
             former = self::pod(caller, &name).await?;
         }
     }
-    let mut claim = None;
+    let (mut claim, mut holder) = (None, None);
     if pod.is_none() && needs_claim(sandbox, now) {
-        let (claims, name): (Api<PersistentVolumeClaim>, _) =
-            (caller.api(), names::workspace(&sandbox.name_any()));
-        let request = claims.get_opt(&name);
-        claim = caller.request(Verb::Get, Kind::PersistentVolumeClaim, &name, request).await?;
+        claim = self::claim(caller, &sandbox.name_any()).await?;
+        if claim.as_ref().is_some_and(claim::may_be_held) {
+            holder = self::holder(caller, sandbox, &config.instance).await?;
+        }
     }
     let waits = matches!(injection, Injection::Waiting(_));
     let probe = if pod.is_none() && !waits && is_probing(sandbox) {
@@ -122,7 +128,17 @@ pub(crate) async fn observe(
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
     let policies =
         policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
-    Ok(Observed { pod, former, claim, injection, probe, policies, templates, refusal: None })
+    Ok(Observed {
+        pod,
+        former,
+        claim,
+        holder,
+        injection,
+        probe,
+        policies,
+        templates,
+        refusal: None,
+    })
 }
 
 /// Whether a sandbox that has no pod is to have one, with a disk.
@@ -144,4 +160,26 @@ pub(crate) fn is_probing(sandbox: &CodeSandbox) -> bool {
 pub(crate) async fn pod(caller: &Caller, name: &str) -> Result<Option<Pod>, Error> {
     let pods: Api<Pod> = caller.api();
     caller.request(Verb::Get, Kind::Pod, name, pods.get_opt(name)).await
+}
+
+/// The claim for the disk of a sandbox of this name.
+async fn claim(caller: &Caller, sandbox: &str) -> Result<Option<PersistentVolumeClaim>, Error> {
+    let (claims, name): (Api<PersistentVolumeClaim>, _) = (caller.api(), names::workspace(sandbox));
+    let request = claims.get_opt(&name);
+    caller.request(Verb::Get, Kind::PersistentVolumeClaim, &name, request).await
+}
+
+/// A pod of another sandbox of the same name that may have its disk: the name of the pod says nothing, since that one may
+/// have come to another attempt.
+async fn holder(
+    caller: &Caller,
+    sandbox: &CodeSandbox,
+    instance: &str,
+) -> Result<Option<Box<ObjectMeta>>, Error> {
+    let (pods, name): (Api<Pod>, _) = (caller.api(), sandbox.name_any());
+    let selector = format!("{}={instance},{}={name}", names::INSTANCE, names::SANDBOX);
+    let params = ListParams::default().labels(&selector);
+    let listed = caller.request(Verb::List, Kind::Pod, &name, pods.list(&params)).await?;
+    let held = listed.items.into_iter().find(|pod| claim::holds(pod, sandbox));
+    Ok(held.map(|pod| Box::new(pod.metadata)))
 }

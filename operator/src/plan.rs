@@ -27,7 +27,7 @@ use crate::{
     starting, status, termination,
 };
 
-mod policies;
+pub(crate) mod policies;
 mod situation;
 mod way_in;
 
@@ -110,7 +110,9 @@ pub(crate) fn former(sandbox: &CodeSandbox) -> Option<String> {
 /// of one that said that it waits for another's probe: none is made before the wait is over.
 pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: Timestamp) -> bool {
     let depends = |status: &CodeSandboxStatus| {
-        let waits = matches!(injection, Injection::Waiting(_)) && status.pod_uid.is_none();
+        let waits = matches!(injection, Injection::Waiting(_))
+            && status.pod_uid.is_none()
+            && sandbox.rest().is_none();
         !waits && (!status.is_true(api::condition::FINISHED) || may_have_failed(status))
     };
     sandbox.metadata.deletion_timestamp.is_none()
@@ -187,7 +189,7 @@ fn action(
     }
     match situation {
         Situation::Over => failed_removal(sandbox, observed)
-            .or_else(|| policies::needless(sandbox, observed, None)),
+            .or_else(|| policies::removal(sandbox, observed, None)),
         Situation::Unbound(_)
         | Situation::Barred(_)
         | Situation::Taken(_)
@@ -201,22 +203,20 @@ fn action(
         Situation::Resting(_) => {
             former_removal(sandbox, observed)
                 .or_else(|| way_in::leave(sandbox, observed))
-                .or_else(|| policies::needless(sandbox, observed, None))
+                .or_else(|| policies::removal(sandbox, observed, None))
         }
         Situation::Absent => {
-            if let Some(step) =
-                former_removal(sandbox, observed).or_else(|| policies::missing(sandbox, observed, config))
-            {
-                return Some(step);
+            let first =
+                former_removal(sandbox, observed).or_else(|| policies::deny(sandbox, observed));
+            if first.is_some() || awaited(sandbox, observed).is_some() {
+                return first;
             }
-            if sandbox.effective().workspace.is_some() && leaving(sandbox, observed).is_some() {
-                return None;
-            }
-            claim(sandbox, observed, config)
+            policies::missing(sandbox, observed, config)
+                .or_else(|| claim(sandbox, observed, config))
                 .or_else(|| way_in::step(sandbox, observed, config, now))
         }
         Situation::Alive(pod) => policies::missing(sandbox, observed, config)
-            .or_else(|| policies::needless(sandbox, observed, Some(pod))),
+            .or_else(|| policies::removal(sandbox, observed, Some(pod))),
     }
 }
 
@@ -233,9 +233,17 @@ fn former_removal(sandbox: &CodeSandbox, observed: &Observed) -> Option<Action> 
     leaving(sandbox, observed).and_then(removal)
 }
 
-/// What is left of the pod before. While there is such, it has the sandbox's disk, which two pods could take at once.
+/// What is left of the pod before.
 pub(crate) fn leaving<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Option<&'a Pod> {
     observed.former.as_ref().filter(|pod| pod::is_owned(&pod.metadata, sandbox))
+}
+
+/// What is left of the pod before, where the next one has to wait for its end: both would have the sandbox's disk, or what
+/// the setup of the next may reach.
+pub(crate) fn awaited<'a>(sandbox: &CodeSandbox, observed: &'a Observed) -> Option<&'a Pod> {
+    let effective = sandbox.effective();
+    let alone = effective.workspace.is_some() || effective.setup_opens();
+    leaving(sandbox, observed).filter(|_| alone)
 }
 
 /// The claim for the sandbox's disk, where it needs one and has none.
@@ -269,7 +277,9 @@ fn requeue(
             Some(Duration::ZERO)
         }
         Situation::BackingOff(next) => Some(expiry::until(*next, now)),
-        Situation::Taken(taken) if taken.whose == Whose::Other => Some(TAKEN_RETRY),
+        Situation::Taken(taken) if matches!(taken.whose, Whose::Other | Whose::Unlike) => {
+            Some(TAKEN_RETRY)
+        }
         Situation::Taken(_) => Some(LEAVING_RETRY),
         // Of templates that come, the watch tells.
         Situation::Barred(_) if observed.templates.is_none() => Some(UNKNOWN_RETRY),

@@ -18,7 +18,7 @@ use crate::{
     expiry, isolation,
     observe::Observed,
     plan::{self, Situation},
-    restart, starting, template, termination,
+    pod, restart, starting, template, termination,
 };
 
 mod pending;
@@ -110,7 +110,15 @@ pub(crate) fn status(
         Situation::Alive(pod) => {
             describe(&mut new, pod);
             new.last_termination = termination::restarted(pod).or(new.last_termination);
-            let ready = starting::ready(pod, now);
+            new.set_up |= pod::setup::is_done_for_good(sandbox, pod);
+            let mut ready = starting::ready(pod, now);
+            if let Some(policy) = plan::policies::needless(sandbox, observed, Some(pod)) {
+                let said = format!(
+                    "NetworkPolicy {}, which let spec.setup reach public addresses, is yet to be removed",
+                    policy.name_any()
+                );
+                ready = Verdict::no(reason::SETTING_UP, said);
+            }
             let isolated = if ready.reason == reason::NOT_ISOLATED {
                 Verdict::no(reason::NOT_ENFORCED, ready.message.clone())
             } else {

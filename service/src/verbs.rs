@@ -114,10 +114,14 @@ impl Service {
         }
     }
 
-    /// Whether a sandbox of the caller's is paused, as far as the watch shows.
-    pub fn is_paused(&self, principal: &Principal, name: &str) -> bool {
-        let shown = self.sandboxes.cached(name).filter(|shown| self.visible(principal, shown));
-        shown.is_some_and(|shown| shown.rest() == Some(Rest::Paused))
+    /// Whether a sandbox of the caller's is paused, as far as the watch shows; none of one that it does not show.
+    pub fn is_paused(&self, principal: &Principal, name: &str) -> Option<bool> {
+        let shown = self.sandboxes.cached(name).filter(|shown| self.visible(principal, shown))?;
+        match shown.rest() {
+            None => Some(false),
+            Some(Rest::Paused) => Some(true),
+            Some(Rest::Suspended) => None,
+        }
     }
 
     /// Wakes a sandbox if it is paused. That it is to be suspended is the user's word, and stays.

@@ -8,24 +8,41 @@ use std::path::Path;
 use std::time::Duration;
 
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep, timeout};
 
 /// The file with the addresses, in the directory of the logs of runs, which both containers have.
 const FILE: &str = "setup.opened";
 /// How many addresses are enough. Each is tried several times when they are to be closed.
 const ENOUGH: usize = 3;
-/// How long one may take to answer.
+/// How long one may take to answer; who takes longer is none that could be seen to answer no more (`isolation`).
 const ANSWER: Duration = Duration::from_millis(500);
+/// How long the network may take to open.
+const OPENS: Duration = Duration::from_secs(1);
+/// The pause before they are tried again.
+const PAUSE: Duration = Duration::from_millis(100);
 /// The port of resolvers.
 const DNS: u16 = 53;
 
-/// Takes down addresses that answer now: resolvers, and whom the commands have spoken with.
+/// Takes down addresses that answer: resolvers, and whom the commands have spoken with. Where none does it is tried again for
+/// a while, since the network may only just be opening.
 pub(super) async fn take_down(directory: &Path) -> io::Result<()> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
     let resolvers = resolvers(&read("/etc/resolv.conf"));
     let peers = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| peers(&read(path)));
     let candidates: BTreeSet<_> =
         resolvers.into_iter().chain(peers.into_iter().flatten()).collect();
+    let end = Instant::now() + OPENS;
+    let mut open = answering(&candidates).await;
+    while open.is_empty() && !candidates.is_empty() && Instant::now() < end {
+        sleep(PAUSE).await;
+        open = answering(&candidates).await;
+    }
+    fs::create_dir_all(directory)?;
+    fs::write(directory.join(FILE), open.join("\n"))
+}
+
+/// The first of these that answer.
+async fn answering(candidates: &BTreeSet<SocketAddr>) -> Vec<String> {
     let mut open = Vec::new();
     for candidate in candidates {
         if open.len() == ENOUGH {
@@ -35,8 +52,7 @@ pub(super) async fn take_down(directory: &Path) -> io::Result<()> {
             open.push(candidate.to_string());
         }
     }
-    fs::create_dir_all(directory)?;
-    fs::write(directory.join(FILE), open.join("\n"))
+    open
 }
 
 /// What a setup of this pod has taken down; nothing where there was none.

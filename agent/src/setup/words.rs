@@ -8,8 +8,10 @@ use serde::Serialize;
 
 use super::Failure;
 
-/// How much of the output it has, in bytes. Kubernetes takes 4 KiB of all, in which a byte may have become six.
-const TAIL: usize = 600;
+/// How much Kubernetes takes, in bytes. What is cut off there would be no JSON.
+const MAX: usize = 4096;
+/// How much of the output it has at most, in bytes.
+const TAIL: usize = 1500;
 /// How much of the command.
 const COMMAND: usize = 200;
 
@@ -18,7 +20,7 @@ const COMMAND: usize = 200;
 struct Words<'a> {
     reason: &'static str,
     command: &'a str,
-    how: String,
+    how: &'a str,
     tail: &'a str,
 }
 
@@ -39,16 +41,23 @@ fn said(command: &str, failure: &Failure, tail: &str) -> String {
         Failure::TimedOut => "did not end in time".into(),
     };
     let command = &command[..command.floor_char_boundary(COMMAND)];
-    let tail = &tail[tail.ceil_char_boundary(tail.len().saturating_sub(TAIL))..];
-    let words = Words { reason: "SetupFailed", command, how, tail: tail.trim() };
-    serde_json::to_string(&words).expect("strings are JSON")
+    let mut longest = TAIL;
+    loop {
+        let tail = &tail[tail.ceil_char_boundary(tail.len().saturating_sub(longest))..];
+        let words = Words { reason: "SetupFailed", command, how: &how, tail: tail.trim() };
+        let words = serde_json::to_string(&words).expect("strings are JSON");
+        // A byte may have become six.
+        if words.len() <= MAX || longest == 0 {
+            return words;
+        }
+        longest /= 2;
+    }
 }
 
 /// The end of a file, as text.
 fn tail(log: &Path) -> io::Result<String> {
     let mut log = File::open(log)?;
     let length = log.metadata()?.len();
-    // More than is told: what is no text is three times as long when it is told.
     log.seek(SeekFrom::Start(length.saturating_sub(TAIL as u64)))?;
     let mut bytes = Vec::new();
     log.read_to_end(&mut bytes)?;
@@ -81,7 +90,7 @@ mod tests {
         for text in ["\u{1}", "é", "\"", "\u{fffd}", "a"] {
             let long = text.repeat(9000);
             let words = said(&long, &Failure::TimedOut, &long);
-            assert!(words.len() <= 4096 + 1024, "{text:?}: {}", words.len());
+            assert!(words.len() <= MAX, "{text:?}: {}", words.len());
             assert!(serde_json::from_str::<Value>(&words).is_ok());
         }
     }

@@ -59,6 +59,8 @@ pub(crate) enum Whose {
     Predecessor,
     /// The sandbox's own, and somebody has deleted it.
     Leaving,
+    /// One that was kept for the sandbox, and is not what it asks for.
+    Unlike,
     /// Somebody else's.
     Other,
 }

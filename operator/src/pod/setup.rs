@@ -1,6 +1,6 @@
 //! The container that does what a sandbox is to be set up with, and what is known of how far it is.
 
-use api::{Effective, Setup, names};
+use api::{CodeSandbox, Effective, Setup, names};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use serde_json::json;
 
@@ -71,4 +71,10 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
         states.any(|state| state.running.is_some() || state.terminated.is_some())
     };
     !has_one || status_of(pod).is_some_and(done) || status::container(pod).is_some_and(started)
+}
+
+/// Whether a pod's setup has been done on the sandbox's own disk, where nothing of it has to be done again.
+pub(crate) fn is_done_for_good(sandbox: &CodeSandbox, pod: &Pod) -> bool {
+    let effective = sandbox.effective();
+    effective.setup.is_some() && effective.workspace.is_some() && is_over(pod)
 }

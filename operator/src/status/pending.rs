@@ -47,22 +47,20 @@ pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
             "a first pod finds out how the agent gets into pods of this runtime, which takes some seconds; wait",
         );
     }
-    if let Some(pod) = plan::leaving(sandbox, observed)
-        && sandbox.effective().workspace.is_some()
-    {
-        let said = format!(
-            "Pod {} still has the sandbox's disk; another follows once it is gone",
-            pod.name_any()
-        );
-        return Verdict::no(reason::TERMINATING, said);
-    }
     // A pod that was lost stays the reason until there is another one.
     let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
     match ready
         .filter(|ready| matches!(ready.reason.as_str(), reason::POD_LOST | reason::TERMINATING))
     {
         Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
-        None => Verdict::no(reason::CREATING, "the pod is being made"),
+        // Not Terminating: that one stands for a loss.
+        None => Verdict::no(
+            reason::CREATING,
+            plan::awaited(sandbox, observed).map_or_else(
+                || "the pod is being made".into(),
+                |pod| format!("the pod is made once Pod {} is gone", pod.name_any()),
+            ),
+        ),
     }
 }
 
@@ -81,6 +79,9 @@ pub(super) fn name_taken(taken: &Taken) -> Verdict {
         Whose::Leaving => {
             format!("{kind} {name} was deleted and is being removed; another one follows")
         }
+        Whose::Unlike => format!(
+            "{kind} {name} was kept for this sandbox, but is of another size or StorageClass than spec.workspace asks for; create the sandbox anew asking for what it has, or delete it"
+        ),
         Whose::Other => format!(
             "{kind} {name} is not this sandbox's and is left alone; delete it, or create the sandbox under another name"
         ),

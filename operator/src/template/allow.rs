@@ -35,11 +35,9 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
     if bounded && asked.network.and_then(|network| network.egress) == Some(Egress::Internet) {
         found.push("spec.network.egress Internet".into());
     }
-    let setup = |settings: &Settings| settings.setup.as_ref()?.egress;
-    if bounded
-        && setup(asked) == Some(Egress::Internet)
-        && setup(defaults) != Some(Egress::Internet)
-    {
+    // The template's own is for its own commands alone.
+    let setup = asked.setup.as_ref().filter(|setup| defaults.setup.as_ref() != Some(setup));
+    if bounded && setup.and_then(|setup| setup.egress) == Some(Egress::Internet) {
         found.push("spec.setup.egress Internet".into());
     }
     let secrets = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
@@ -148,6 +146,9 @@ mod tests {
         let setup = json!({"setup": {"commands": ["true"], "egress": "Internet"}});
         assert_eq!(check(setup.clone(), json!({})), ["spec.setup.egress Internet"]);
         assert!(check(setup.clone(), json!({"allow": {"egress": "Internet"}})).is_empty());
+        assert!(check(setup.clone(), json!({"defaults": setup})).is_empty());
+        let others = json!({"defaults": {"setup": {"commands": ["false"], "egress": "Internet"}}});
+        assert_eq!(check(setup.clone(), others), ["spec.setup.egress Internet"]);
         // Less than the template's own is nobody's harm.
         let deny = json!({"network": {"egress": "Deny"}});
         assert!(check(deny, json!({"defaults": {"network": {"egress": "Internet"}}})).is_empty());

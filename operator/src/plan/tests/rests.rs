@@ -102,7 +102,8 @@ fn no_two_pods_have_the_disk() {
     assert_eq!(told(&sandbox, condition::SUSPENDED).0, "False", "not while there is a pod");
     sandbox.spec.suspend = Some(false);
     world.settle(&mut sandbox, 62);
-    assert_eq!(world.done(), ["status 2 False Terminating"]);
+    assert_eq!(world.done(), ["status 2 False Creating"]);
+    assert_eq!(told(&sandbox, condition::READY).2, "the pod is made once Pod box-1 is gone");
     world.end("box-1");
     world.settle(&mut sandbox, 63);
     assert_eq!(world.done(), ["create box-2", "status 2 False Creating"]);
@@ -164,8 +165,7 @@ fn a_wish_that_comes_while_the_pod_ends_is_heard_and_waits_for_the_disk() {
     assert_eq!(told(&sandbox, condition::SUSPENDED).0, "False");
     wake(&mut sandbox, "now");
     world.settle(&mut sandbox, 701);
-    let done =
-        ["status 2 False Paused", "delete pod box-1 pod-uid-1", "status 2 False Terminating"];
+    let done = ["status 2 False Paused", "delete pod box-1 pod-uid-1", "status 2 False Creating"];
     assert_eq!(world.done(), done);
     world.end("box-1");
     world.settle(&mut sandbox, 702);
@@ -221,7 +221,7 @@ fn what_has_finished_stays_so_whatever_is_said_of_suspending_it() {
 fn suspending_is_no_loss_and_keeps_the_count_of_those_there_were() {
     let mut sandbox = kept();
     sandbox.spec.settings.ttl = Some("168h".into());
-    let mut world = World::running(&mut sandbox);
+    let mut world = World { slow: true, ..World::running(&mut sandbox) };
     for attempt in 1..=2 {
         world.end(&names::pod("box", attempt));
         world.settle(&mut sandbox, 10);
@@ -231,6 +231,9 @@ fn suspending_is_no_loss_and_keeps_the_count_of_those_there_were() {
         sandbox.spec.suspend = Some(true);
         world.settle(&mut sandbox, 100 + round);
         sandbox.spec.suspend = Some(false);
+        // It still has the disk.
+        world.settle(&mut sandbox, 100 + round);
+        world.end(&format!("box-{}", 3 + round));
         world.done();
         world.settle(&mut sandbox, 100 + round);
         assert_eq!(world.done()[0], format!("create box-{}", 4 + round), "at once");
@@ -267,4 +270,17 @@ fn a_probe_goes_with_the_wish_for_a_pod() {
     world.done();
     world.settle(&mut sandbox, 2);
     assert_eq!(world.done(), ["delete pod box-probe pod-uid-1", "status 1 False Suspended"]);
+}
+
+/// Otherwise its pod would run on, with its GPU, and the status say that there is none.
+#[test]
+fn one_that_is_suspended_while_another_finds_out_how_agents_get_in_is_ended_all_the_same() {
+    let mut sandbox = kept();
+    let mut world = World::running(&mut sandbox);
+    world.injection = Some(Injection::Waiting(at(75)));
+    sandbox.spec.suspend = Some(true);
+    world.settle(&mut sandbox, 60);
+    let done =
+        ["status 2 False Suspended", "delete pod box-1 pod-uid-1", "status 2 False Suspended"];
+    assert_eq!(world.done(), done);
 }

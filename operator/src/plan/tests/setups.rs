@@ -174,3 +174,65 @@ fn one_that_is_suspended_while_it_is_set_up_leaves_no_network_open() {
     ];
     assert_eq!(world.done(), expected);
 }
+
+/// The policy selects all pods of the sandbox, and the one before may have an ear for nothing.
+#[test]
+fn the_network_is_not_opened_for_the_next_setup_while_the_pod_before_is_there() {
+    let mut sandbox = of(Egress::Deny, Egress::Internet);
+    let mut world = World { slow: true, ..World::running(&mut sandbox) };
+    world.settle(&mut sandbox, 3);
+    world.done();
+    sandbox.spec.suspend = Some(true);
+    world.settle(&mut sandbox, 10);
+    sandbox.spec.suspend = Some(false);
+    world.done();
+    world.settle(&mut sandbox, 11);
+    assert_eq!(world.done(), ["status 2 False Creating"]);
+    world.pods.remove("box-1");
+    world.settle(&mut sandbox, 12);
+    assert_eq!(world.done(), ["apply box-internet", "create box-2", "status 2 False Creating"]);
+}
+
+#[test]
+fn a_sandbox_is_not_ready_while_the_policy_of_its_setup_is_there() {
+    let mut sandbox = of(Egress::Deny, Egress::Internet);
+    let mut world = World::running(&mut sandbox);
+    world.settle(&mut sandbox, 3);
+    let policy = network::internet(&sandbox, &config());
+    world.policies.insert(policy.name_any(), policy);
+    // As after a removal that failed: the status is written all the same.
+    let plan = plan(&sandbox, &world.observe(&sandbox), &config(), at(4));
+    let ready = plan.status.unwrap();
+    let ready = ready.condition(condition::READY).unwrap();
+    assert_eq!((&*ready.status, &*ready.reason), ("False", reason::SETTING_UP));
+}
+
+/// Its files are there, and the network is not opened once more.
+#[test]
+fn what_was_set_up_on_a_disk_is_set_up_for_all_later_pods() {
+    let mut sandbox = of(Egress::Deny, Egress::Internet);
+    sandbox.spec.settings.workspace = Some(api::Workspace {
+        size: k8s_openapi::apimachinery::pkg::api::resource::Quantity("1Gi".into()),
+        storage_class_name: None,
+        retain: None,
+    });
+    let mut world = World::running(&mut sandbox);
+    world.settle(&mut sandbox, 3);
+    assert!(sandbox.status.as_ref().unwrap().set_up);
+    world.pods.remove("box-1");
+    world.done();
+    world.settle(&mut sandbox, 10);
+    assert_eq!(world.done(), ["status 2 False PodLost", "create box-2", "status 2 False Creating"]);
+    let spec = world.pods["box-2"].spec.as_ref().unwrap();
+    assert_eq!(spec.init_containers, None);
+
+    // Without a disk all of it is done anew.
+    let mut sandbox = of(Egress::Deny, Egress::Internet);
+    let mut world = World::running(&mut sandbox);
+    world.settle(&mut sandbox, 3);
+    assert!(!sandbox.status.as_ref().unwrap().set_up);
+    world.pods.remove("box-1");
+    world.done();
+    world.settle(&mut sandbox, 10);
+    assert_eq!(world.done()[1], "apply box-internet");
+}
