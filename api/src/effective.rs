@@ -92,7 +92,16 @@ impl Settings {
                 }),
                 (own, base) => own.or(base),
             },
-            gpu: self.gpu.or(base.gpu),
+            gpu: match (self.gpu, base.gpu) {
+                // Of another resource the base's product and memory say nothing.
+                (Some(own), Some(base)) if own.resource == base.resource => Some(Gpu {
+                    product: own.product.or(base.product),
+                    memory: own.memory.or(base.memory),
+                    optional: own.optional.or(base.optional),
+                    ..own
+                }),
+                (own, base) => own.or(base),
+            },
             network: match (self.network, base.network) {
                 (Some(own), Some(base)) => Some(Network { egress: own.egress.or(base.egress) }),
                 (own, base) => own.or(base),
@@ -199,7 +208,8 @@ mod tests {
         let base = settings(
             json!({"image": "base:1", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "base"}],
             "env": [{"name": "A", "value": "base"}, {"name": "B", "value": "base"}], "workingDir": "/base",
-            "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "gpu": {"count": 1}, "network": {"egress": "Internet"},
+            "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "network": {"egress": "Internet"},
+            "gpu": {"count": 1, "product": "base", "memory": "1Gi", "optional": true},
             "workspace": {"size": "1Gi", "storageClassName": "base", "retain": true}, "onIdle": "Pause",
             "setup": {"commands": ["base"], "egress": "Internet"}, "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
             "ttlAfterFinished": "2m"}),
@@ -209,7 +219,8 @@ mod tests {
         let own = settings(
             json!({"image": "own:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "own"}],
             "env": [{"name": "B", "value": "own"}, {"name": "C", "value": "own"}], "workingDir": "/own",
-            "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "gpu": {"count": 2}, "network": {"egress": "Deny"},
+            "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "network": {"egress": "Deny"},
+            "gpu": {"count": 2, "product": "own", "memory": "2Gi", "optional": false},
             "workspace": {"size": "2Gi", "storageClassName": "own", "retain": false}, "onIdle": "Delete",
             "setup": {"commands": ["own"]}, "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
             "ttlAfterFinished": "1m"}),
@@ -222,13 +233,18 @@ mod tests {
         assert_eq!(own.over(base.clone()), expected);
 
         let part = settings(
-            json!({"resources": {"memory": "512Mi"}, "network": {}, "workspace": {"size": "3Gi"}}),
+            json!({"resources": {"memory": "512Mi"}, "network": {}, "workspace": {"size": "3Gi"}, "gpu": {"count": 3}}),
         )
-        .over(base);
+        .over(base.clone());
         let resources = json!({"cpu": "2", "memory": "512Mi", "ephemeralStorage": "3Gi"});
         assert_eq!(serde_json::to_value(part.resources).unwrap(), resources);
         assert_eq!(part.network.unwrap().egress, Some(Egress::Internet));
         let workspace = json!({"size": "3Gi", "storageClassName": "base", "retain": true});
         assert_eq!(serde_json::to_value(part.workspace).unwrap(), workspace);
+        let gpu = json!({"count": 3, "resource": "nvidia.com/gpu", "product": "base", "memory": "1Gi", "optional": true});
+        assert_eq!(serde_json::to_value(part.gpu).unwrap(), gpu);
+
+        let other = settings(json!({"gpu": {"count": 1, "resource": "amd.com/gpu"}}));
+        assert_eq!(other.clone().over(base).gpu, other.gpu, "of another resource nothing is taken");
     }
 }

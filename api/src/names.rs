@@ -32,6 +32,8 @@ pub const PLUGIN: &str = "kubectl-sandbox";
 pub const DEFAULT_CLASS: &str = "codesandbox";
 /// The GPU resource of a CodeSandbox that names none.
 pub const DEFAULT_GPU: &str = "nvidia.com/gpu";
+/// What ends the name of a resource whose devices several pods have at once, where the device plugin renames such.
+pub const SHARED_GPU: &str = ".shared";
 /// The container in which user code runs.
 pub const CONTAINER: &str = "sandbox";
 /// The directory user code starts in; the only one that is meant to hold its files.
@@ -106,6 +108,24 @@ pub fn last_event(sandbox: &str) -> String {
     format!("{sandbox}.ended")
 }
 
+/// The label that holds the product of a node's GPUs: NVIDIA's feature discovery, AMD's node labeller and Intel's rules
+/// each have their own way to spell it. Of parts of GPUs and of shared ones it is the same label.
+pub fn gpu_product(resource: &str) -> String {
+    let vendor = resource.split('/').next().unwrap_or_default();
+    match vendor {
+        "amd.com" => format!("{vendor}/gpu.product-name"),
+        "gpu.intel.com" => format!("{vendor}/product"),
+        _ => format!("{vendor}/gpu.product"),
+    }
+}
+
+/// The label that holds the memory of each of a node's GPUs in MiB, or of each part where parts of a kind are a resource
+/// of their own (MIG). Only NVIDIA's feature discovery gives it as a number. One that is shared is known by its own name.
+pub fn gpu_memory(resource: &str) -> Option<String> {
+    let nvidia = resource.starts_with("nvidia.com/");
+    nvidia.then(|| format!("{}.memory", resource.strip_suffix(SHARED_GPU).unwrap_or(resource)))
+}
+
 /// The command that `pods/exec` starts: a bridge between its stdio and the agent's socket.
 pub fn connect_command() -> [&'static str; 2] {
     [AGENT, "connect"]
@@ -114,6 +134,25 @@ pub fn connect_command() -> [&'static str; 2] {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn labels_of_gpus_follow_from_their_resource() {
+        for (resource, product, memory) in [
+            ("nvidia.com/gpu", "nvidia.com/gpu.product", Some("nvidia.com/gpu.memory")),
+            ("nvidia.com/gpu.shared", "nvidia.com/gpu.product", Some("nvidia.com/gpu.memory")),
+            (
+                "nvidia.com/mig-1g.10gb",
+                "nvidia.com/gpu.product",
+                Some("nvidia.com/mig-1g.10gb.memory"),
+            ),
+            ("amd.com/gpu", "amd.com/gpu.product-name", None),
+            ("gpu.intel.com/i915", "gpu.intel.com/product", None),
+            ("example.com/gpu", "example.com/gpu.product", None),
+        ] {
+            let labels = (gpu_product(resource), gpu_memory(resource));
+            assert_eq!(labels, (product.into(), memory.map(Into::into)), "{resource}");
+        }
+    }
 
     #[test]
     fn the_longest_name_fits_into_a_label_value() {

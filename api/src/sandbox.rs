@@ -76,14 +76,27 @@ impl From<Settings> for CodeSandboxSpec {
 
 impl CodeSandbox {
     /// How the sandbox is made: what it asks for, over the template it was made from, over the defaults; without a setup
-    /// that has been done for good.
+    /// that has been done for good, and without the GPUs that it does without.
     pub fn effective(&self) -> Effective {
-        let status = self.status.as_ref();
-        let template = status.and_then(|status| status.template.as_ref());
+        let asked = self.asked();
+        let set_up = self.status.as_ref().is_some_and(|status| status.set_up);
+        Effective {
+            setup: asked.setup.filter(|_| !set_up),
+            gpu: asked.gpu.filter(|_| !self.is_without_gpu()),
+            ..asked
+        }
+    }
+
+    /// How the sandbox would be made if nothing of it had been done and all that it asks for could be had.
+    pub fn asked(&self) -> Effective {
+        let template = self.status.as_ref().and_then(|status| status.template.as_ref());
         let defaults = template.map(|template| template.spec.defaults.clone());
-        let effective = self.spec.settings.clone().over(defaults.unwrap_or_default()).complete();
-        let setup = effective.setup.filter(|_| !status.is_some_and(|status| status.set_up));
-        Effective { setup, ..effective }
+        self.spec.settings.clone().over(defaults.unwrap_or_default()).complete()
+    }
+
+    /// Whether this attempt does without the GPUs it could do without, because no node had them free.
+    pub fn is_without_gpu(&self) -> bool {
+        self.status.as_ref().is_some_and(|status| status.without_gpu)
     }
 }
 

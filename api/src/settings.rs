@@ -242,7 +242,10 @@ pub struct Resources {
 }
 
 /// GPUs of one kind.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
+#[x_kube(
+    validation = Rule::new("!has(self.memory) || self.resource.startsWith('nvidia.com/')").message("memory can be asked for of nvidia.com resources only: other vendors' nodes do not say it as a number; name a product"),
+)]
 pub struct Gpu {
     /// How many.
     #[schemars(range(min = 1, max = 16), extend("format" = "int32"))]
@@ -252,6 +255,27 @@ pub struct Gpu {
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.contains('/')").message("must be an extended resource such as nvidia.com/gpu"))]
     pub resource: String,
+    /// The product, as the vendor's labels on nodes name it, such as NVIDIA-H100-80GB-HBM3. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(
+        length(min = 1, max = 63),
+        regex(pattern = "^[A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?$")
+    )]
+    pub product: Option<String>,
+    /// The memory that each has at least, such as 40Gi. NVIDIA's only. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "quantity")]
+    pub memory: Option<Quantity>,
+    /// Whether the sandbox runs without where no node has them free, which status.withoutGPU says. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub optional: Option<bool>,
+}
+
+impl Gpu {
+    /// So many of a resource, whatever they are.
+    pub fn new(count: u8, resource: impl Into<String>) -> Self {
+        Self { count, resource: resource.into(), product: None, memory: None, optional: None }
+    }
 }
 
 /// What a sandbox may reach over the network.

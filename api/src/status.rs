@@ -16,7 +16,7 @@ pub struct CodeSandboxStatus {
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Which pod in turn this is, from 1. It grows when one was lost or suspended.
+    /// Which pod in turn this is, from 1. It grows when one was lost, suspended or could not have the GPU it can do without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub attempt: Option<u32>,
@@ -25,6 +25,10 @@ pub struct CodeSandboxStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "int64"))]
     pub losses: Option<u32>,
+
+    /// Whether this attempt has no GPU, because no node had free what spec.gpu asks for and is optional.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "withoutGPU")]
+    pub without_gpu: bool,
 
     /// The annotation codesandbox.dev/wake as it was when the sandbox was paused. Another one wakes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -180,6 +184,8 @@ pub mod reason {
     pub const UNSCHEDULABLE: &str = "Unschedulable";
     /// Not Ready: the pod has scheduling gates, which somebody else takes off.
     pub const SCHEDULING_GATED: &str = "SchedulingGated";
+    /// Not Ready: no node had the GPU free that the sandbox can do without; another pod is made, which asks for none.
+    pub const RUNS_WITHOUT_GPU: &str = "RunsWithoutGPU";
     /// Not Ready: the container is being started.
     pub const STARTING: &str = "Starting";
     /// Not Ready: the image cannot be had.

@@ -71,6 +71,9 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     let nested = [
         "env[].value",
         "env[].valueFrom",
+        "gpu.memory",
+        "gpu.optional",
+        "gpu.product",
         "network.egress",
         "resources.cpu",
         "resources.ephemeralStorage",
@@ -96,6 +99,8 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     let value = json!({"setup": {"auto": null, "egress": null, "timeout": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"workspace": {"size": "1Gi", "storageClassName": null, "retain": null}});
+    assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
+    let value = json!({"gpu": {"count": 1, "product": null, "memory": null, "optional": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"env": [{"name": "A", "value": null, "valueFrom": null}]});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
@@ -168,8 +173,9 @@ fn a_template_takes_nulls_as_absent() {
                 Some(name) => json!({name: [value]}),
                 None => json!({name: value}),
             });
-        // What an item of a list or a workspace needs besides is not said here.
-        if !path.contains("[]") && !path.starts_with("defaults.workspace.") {
+        // What an item of a list, a workspace or a GPU needs besides is not said here.
+        let needs_more = ["defaults.workspace.", "defaults.gpu."];
+        if !path.contains("[]") && !needs_more.iter().any(|part| path.starts_with(part)) {
             let read = serde_json::from_value::<CodeSandboxTemplateSpec>(value);
             assert!(read.is_ok(), "{path}: {read:?}");
         }

@@ -85,10 +85,19 @@ impl Cluster {
         name: &str,
         spec: impl Into<CodeSandboxSpec>,
     ) -> anyhow::Result<Sandbox> {
+        self.create_for_mcp(name, spec).await?;
+        self.get_ready(name).await
+    }
+
+    /// Creates a sandbox that the MCP front end takes for its own.
+    pub async fn create_for_mcp(
+        &self,
+        name: &str,
+        spec: impl Into<CodeSandboxSpec>,
+    ) -> anyhow::Result<CodeSandbox> {
         let mut sandbox = CodeSandbox::new(name, spec.into());
         sandbox.annotations_mut().insert(names::OWNER.into(), "mcp".into());
-        self.create_object(sandbox).await?;
-        self.get_ready(name).await
+        self.create_object(sandbox).await
     }
 
     async fn get_ready(&self, name: &str) -> anyhow::Result<Sandbox> {

@@ -3,18 +3,19 @@
 use std::collections::BTreeSet;
 
 use anyhow::Context;
-use api::{Gpu, OnIdle, Settings, condition, reason};
+use api::{CodeSandbox, Gpu, OnIdle, Settings, condition, reason};
 use e2e::{
     Cluster, Sandbox, is, kubectl,
     mcp::{Answer, Door},
     output, reason,
 };
 use futures::future::join_all;
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{
     Resource, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
 };
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::{process::Command, sync::Mutex};
 
 const GPU: &str = "nvidia.com/gpu";
@@ -32,13 +33,39 @@ async fn offer(gpus: u8) -> anyhow::Result<()> {
 }
 
 fn spec() -> Settings {
-    Settings { gpu: Some(Gpu { count: 1, resource: GPU.into() }), ..e2e::spec() }
+    Settings { gpu: Some(Gpu::new(1, GPU)), ..e2e::spec() }
 }
 
 /// The same, paused when nobody uses it for a moment.
 fn giving_back() -> Settings {
     let (idle_timeout, on_idle) = (Some("2s".into()), Some(OnIdle::Pause));
     Settings { idle_timeout, on_idle, ..spec() }
+}
+
+/// One that can be done without.
+fn modest() -> Settings {
+    Settings { gpu: Some(Gpu { optional: Some(true), ..Gpu::new(1, GPU) }), ..e2e::spec() }
+}
+
+async fn suspend(cluster: &Cluster, name: &str, suspend: bool) -> anyhow::Result<()> {
+    let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+    cluster.sandboxes.patch(name, &PatchParams::default(), &patch).await?;
+    Ok(())
+}
+
+/// What a sandbox's Ready says once no node takes it.
+async fn unschedulable(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
+    let waits = |sandbox: &CodeSandbox| reason(sandbox, condition::READY) == reason::UNSCHEDULABLE;
+    let status = cluster.wait(name, "Unschedulable", waits).await?.status.context("it has one")?;
+    Ok(status.condition(condition::READY).context("it has one")?.message.clone())
+}
+
+/// What `sandbox_get` says of a sandbox.
+async fn looked_at(door: &Door, name: &str) -> anyhow::Result<Value> {
+    match door.call("sandbox_get", json!({"sandbox_id": name})).await {
+        Answer::Told(told) => Ok(told["structuredContent"].clone()),
+        other => anyhow::bail!("{other:?}"),
+    }
 }
 
 async fn device(sandbox: &Sandbox) -> anyhow::Result<String> {
@@ -69,22 +96,14 @@ async fn share() -> anyhow::Result<()> {
     none.delete().await?;
 
     // What this device plugin accounts for is not there, and that is said.
-    match Door::from_env()?.call("sandbox_get", json!({"sandbox_id": "gpu-b"})).await {
-        Answer::Told(told) => {
-            let gpu = &told["structuredContent"]["gpu"];
-            assert_eq!(gpu["reason"], "AgentReportsNoGPU", "{told}");
-            assert_eq!((&gpu["asked_for"], &gpu["devices"]), (&json!(1), &json!([])), "{gpu}");
-        }
-        other => anyhow::bail!("{other:?}"),
-    }
+    let told = looked_at(&Door::from_env()?, "gpu-b").await?;
+    let gpu = &told["gpu"];
+    assert_eq!(gpu["reason"], "AgentReportsNoGPU", "{told}");
+    assert_eq!((&gpu["asked_for"], &gpu["devices"]), (&json!(1), &json!([])), "{gpu}");
 
     // The third waits, and the sandbox says so in the scheduler's words.
     cluster.create("gpu-c", spec()).await?;
-    let waiting = cluster
-        .wait("gpu-c", "Unschedulable", |s| reason(s, condition::READY) == reason::UNSCHEDULABLE)
-        .await?;
-    let status = waiting.status.context("it has one")?;
-    let message = &status.condition(condition::READY).context("it has one")?.message;
+    let message = unschedulable(&cluster, "gpu-c").await?;
     assert!(
         message.starts_with("0/") && message.contains("Insufficient nvidia.com/gpu"),
         "{message}"
@@ -145,16 +164,113 @@ async fn give_back() -> anyhow::Result<()> {
     }
     assert_eq!(cluster.pods_of(&uid).await?.len(), 1, "however many wanted it");
     // Back to where it was, by the word of its user.
-    let suspend = |value: bool| {
-        let patch = Patch::Merge(json!({"spec": {"suspend": value}}));
-        let sandboxes = cluster.sandboxes.clone();
-        async move { sandboxes.patch("gpu-a", &PatchParams::default(), &patch).await }
-    };
-    suspend(true).await?;
+    suspend(&cluster, "gpu-a", true).await?;
     cluster.wait("gpu-a", "suspended", |s| is(s, condition::SUSPENDED)).await?;
     assert_eq!(cluster.pods_of(&uid).await?.len(), 0);
-    suspend(false).await?;
+    suspend(&cluster, "gpu-a", false).await?;
     cluster.sandbox(b).delete().await?;
     cluster.wait("gpu-a", "Ready", |s| is(s, condition::READY)).await?;
     a.delete().await
+}
+
+/// That there is none free is no end and no loss, and is said wherever one looks; the next pod asks again. tests.md G1, G7.
+#[tokio::test]
+async fn an_optional_gpu_is_taken_where_one_is_free_and_else_done_without_which_is_said()
+-> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    offer(1).await?;
+    e2e::finally(Box::pin(do_without()), offer(0)).await
+}
+
+async fn do_without() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    cluster.delete("gpu-b").await?;
+    let lucky = cluster.ready("gpu-a", modest()).await?;
+    assert_ne!(device(&lucky).await?, "", "it was free");
+    let status = lucky.object.status.as_ref().context("it has one")?;
+    assert_eq!((status.without_gpu, status.attempt), (false, Some(1)));
+
+    let without = cluster.ready_for_mcp("gpu-b", modest()).await?;
+    let status = without.object.status.as_ref().context("it has one")?;
+    assert_eq!((status.without_gpu, status.attempt, status.losses), (true, Some(2), Some(0)));
+    let said = &status.condition(condition::READY).context("it has one")?.message;
+    assert!(said.starts_with("the sandbox takes calls, without a GPU: "), "{said}");
+    assert_eq!(device(&without).await?, "");
+    let machine = without.shell("cat /etc/codesandbox.json").await?.text();
+    assert_eq!(serde_json::from_str::<Value>(&machine)?.get("gpu"), None, "{machine}");
+    let gpu = &looked_at(&Door::from_env()?, "gpu-b").await?["gpu"];
+    assert_eq!((&gpu["reason"], &gpu["asked_for"]), (&json!("RunsWithoutGPU"), &json!(1)), "{gpu}");
+    e2e::until("an event tells of it", async || {
+        let told = "involvedObject.name=gpu-b,reason=RunsWithoutGPU,type=Normal";
+        let args = ["get", "events", "-n", e2e::NAMESPACE, "-o", "name", "--field-selector", told];
+        Ok(!kubectl(&args).await?.is_empty())
+    })
+    .await?;
+
+    // By now there is one, and who comes anew asks for it.
+    suspend(&cluster, "gpu-b", true).await?;
+    cluster.wait("gpu-b", "suspended", |s| is(s, condition::SUSPENDED)).await?;
+    lucky.delete().await?;
+    suspend(&cluster, "gpu-b", false).await?;
+    let again = cluster.wait("gpu-b", "Ready", |s| is(s, condition::READY)).await?;
+    assert!(again.status.as_ref().is_some_and(|status| !status.without_gpu), "{again:?}");
+    let again = cluster.sandbox(again);
+    assert_ne!(device(&again).await?, "");
+    again.delete().await
+}
+
+/// Labels as NVIDIA's feature discovery gives them, on every node there is; `-` takes one off.
+async fn label(product: &str, memory: &str) -> anyhow::Result<()> {
+    let labels = ["product", "memory"].map(|name| format!("nvidia.com/gpu.{name}"));
+    let [product, memory] =
+        [(&labels[0], product), (&labels[1], memory)].map(|(label, value)| match value {
+            "-" => format!("{label}-"),
+            value => format!("{label}={value}"),
+        });
+    kubectl(&["label", "nodes", "--all", "--overwrite", &product, &memory]).await.map(drop)
+}
+
+/// tests.md G1.
+#[tokio::test]
+async fn a_gpu_of_a_kind_is_had_on_nodes_that_have_it_and_else_waited_for() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    offer(1).await?;
+    let undo = async {
+        label("-", "-").await?;
+        offer(0).await
+    };
+    e2e::finally(Box::pin(of_a_kind()), undo).await
+}
+
+async fn of_a_kind() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    label("E2E-GPU-40GB", "40537").await?;
+    let of = |product: Option<&str>, memory: Option<&str>, resource| {
+        let (product, memory) =
+            (product.map(Into::into), memory.map(|least| Quantity(least.into())));
+        Settings { gpu: Some(Gpu { product, memory, ..Gpu::new(1, resource) }), ..e2e::spec() }
+    };
+    for kind in [of(Some("E2E-GPU-80GB"), None, GPU), of(None, Some("40Gi"), GPU)] {
+        cluster.create("gpu-a", kind).await?;
+        let said = unschedulable(&cluster, "gpu-a").await?;
+        assert!(said.contains("didn't match Pod's node affinity"), "{said}");
+    }
+    cluster.delete("gpu-a").await?;
+    // 40537 MiB are enough for themselves, and for less.
+    for memory in ["40537Mi", "39Gi"] {
+        let fits = of(Some("E2E-GPU-40GB"), Some(memory), GPU);
+        let sandbox = cluster.ready("gpu-b", fits).await?;
+        assert_ne!(device(&sandbox).await?, "");
+        sandbox.delete().await?;
+    }
+    let kind = of(Some("E2E-GPU-80GB"), None, GPU);
+    let gpu = kind.gpu.map(|gpu| Gpu { optional: Some(true), ..gpu });
+    let without = cluster.ready("gpu-b", Settings { gpu, ..e2e::spec() }).await?;
+    assert!(without.object.status.as_ref().is_some_and(|status| status.without_gpu));
+    without.delete().await?;
+
+    let refused = cluster.create("gpu-b", of(None, Some("1Gi"), "amd.com/gpu")).await;
+    let said = refused.expect_err("nobody could tell").to_string();
+    assert!(said.contains("memory can be asked for of nvidia.com resources only"), "{said}");
+    Ok(())
 }

@@ -30,7 +30,7 @@ const PATTERN: &str = "PATTERN = b'a tenant of CodeSandbox was here, and nobody 
 
 fn spec() -> Settings {
     let mut spec = Settings {
-        gpu: Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() }),
+        gpu: Some(Gpu::new(1, names::DEFAULT_GPU)),
         runtime_class_name: env::var("GPU_RUNTIME").ok().filter(|name| !name.is_empty()),
         ..e2e::spec()
     };

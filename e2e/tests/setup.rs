@@ -125,7 +125,8 @@ async fn a_setup_reaches_nothing_where_it_is_not_asked_to() -> anyhow::Result<()
 #[tokio::test]
 async fn what_a_setup_has_made_is_there_and_nothing_of_it_runs() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let commands = ["echo made > made; echo said; python3 --version > ~/version", "setsid sleep 4321 &"];
+    let commands =
+        ["echo made > made; echo said; python3 --version > ~/version", "setsid sleep 4321 &"];
     let sandbox = cluster.ready("setup-made", with_setup(&commands, Egress::Deny)).await?;
     assert_eq!(says(&sandbox, "cat made; wc -l < ~/version").await?, "made\n1\n");
     let log = says(&sandbox, "cat /tmp/setup.log").await?;

@@ -1,5 +1,6 @@
 //! What is told of a sandbox's GPUs. That some were asked for and are not there is never passed over in silence.
 
+use api::{CodeSandbox, reason};
 use serde::Serialize;
 use service::Error;
 use wire::v1::GpusReply;
@@ -38,9 +39,25 @@ struct Device {
 }
 
 impl Gpus {
+    /// Of a sandbox that does without those it asked for; `None` where it does not.
+    pub(crate) fn forgone(sandbox: &CodeSandbox) -> Option<Self> {
+        let api::Gpu { count, resource, .. } =
+            sandbox.asked().gpu.filter(|_| sandbox.is_without_gpu())?;
+        let message = format!(
+            "{count} of {resource} were asked for, which no node had free when the sandbox was made, and it can do without (spec.gpu.optional). It asks again when it is resumed, woken or made anew."
+        );
+        Some(Self {
+            asked_for: count,
+            driver: None,
+            devices: Vec::new(),
+            reason: Some(reason::RUNS_WITHOUT_GPU),
+            message: Some(message),
+        })
+    }
+
     /// Of what was asked for and what the agent has seen; `None` where it has not answered in time.
     pub(crate) fn new(asked: &api::Gpu, seen: Option<Result<GpusReply, Error>>) -> Self {
-        let api::Gpu { count, resource } = asked;
+        let api::Gpu { count, resource, .. } = asked;
         let (seen, unknown) = match seen {
             _ if !resource.starts_with(NVIDIA) => {
                 (None, Some(format!("{resource}: of other GPUs than NVIDIA's nothing can be told")))
@@ -99,7 +116,7 @@ mod tests {
     }
 
     fn told_of(resource: &str, count: u8, seen: Option<Result<GpusReply, Error>>) -> Value {
-        let asked = api::Gpu { count, resource: resource.into() };
+        let asked = api::Gpu::new(count, resource);
         serde_json::to_value(Gpus::new(&asked, seen)).unwrap()
     }
 
@@ -139,6 +156,24 @@ mod tests {
         // The driver alone makes no GPU.
         assert_eq!(told(1, Some(Ok(seen(0))))["reason"], "AgentReportsNoGPU");
         assert_eq!(told(2, Some(Ok(seen(1))))["reason"], "AgentReportsFewerGPUs");
+    }
+
+    #[test]
+    fn a_gpu_that_is_done_without_is_told_of_and_nobody_is_to_blame() {
+        let mut sandbox = CodeSandbox::new("a", api::CodeSandboxSpec::default());
+        let without = |without_gpu| {
+            Some(api::CodeSandboxStatus { without_gpu, ..api::CodeSandboxStatus::default() })
+        };
+        sandbox.status = without(true);
+        assert_eq!(Gpus::forgone(&sandbox), None, "none was asked for");
+        sandbox.spec.settings.gpu = Some(api::Gpu::new(2, "amd.com/gpu"));
+        let told = serde_json::to_value(Gpus::forgone(&sandbox)).unwrap();
+        let message = "2 of amd.com/gpu were asked for, which no node had free when the sandbox was made, and it can do without (spec.gpu.optional). It asks again when it is resumed, woken or made anew.";
+        let all =
+            json!({"asked_for": 2, "devices": [], "reason": "RunsWithoutGPU", "message": message});
+        assert_eq!(told, all);
+        sandbox.status = without(false);
+        assert_eq!(Gpus::forgone(&sandbox), None);
     }
 
     #[test]

@@ -60,10 +60,11 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
         let before = was(condition::READY);
         if ready.status == "True" && before.is_none_or(|before| before.status != "True") {
             notices.push(notice(false, "Ready", "Start", &ready.message));
-        } else if is_trouble(&ready.reason)
-            && before.is_none_or(|before| before.reason != ready.reason)
-        {
-            notices.push(notice(true, &ready.reason, "Start", &ready.message));
+        } else if before.is_none_or(|before| before.reason != ready.reason) {
+            let trouble = is_trouble(&ready.reason);
+            if trouble || ready.reason == reason::RUNS_WITHOUT_GPU {
+                notices.push(notice(trouble, &ready.reason, "Start", &ready.message));
+            }
         }
     }
     if let Some(suspended) = new.condition(condition::SUSPENDED) {

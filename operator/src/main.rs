@@ -12,6 +12,7 @@ mod controller;
 mod elector;
 mod events;
 mod expiry;
+mod gpu;
 mod health;
 mod http;
 mod injection;

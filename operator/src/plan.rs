@@ -194,7 +194,8 @@ fn action(
         | Situation::Barred(_)
         | Situation::Taken(_)
         // The status says first that it is to go, so that nobody takes it for lost.
-        | Situation::Retiring(..) => None,
+        | Situation::Retiring(..)
+        | Situation::Forgoing(_) => None,
         // Of ours the status says first that it is over and why, which nobody could tell once it is gone.
         Situation::Lost(pod, _) | Situation::Ended(pod, _) => {
             pod.filter(|pod| is_another(sandbox, pod)).and_then(removal)
@@ -273,9 +274,10 @@ fn requeue(
     now: Timestamp,
 ) -> Option<Duration> {
     let soon = match situation {
-        Situation::Lost(..) | Situation::Unbound(_) | Situation::Retiring(..) => {
-            Some(Duration::ZERO)
-        }
+        Situation::Lost(..)
+        | Situation::Unbound(_)
+        | Situation::Retiring(..)
+        | Situation::Forgoing(_) => Some(Duration::ZERO),
         Situation::BackingOff(next) => Some(expiry::until(*next, now)),
         Situation::Taken(taken) if matches!(taken.whose, Whose::Other | Whose::Unlike) => {
             Some(TAKEN_RETRY)

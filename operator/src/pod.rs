@@ -23,6 +23,7 @@ use crate::{config::Config, injection::Way, quantity, template::patch};
 pub(crate) mod agent;
 mod env;
 mod machine;
+mod nodes;
 pub(crate) mod setup;
 mod volumes;
 
@@ -91,7 +92,11 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32
     let lifetime = lifetime(sandbox, config);
     let mut spec = spec(&effective, config, way, lifetime);
     spec.volumes = Some(volumes::volumes(&sandbox.name_any(), &effective, config, way));
-    patch::patched(Pod { metadata, spec: Some(spec), status: None }, sandbox)
+    let pod = patch::patched(Pod { metadata, spec: Some(spec), status: None }, sandbox);
+    match &effective.gpu {
+        Some(gpu) => nodes::only_with(gpu, pod),
+        None => pod,
+    }
 }
 
 /// A pod as sandboxes of a template would have it, to see whether the API server takes it.

@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 use crate::{
     config::Config,
-    expiry, isolation,
+    expiry, gpu, isolation,
     observe::Observed,
     plan::{self, Situation},
     pod, restart, starting, template, termination,
@@ -84,6 +84,11 @@ pub(crate) fn status(
             new.last_termination = end.clone().or(new.last_termination);
             Verdicts::resting(sandbox, *rest, false)
         }
+        Situation::Forgoing(said) => {
+            next_attempt(&mut new, restart::losses(&old));
+            new.without_gpu = true;
+            Verdicts::without_pod(gpu::goes_on(said))
+        }
         Situation::Resting(rest) => {
             Verdicts::resting(sandbox, *rest, plan::leaving(sandbox, observed).is_none())
         }
@@ -111,7 +116,7 @@ pub(crate) fn status(
             describe(&mut new, pod);
             new.last_termination = termination::restarted(pod).or(new.last_termination);
             new.set_up |= pod::setup::is_done_for_good(sandbox, pod);
-            let mut ready = starting::ready(pod, now);
+            let mut ready = gpu::told(sandbox, starting::ready(pod, now));
             if let Some(policy) = plan::policies::needless(sandbox, observed, Some(pod)) {
                 let said = format!(
                     "NetworkPolicy {}, which let spec.setup reach public addresses, is yet to be removed",
@@ -137,6 +142,8 @@ fn next_attempt(status: &mut CodeSandboxStatus, losses: u32) -> u32 {
     let next = status.attempt.unwrap_or(1).saturating_add(1);
     (status.attempt, status.losses) = (Some(next), Some(losses));
     (status.pod_name, status.pod_uid, status.node, status.start) = (None, None, None, None);
+    // Each asks for its GPUs anew.
+    status.without_gpu = false;
     next
 }
 

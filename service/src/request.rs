@@ -53,8 +53,7 @@ impl Create {
             image: self.image.clone(),
             env: (!self.env.is_empty()).then(|| self.env.iter().map(variable).collect()),
             resources: (resources != Resources::default()).then_some(resources),
-            gpu: (self.gpu_count > 0)
-                .then(|| Gpu { count: self.gpu_count, resource: names::DEFAULT_GPU.into() }),
+            gpu: (self.gpu_count > 0).then(|| Gpu::new(self.gpu_count, names::DEFAULT_GPU)),
             network: self.egress.map(|egress| Network { egress: Some(egress) }),
             setup: (!self.setup.is_empty()).then(|| Setup {
                 commands: self.setup.clone(),
@@ -132,7 +131,7 @@ mod tests {
                 memory: Some(Quantity("2Gi".into())),
                 ..Resources::default()
             }),
-            gpu: Some(Gpu { count: 2, resource: "nvidia.com/gpu".into() }),
+            gpu: Some(Gpu::new(2, "nvidia.com/gpu")),
             network: Some(Network { egress: Some(Egress::Internet) }),
             setup: Some(Setup {
                 commands: vec!["true".into()],

@@ -93,7 +93,7 @@ impl Server {
             let mut looked = outputs::LookedAt {
                 sandbox: outputs::Sandbox::from(&*sandbox),
                 languages: None,
-                gpu: None,
+                gpu: Gpus::forgone(&sandbox),
             };
             if looked.sandbox.ready {
                 let languages = self.service.languages(&principal, &args.sandbox_id);
@@ -107,7 +107,7 @@ impl Server {
                 // None are named by an agent that is too old to look.
                 looked.languages =
                     languages.ok().and_then(Result::ok).filter(|languages| !languages.is_empty());
-                looked.gpu = gpus;
+                looked.gpu = gpus.or(looked.gpu);
             }
             Ok(looked)
         };

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::{
     claim,
     config::Config,
-    isolation,
+    gpu, isolation,
     observe::Observed,
     pod, restart,
     template::{self, Binding},
@@ -34,6 +34,8 @@ pub(crate) enum Situation<'a> {
     BackingOff(Timestamp),
     /// The sandbox is to have no pod from now on. It has one, or the one it had ended so.
     Retiring(Rest, Option<Termination>),
+    /// The pod waits for GPUs that the sandbox can do without, in these words, and one that asks for none follows.
+    Forgoing(String),
     /// The sandbox is to have no pod, and this attempt has none.
     Resting(Rest),
     /// Somebody else's object has a name we need.
@@ -125,7 +127,9 @@ pub(super) fn situation<'a>(
     match (ended, sandbox.rest()) {
         (Some(end), _) => over(sandbox, Some(pod), end),
         (None, Some(rest)) => Situation::Retiring(rest, None),
-        (None, None) => Situation::Alive(pod),
+        (None, None) => {
+            gpu::forgone(sandbox, pod).map_or(Situation::Alive(pod), Situation::Forgoing)
+        }
     }
 }
 

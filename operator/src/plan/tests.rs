@@ -4,6 +4,7 @@ use api::{Egress, Network, TerminationReason, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
 use serde_json::{Value, json};
 
+mod gpus;
 mod losses;
 mod rests;
 mod setups;

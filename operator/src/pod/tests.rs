@@ -34,7 +34,11 @@ fn everything_asked_for_is_in_the_pod() {
         },
     ]);
     sandbox.spec.settings.working_dir = Some("/workspace/src".into());
-    sandbox.spec.settings.gpu = Some(Gpu { count: 2, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.gpu = Some(Gpu {
+        product: Some("NVIDIA-H100-80GB-HBM3".into()),
+        memory: Some(Quantity("40Gi".into())),
+        ..Gpu::new(2, names::DEFAULT_GPU)
+    });
     sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
     sandbox.spec.settings.runtime_class_name = Some("gvisor".into());
     sandbox.spec.settings.idle_timeout = Some("90s".into());
@@ -42,10 +46,22 @@ fn everything_asked_for_is_in_the_pod() {
 }
 
 #[test]
+fn nothing_of_a_pod_speaks_of_a_gpu_that_its_sandbox_does_without() {
+    let (mut without, mut forgone) = (sandbox(), sandbox());
+    let gpu = Gpu { product: Some("H100".into()), ..Gpu::new(1, names::DEFAULT_GPU) };
+    forgone.spec.settings.gpu = Some(gpu);
+    let pod = |sandbox: &CodeSandbox| pod(sandbox, &config(), Way::ImageVolume, 2);
+    assert_ne!(pod(&forgone), pod(&without));
+    let status = CodeSandboxStatus { without_gpu: true, ..CodeSandboxStatus::default() };
+    (without.status, forgone.status) = (Some(status.clone()), Some(status));
+    assert_eq!(pod(&forgone), pod(&without));
+}
+
+#[test]
 fn an_init_container_installs_the_agent_where_an_image_volume_does_not_do() {
     let mut sandbox = sandbox();
     // One that has its processors to itself, and leaves them to the sandbox.
-    sandbox.spec.settings.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.gpu = Some(Gpu::new(1, names::DEFAULT_GPU));
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::InitContainer, 1));
 }
 
@@ -127,7 +143,7 @@ fn what_is_on_a_disk_is_the_workspace_and_the_home() {
 #[test]
 fn a_setup_has_all_that_the_sandbox_has_but_gpus_and_resolvers_of_its_own() {
     let mut sandbox = sandbox();
-    sandbox.spec.settings.gpu = Some(Gpu { count: 1, resource: names::DEFAULT_GPU.into() });
+    sandbox.spec.settings.gpu = Some(Gpu::new(1, names::DEFAULT_GPU));
     sandbox.spec.settings.setup = Some(api::Setup {
         commands: vec!["echo $HOME $(id -u) > 'a b'".into()],
         auto: Some(true),
