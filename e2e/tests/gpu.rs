@@ -274,3 +274,36 @@ async fn of_a_kind() -> anyhow::Result<()> {
     assert!(said.contains("memory can be asked for of nvidia.com resources only"), "{said}");
     Ok(())
 }
+
+/// tests.md G7.
+#[tokio::test]
+async fn who_waits_for_a_gpu_is_told_how_many_wait_and_where_it_stands() -> anyhow::Result<()> {
+    let _alone = ALONE.lock().await;
+    offer(1).await?;
+    e2e::finally(Box::pin(queue_up()), offer(0)).await
+}
+
+async fn queue_up() -> anyhow::Result<()> {
+    let (cluster, door) = (Cluster::connect().await?, Door::from_env()?);
+    let first = cluster.ready_for_mcp("gpu-a", spec()).await?;
+    for name in ["gpu-b", "gpu-c"] {
+        cluster.create_for_mcp(name, spec()).await?;
+        unschedulable(&cluster, name).await?;
+    }
+    let stands = async |name: &str, place: usize, waiting: usize| {
+        let expected = json!({"place": place, "waiting": waiting});
+        e2e::until(&format!("{name} is told {expected}"), async || {
+            Ok(looked_at(&door, name).await?["queue"] == expected)
+        })
+        .await
+    };
+    stands("gpu-b", 1, 2).await?;
+    stands("gpu-c", 2, 2).await?;
+    assert_eq!(looked_at(&door, "gpu-a").await?.get("queue"), None, "it waits for nothing");
+    first.delete().await?;
+    let b = cluster.wait("gpu-b", "Ready", |s| is(s, condition::READY)).await?;
+    stands("gpu-c", 1, 1).await?;
+    assert_eq!(looked_at(&door, "gpu-b").await?.get("queue"), None, "it waits no more");
+    cluster.sandbox(b).delete().await?;
+    cluster.delete("gpu-c").await
+}

@@ -38,6 +38,19 @@ struct Device {
     used_mib: Option<u64>,
 }
 
+/// The place of a sandbox among all that wait for such a GPU.
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct Queue {
+    place: usize,
+    waiting: usize,
+}
+
+impl From<service::Queue> for Queue {
+    fn from(service::Queue { place, waiting }: service::Queue) -> Self {
+        Self { place, waiting }
+    }
+}
+
 impl Gpus {
     /// Of a sandbox that does without those it asked for; `None` where it does not.
     pub(crate) fn forgone(sandbox: &CodeSandbox) -> Option<Self> {

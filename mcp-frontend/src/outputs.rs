@@ -6,7 +6,10 @@ use rmcp::schemars::JsonSchema;
 use serde::Serialize;
 use wire::v1::{EditReply, Entry, RunInfo, entry::Kind, outcome::How};
 
-use crate::{gpus::Gpus, hex, outcome};
+use crate::{
+    gpus::{Gpus, Queue},
+    hex, outcome,
+};
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
@@ -44,6 +47,10 @@ pub(crate) struct LookedAt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) gpu: Option<Gpus>,
+    /// Where it waits for a GPU. Not in the schema either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) queue: Option<Queue>,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]

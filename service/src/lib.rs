@@ -6,10 +6,12 @@
 mod error;
 mod inside;
 mod principal;
+mod queue;
 mod request;
 mod verbs;
 
 pub use error::{Code, Error};
 pub use principal::Principal;
+pub use queue::Queue;
 pub use request::Create;
 pub use verbs::{Config, Service};

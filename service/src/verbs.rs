@@ -7,7 +7,7 @@ use client::{End, Sandboxes, Session};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use crate::{Code, Create, Error, Principal, request::is_same};
+use crate::{Code, Create, Error, Principal, Queue, queue, request::is_same};
 
 /// How long a call waits for a sandbox that is being made.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -84,6 +84,13 @@ impl Service {
     /// One of the caller's sandboxes.
     pub async fn get(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
         self.find(principal, name).await
+    }
+
+    /// The place of a sandbox of the caller's among all that wait for such a GPU, if it does. Others' are counted and not named.
+    pub fn queue(&self, sandbox: &CodeSandbox) -> Option<Queue> {
+        let resource = queue::waits_for(sandbox)?;
+        let all = self.sandboxes.list();
+        Some(queue::place(sandbox, &resource, all.values().map(AsRef::as_ref)))
     }
 
     /// Deletes a sandbox and everything in it. One that is gone already is fine.

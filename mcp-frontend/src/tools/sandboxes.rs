@@ -94,6 +94,7 @@ impl Server {
                 sandbox: outputs::Sandbox::from(&*sandbox),
                 languages: None,
                 gpu: Gpus::forgone(&sandbox),
+                queue: self.service.queue(&sandbox).map(Into::into),
             };
             if looked.sandbox.ready {
                 let languages = self.service.languages(&principal, &args.sandbox_id);
