@@ -52,6 +52,10 @@ pub struct CodeSandboxTemplateSpec {
     #[serde(default)]
     pub allow: Allow,
 
+    /// Whether sandboxes of several tenants are made from it. None of them then has a GPU that is shared with others.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub multi_tenant: bool,
+
     /// What else the pods of such sandboxes have: `metadata` and `spec` as in a pod, merged into what the operator makes. Of
     /// `spec` only what decides where a pod runs (nodeSelector, affinity, tolerations, topologySpreadConstraints, priorityClassName,
     /// preemptionPolicy, schedulerName), unless the template is trusted.

@@ -90,8 +90,9 @@ pub(crate) fn renewed(bound: BoundTemplate, observed: &Observed) -> BoundTemplat
     let now = templates.iter().find(|one| one.name_any() == bound.name);
     let same = now.is_some_and(|now| {
         let spec = &now.spec;
-        (&spec.defaults, &spec.allow, &spec.pod_patch, spec.trusted)
-            == (&bound.spec.defaults, &bound.spec.allow, &bound.spec.pod_patch, bound.spec.trusted)
+        let bound = &bound.spec;
+        (&spec.defaults, &spec.allow, &spec.pod_patch, spec.trusted, spec.multi_tenant)
+            == (&bound.defaults, &bound.allow, &bound.pod_patch, bound.trusted, bound.multi_tenant)
     });
     BoundTemplate { outdated: !same, ..bound }
 }

@@ -1,6 +1,6 @@
 //! How far a sandbox may differ from its template.
 
-use api::{CodeSandboxTemplateSpec, Egress, Settings};
+use api::{CodeSandboxTemplateSpec, Egress, Settings, names};
 use globset::Glob;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
@@ -49,8 +49,22 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
             ));
         }
     }
+    found.extend(shared(asked, template));
     found.extend(too_much(asked, template));
     found
+}
+
+/// The GPU of a sandbox of several tenants' template, whoever names it, where other pods have it, too.
+fn shared(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Option<String> {
+    let gpu =
+        asked.clone().over(template.defaults.clone()).gpu.filter(|_| template.multi_tenant)?;
+    let is_shared = gpu.resource.ends_with(names::SHARED_GPU);
+    is_shared.then(|| {
+        format!(
+            "spec.gpu.resource {} (it is shared, and the template is multiTenant)",
+            gpu.resource
+        )
+    })
 }
 
 /// The amounts that are too large.
@@ -197,5 +211,27 @@ mod tests {
         );
         let none = json!({"defaults": {"gpu": {"count": 1}}, "allow": {"max": {"gpus": 0}}});
         assert_eq!(check(json!({}), none), ["spec.gpu.count 1 (at most 0)"]);
+    }
+
+    #[test]
+    fn no_tenant_of_several_has_a_gpu_that_others_have_too() {
+        let of = |resource: &str| json!({"gpu": {"count": 1, "resource": resource}});
+        let several = json!({"multiTenant": true});
+        for (resource, shared) in [
+            ("nvidia.com/gpu.shared", true),
+            ("nvidia.com/mig-1g.10gb.shared", true),
+            ("nvidia.com/gpu", false),
+            ("nvidia.com/mig-1g.10gb", false),
+            ("example.com/shared", false),
+        ] {
+            let said = format!(
+                "spec.gpu.resource {resource} (it is shared, and the template is multiTenant)"
+            );
+            let expected: Vec<_> = shared.then_some(said).into_iter().collect();
+            assert_eq!(check(of(resource), several.clone()), expected);
+            let own = json!({"multiTenant": true, "defaults": of(resource)});
+            assert_eq!(check(json!({}), own), expected, "the template's own no less");
+            assert!(check(of(resource), json!({})).is_empty(), "one tenant may share with itself");
+        }
     }
 }

@@ -112,8 +112,11 @@ fn a_changed_template_is_told_of_and_changes_no_sandbox() {
     let words = json!({"defaults": {"image": "a:1", "ttl": "2h"}, "description": "new"});
     assert_eq!(renewed(bound.clone(), &with(vec![template("a", &words)])), bound);
 
-    for now in [with(vec![template("a", &json!({"defaults": {"image": "a:2"}}))]), with(Vec::new())]
-    {
+    let mut several = old.clone();
+    several["multiTenant"] = true.into();
+    let changed = [json!({"defaults": {"image": "a:2"}}), several];
+    let changed = changed.map(|spec| with(vec![template("a", &spec)]));
+    for now in changed.into_iter().chain([with(Vec::new())]) {
         let renewed = renewed(bound.clone(), &now);
         assert_eq!(renewed, BoundTemplate { outdated: true, ..bound.clone() });
         sandbox.status.as_mut().unwrap().template = Some(Box::new(renewed));
