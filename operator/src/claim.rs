@@ -1,7 +1,5 @@
 //! The disk of a sandbox: the claim for it, and whether one that is there is the sandbox's to use.
 
-use std::collections::BTreeMap;
-
 use api::{CodeSandbox, Workspace, names};
 use k8s_openapi::{
     api::core::v1::{
@@ -15,7 +13,7 @@ use crate::{
     config::Config,
     observe::Observed,
     plan::{Taken, Whose},
-    pod, quantity,
+    pod, quantity, termination,
 };
 
 /// The claim for the disk of a sandbox that asks for one. Of the sandbox it bears the labels and whose it is, so that one
@@ -25,15 +23,12 @@ pub(crate) fn claim(
     config: &Config,
     workspace: &Workspace,
 ) -> PersistentVolumeClaim {
-    let owner = sandbox.annotations().get_key_value(names::OWNER);
-    let owner = owner.map(|(key, owner)| (key.clone(), owner.clone()));
-    let class = (names::CLASS.to_owned(), sandbox.spec.class_name.clone());
     PersistentVolumeClaim {
         metadata: ObjectMeta {
             name: Some(names::workspace(&sandbox.name_any())),
             namespace: sandbox.namespace(),
             labels: Some(pod::labels(sandbox, config)),
-            annotations: Some(owner.into_iter().chain([class]).collect()),
+            annotations: Some(pod::whose(sandbox)),
             owner_references: if retains(workspace) { None } else { pod::owner(sandbox) },
             ..ObjectMeta::default()
         },
@@ -73,15 +68,14 @@ pub(crate) fn taken(sandbox: &CodeSandbox, observed: &Observed, config: &Config)
 }
 
 /// Whether a claim may be one that was kept, of which an earlier sandbox may still have a pod.
-pub(crate) fn may_be_held(claim: &PersistentVolumeClaim) -> bool {
-    claim.metadata.owner_references.as_ref().is_none_or(Vec::is_empty)
+pub(crate) fn may_be_held(claim: &ObjectMeta) -> bool {
+    claim.owner_references.as_ref().is_none_or(Vec::is_empty)
 }
 
 /// Whether a pod of another sandbox of the same name may be writing to the disk.
 pub(crate) fn holds(pod: &Pod, sandbox: &CodeSandbox) -> bool {
     let of = pod.metadata.labels.as_ref().and_then(|labels| labels.get(names::SANDBOX_UID));
-    let phase = pod.status.as_ref().and_then(|status| status.phase.as_deref());
-    of != sandbox.metadata.uid.as_ref() && !matches!(phase, Some("Succeeded" | "Failed"))
+    of != sandbox.metadata.uid.as_ref() && termination::ended(pod).is_none()
 }
 
 /// Whether a claim is for what is asked for.
@@ -104,12 +98,11 @@ fn is_retained(claim: &ObjectMeta, sandbox: &CodeSandbox, config: &Config) -> bo
     for labels in [&mut labels, &mut expected] {
         labels.remove(names::SANDBOX_UID);
     }
-    let nothing = BTreeMap::new();
-    let said = claim.annotations.as_ref().unwrap_or(&nothing);
-    claim.owner_references.as_ref().is_none_or(Vec::is_empty)
+    let (said, whose) = (claim.annotations.as_ref(), pod::whose(sandbox));
+    let says = |key: &str| said.and_then(|said| said.get(key)) == whose.get(key);
+    may_be_held(claim)
         && expected.iter().all(|(key, value)| labels.get(key) == Some(value))
-        && said.get(names::CLASS) == Some(&sandbox.spec.class_name)
-        && said.get(names::OWNER) == sandbox.annotations().get(names::OWNER)
+        && [names::CLASS, names::OWNER].into_iter().all(says)
 }
 
 #[cfg(test)]
@@ -210,7 +203,9 @@ mod tests {
         let (before, mut later) = (of(Some("me"), true), of(Some("me"), true));
         later.metadata.uid = Some("another-uid".into());
         let mut pod = pod::pod(&before, &config(), crate::injection::Way::ImageVolume, 2);
-        assert!(holds(&pod, &later) && !holds(&pod, &before) && may_be_held(&made(&before)));
+        assert!(
+            holds(&pod, &later) && !holds(&pod, &before) && may_be_held(&made(&before).metadata)
+        );
         let observed = Observed {
             claim: Some(made(&before)),
             holder: Some(Box::new(pod.metadata.clone())),
@@ -220,7 +215,7 @@ mod tests {
         assert_eq!((taken.kind, taken.whose), ("Pod", Whose::Predecessor));
         pod.status = crate::testing::pod_with(&serde_json::json!({"phase": "Succeeded"})).status;
         assert!(!holds(&pod, &later), "it writes nothing any more");
-        assert!(!may_be_held(&made(&of(Some("me"), false))));
+        assert!(!may_be_held(&made(&of(Some("me"), false)).metadata));
     }
 
     #[test]

@@ -105,7 +105,7 @@ pub(crate) async fn observe(
     let (mut claim, mut holder) = (None, None);
     if pod.is_none() && needs_claim(sandbox, now) {
         claim = self::claim(caller, &sandbox.name_any()).await?;
-        if claim.as_ref().is_some_and(claim::may_be_held) {
+        if claim.as_ref().is_some_and(|claim| claim::may_be_held(&claim.metadata)) {
             holder = self::holder(caller, sandbox, &config.instance).await?;
         }
     }

@@ -49,6 +49,14 @@ pub(crate) fn labels(sandbox: &CodeSandbox, config: &Config) -> BTreeMap<String,
     .into()
 }
 
+/// Whose a sandbox is and of which class, as annotations of what may outlive it and has no owner to say so.
+pub(crate) fn whose(sandbox: &CodeSandbox) -> BTreeMap<String, String> {
+    let owner = sandbox.annotations().get_key_value(names::OWNER);
+    let owner = owner.map(|(key, owner)| (key.clone(), owner.clone()));
+    let class = (names::CLASS.to_owned(), sandbox.spec.class_name.clone());
+    owner.into_iter().chain([class]).collect()
+}
+
 /// The reference that makes an object go when its sandbox goes.
 pub(crate) fn owner(sandbox: &CodeSandbox) -> Option<Vec<OwnerReference>> {
     let owner = sandbox.controller_owner_ref(&())?;

@@ -8,6 +8,7 @@ use api::{
     reason,
 };
 use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
 use crate::termination;
 
@@ -20,7 +21,7 @@ const LOSSES_TO_WAIT: u32 = 2;
 
 /// How many pods a sandbox has lost.
 pub(crate) fn losses(status: &CodeSandboxStatus) -> u32 {
-    status.losses.unwrap_or_else(|| status.attempt.unwrap_or(1) - 1)
+    status.losses.unwrap_or_else(|| status.attempt.unwrap_or(1).saturating_sub(1))
 }
 
 /// What is left of a sandbox whose pod is gone.
@@ -80,9 +81,13 @@ fn due(losses: u32, since: Timestamp) -> Timestamp {
 pub(crate) fn next(status: &CodeSandboxStatus) -> Option<Timestamp> {
     let ready = status.condition(condition::READY)?;
     let isolated = status.condition(condition::NETWORK_ISOLATED)?;
-    let lost = matches!(&*ready.reason, reason::POD_LOST | reason::TERMINATING);
-    (lost && isolated.status == "Unknown")
+    (tells_loss(ready) && isolated.status == "Unknown")
         .then(|| due(losses(status), isolated.last_transition_time.0))
+}
+
+/// Whether Ready says that a pod was lost, which it does until there is another one.
+pub(crate) fn tells_loss(ready: &Condition) -> bool {
+    matches!(&*ready.reason, reason::POD_LOST | reason::TERMINATING)
 }
 
 /// Which attempt follows after so many losses, and when.

@@ -8,8 +8,10 @@ use k8s_openapi::api::core::v1::{
 
 use crate::{
     pod::{agent, setup},
-    status::{Verdict, container, pod_condition, words},
-    termination::{NOT_ENFORCED, last_end, never_ran, restarted, says_open, seen_open, terminated},
+    status::{Verdict, container, init_container, pod_condition, words},
+    termination::{
+        NOT_ENFORCED, ends, last_end, never_ran, restarted, says_open, seen_open, terminated,
+    },
 };
 
 /// What is left of gVisor's answer when its kernel ends while it starts a container. The command it was to start is named
@@ -57,18 +59,17 @@ pub(crate) fn proven_at(pod: &Pod) -> Option<Timestamp> {
 /// What keeps the init container from having installed the agent, where a pod has one that has not. Nothing of the
 /// user's is in it, so whatever is wrong with it is wrong with the agent's image or the node.
 fn uninstalled(pod: &Pod) -> Option<Verdict> {
-    let mut statuses = pod.status.as_ref()?.init_container_statuses.iter().flatten();
-    let installer = statuses.find(|one| one.name == names::INSTALL_CONTAINER)?;
-    let ends = [&installer.state, &installer.last_state];
-    let mut ends = ends.into_iter().flatten().filter_map(terminated);
-    if ends.clone().any(|end| end.exit_code == 0) {
+    let installer = init_container(pod, names::INSTALL_CONTAINER)?;
+    if ends(installer).any(|end| end.exit_code == 0) {
         return None;
     }
     let waiting = installer.state.as_ref().and_then(|state| state.waiting.as_ref());
     let why = waiting.and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
     if matches!(why, "" | "ContainerCreating" | "PodInitializing" | "CrashLoopBackOff") {
         return Some(
-            ends.next().map_or_else(|| being_started(pod), |end| agent_failed(pod, &words_of(end))),
+            ends(installer)
+                .next()
+                .map_or_else(|| being_started(pod), |end| agent_failed(pod, &words_of(end))),
         );
     }
     let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();

@@ -304,6 +304,12 @@ pub(crate) fn container(pod: &Pod) -> Option<&ContainerStatus> {
         .find(|one| one.name == names::CONTAINER)
 }
 
+/// The status of a container of this name that comes before it.
+pub(crate) fn init_container<'a>(pod: &'a Pod, name: &str) -> Option<&'a ContainerStatus> {
+    let mut statuses = pod.status.as_ref()?.init_container_statuses.iter().flatten();
+    statuses.find(|one| one.name == name)
+}
+
 /// Somebody else's words, shortened where they are long, which is said.
 pub(crate) fn words(text: &str) -> String {
     let text = text.trim().trim_end_matches('.');

@@ -65,7 +65,7 @@ pub(crate) fn setup_failed(pod: &Pod) -> Option<Termination> {
         "more memory was used than spec.resources.memory".into()
     } else {
         let Failed { command, how, tail } = serde_json::from_str(exit.message.as_deref()?).ok()?;
-        format!("`{}` {how}, and said at last: {}", words(&command), words(&tail))
+        format!("`{}` {}, and said at last: {}", words(&command), words(&how), words(&tail))
     };
     Some(Termination {
         reason: Reason::SetupFailed,
@@ -76,8 +76,13 @@ pub(crate) fn setup_failed(pod: &Pod) -> Option<Termination> {
 
 /// How a container ended that was started, be it that it is to be started again.
 pub(crate) fn last_end(container: &ContainerStatus) -> Option<&ContainerStateTerminated> {
+    ends(container).next().filter(|exit| !never_ran(exit))
+}
+
+/// The ends of a container that its status tells of, the last one first.
+pub(crate) fn ends(container: &ContainerStatus) -> impl Iterator<Item = &ContainerStateTerminated> {
     let states = [&container.state, &container.last_state];
-    states.into_iter().flatten().find_map(terminated).filter(|exit| !never_ran(exit))
+    states.into_iter().flatten().filter_map(terminated)
 }
 
 /// How the container of a living pod ended last, to be started again in place.
@@ -152,9 +157,7 @@ pub(crate) fn says_open(exit: &ContainerStateTerminated) -> bool {
 
 /// Whether the agent saw the network open when it ran last: then it looks again before it runs anything.
 pub(crate) fn seen_open(container: &ContainerStatus) -> bool {
-    let states = [&container.state, &container.last_state];
-    let exit = states.into_iter().flatten().find_map(terminated);
-    exit.is_some_and(says_open)
+    ends(container).next().is_some_and(says_open)
 }
 
 /// Whether a container that "terminated" was in truth never started, which is another story than an end.

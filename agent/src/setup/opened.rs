@@ -1,8 +1,8 @@
 //! What was open to a setup and is to be closed to the sandbox: the addresses by which the agent proper sees that it is.
 
 use std::collections::BTreeSet;
-use std::fs;
-use std::io;
+use std::fs::{self, File};
+use std::io::{self, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::path::Path;
 use std::time::Duration;
@@ -12,6 +12,8 @@ use tokio::time::{Instant, sleep, timeout};
 
 /// The file with the addresses, in the directory of the logs of runs, which both containers have.
 const FILE: &str = "setup.opened";
+/// How long it is at most, in bytes: what so many addresses take.
+const MAX_FILE: u64 = 256;
 /// How many addresses are enough. Each is tried several times when they are to be closed.
 const ENOUGH: usize = 3;
 /// How long one may take to answer; who takes longer is none that could be seen to answer no more (`isolation`).
@@ -57,7 +59,10 @@ async fn answering(candidates: &BTreeSet<SocketAddr>) -> Vec<String> {
 
 /// What a setup of this pod has taken down; nothing where there was none.
 pub(crate) fn opened(directory: &Path) -> Vec<SocketAddr> {
-    let said = fs::read_to_string(directory.join(FILE)).unwrap_or_default();
+    // User code may have put anything there.
+    let mut said = String::new();
+    let file = File::open(directory.join(FILE));
+    let _ = file.and_then(|file| file.take(MAX_FILE).read_to_string(&mut said));
     said.lines().filter_map(|line| line.parse().ok()).take(ENOUGH).collect()
 }
 

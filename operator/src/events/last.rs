@@ -18,6 +18,7 @@ use kube::{
 };
 
 use super::{Notice, note};
+use crate::pod;
 
 /// What makes a notice the last word.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,16 +49,13 @@ pub(crate) fn ended(sandbox: &CodeSandbox, ttl_over: bool, now: Timestamp) -> No
             ),
         ),
     };
-    let owner = sandbox.annotations().get_key_value(names::OWNER);
-    let owner = owner.map(|(key, owner)| (key.clone(), owner.clone()));
-    let class = (names::CLASS.to_owned(), sandbox.spec.class_name.clone());
     Notice {
         warning: false,
         reason: reason.into(),
         action: "Delete",
         note,
         pod: None,
-        last: Some(Last { at: now, annotations: owner.into_iter().chain([class]).collect() }),
+        last: Some(Last { at: now, annotations: pod::whose(sandbox) }),
     }
 }
 

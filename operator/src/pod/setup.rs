@@ -4,8 +4,8 @@ use api::{CodeSandbox, Effective, Setup, names};
 use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use serde_json::json;
 
-use super::{env, requirements, restricted, volumes};
-use crate::{config::Config, status, termination::terminated};
+use super::{env, requirements, volumes};
+use crate::{config::Config, status, termination::ends};
 
 /// How long a setup may take that says nothing of it.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
@@ -14,21 +14,16 @@ const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
 
 /// The container, before the sandbox's own and with all that it has but GPUs, which another pod's would wait for.
 pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -> Container {
-    let policy = effective.image_pull_policy.or(config.sandbox_image_pull_policy);
-    let mut env = env::env(effective, config);
-    env.push(env::value(names::SETUP_ENV, &plan(setup, effective.setup_opens())));
+    let mut container = super::container(effective, config);
+    let plan = env::value(names::SETUP_ENV, &plan(setup, effective.setup_opens()));
+    container.env.get_or_insert_default().push(plan);
     Container {
         name: names::SETUP_CONTAINER.into(),
-        image: Some(effective.image.clone().unwrap_or_else(|| config.sandbox_image.clone())),
-        image_pull_policy: policy.map(|policy| policy.as_str().into()),
         command: Some(vec![names::AGENT.into(), "setup".into()]),
-        working_dir: Some(effective.working_dir.clone()),
-        env: Some(env),
         resources: Some(requirements(effective.resources(), config)),
-        security_context: Some(restricted()),
-        termination_message_policy: Some("File".into()),
+        // The resolvers are the pod's.
         volume_mounts: Some(volumes::mounts(effective)),
-        ..Container::default()
+        ..container
     }
 }
 
@@ -51,8 +46,7 @@ pub(super) fn resolv_conf(effective: &Effective) -> Option<&'static str> {
 
 /// The status of a pod's setup, where it has one and that is known.
 pub(crate) fn status_of(pod: &Pod) -> Option<&ContainerStatus> {
-    let mut statuses = pod.status.as_ref()?.init_container_statuses.iter().flatten();
-    statuses.find(|one| one.name == names::SETUP_CONTAINER)
+    status::init_container(pod, names::SETUP_CONTAINER)
 }
 
 /// Whether nothing of a pod's setup runs any more, and will not again. What a node says of it may be forgotten, that the
@@ -61,14 +55,10 @@ pub(crate) fn is_over(pod: &Pod) -> bool {
     let has_one = pod.spec.as_ref().is_some_and(|spec| {
         spec.init_containers.iter().flatten().any(|one| one.name == names::SETUP_CONTAINER)
     });
-    let done = |status: &ContainerStatus| {
-        let ends = [&status.state, &status.last_state];
-        ends.into_iter().flatten().filter_map(terminated).any(|end| end.exit_code == 0)
-    };
+    let done = |status: &ContainerStatus| ends(status).any(|end| end.exit_code == 0);
     let started = |status: &ContainerStatus| {
-        let states = [&status.state, &status.last_state];
-        let mut states = states.into_iter().flatten();
-        states.any(|state| state.running.is_some() || state.terminated.is_some())
+        let running = status.state.as_ref().is_some_and(|state| state.running.is_some());
+        running || ends(status).next().is_some()
     };
     !has_one || status_of(pod).is_some_and(done) || status::container(pod).is_some_and(started)
 }

@@ -8,7 +8,7 @@ use crate::{
     injection::Injection,
     observe::Observed,
     plan::{self, Taken, Whose},
-    probe,
+    probe, restart,
 };
 
 /// What the API server says of an object that a ResourceQuota has no room for. It has no reason of its own.
@@ -49,9 +49,7 @@ pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
     }
     // A pod that was lost stays the reason until there is another one.
     let ready = sandbox.status.as_ref().and_then(|status| status.condition(condition::READY));
-    match ready
-        .filter(|ready| matches!(ready.reason.as_str(), reason::POD_LOST | reason::TERMINATING))
-    {
+    match ready.filter(|ready| restart::tells_loss(ready)) {
         Some(ready) => Verdict::no(ready.reason.clone(), ready.message.clone()),
         // Not Terminating: that one stands for a loss.
         None => Verdict::no(
