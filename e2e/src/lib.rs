@@ -20,7 +20,7 @@ use futures::FutureExt;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, ListParams, PostParams},
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
     runtime::wait::{await_condition, conditions::is_deleted},
 };
 use tokio::{io::AsyncWriteExt, process::Command, time::timeout};
@@ -127,6 +127,24 @@ impl Cluster {
         }
     }
 
+    /// Says whether a sandbox is to be suspended.
+    pub async fn suspend(&self, name: &str, suspend: bool) -> anyhow::Result<()> {
+        let patch = Patch::Merge(serde_json::json!({"spec": {"suspend": suspend}}));
+        Ok(self.sandboxes.patch(name, &PatchParams::default(), &patch).await.map(drop)?)
+    }
+
+    /// A session with the agent of a new sandbox as soon as its pod runs, before its status says that it is ready.
+    pub async fn early(&self, name: &str) -> anyhow::Result<Arc<Session>> {
+        let runs = |pod: Option<&Pod>| {
+            let status = pod.and_then(|pod| pod.status.as_ref());
+            status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
+        };
+        let name = names::pod(name, 1);
+        let pod = timeout(PATIENCE, await_condition(self.pods.clone(), &name, runs)).await??;
+        let uid = pod.context("its pod is there")?.uid().context("it has a UID")?;
+        Ok(Session::new(self.pods.clone(), name, uid))
+    }
+
     /// Deletes a sandbox and waits until it and its pods are gone.
     pub async fn delete(&self, name: &str) -> anyhow::Result<()> {
         if let Some(sandbox) = self.sandboxes.get_opt(name).await? {
@@ -185,6 +203,10 @@ pub async fn objects_naming(text: &str) -> anyhow::Result<Vec<String>> {
         .collect())
 }
 
+/// A line that makes a sandbox take the agent's whole grace to end: what runs then has no ear for SIGTERM.
+pub const STUBBORN: &str =
+    "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &";
+
 /// What a test asks for that asks for nothing in particular. A test that fails leaves its sandbox
 /// to be looked at, but not for long.
 pub fn spec() -> Settings {
@@ -232,6 +254,13 @@ impl Sandbox {
         let command = v1::Command { shell: line.into(), ..v1::Command::default() };
         run(&self.session(), RunSpec { what: Some(What::Command(command)), ..RunSpec::default() })
             .await
+    }
+
+    /// What a shell line says that is to complain of nothing.
+    pub async fn says(&self, line: &str) -> anyhow::Result<String> {
+        let ran = self.shell(line).await?;
+        ensure!(ran.stderr.is_empty(), "{line}: {ran:?}");
+        Ok(ran.text())
     }
 
     /// Deletes it and waits until nothing is left of it.

@@ -9,16 +9,15 @@ use anyhow::{Context, ensure};
 use api::{CodeSandbox, Settings, condition, reason};
 use client::Session;
 use e2e::{
-    Cluster, PATIENCE,
+    Cluster,
     deaths::node,
     is, kubectl,
     probe::{INTERNET, OPEN, open_pods},
     reason, run,
 };
 use k8s_openapi::api::core::v1::Pod;
-use kube::{Api, ResourceExt, runtime::wait::await_condition};
+use kube::Api;
 use serde_json::{Value, json};
-use tokio::time::timeout;
 use wire::v1::{Command, RunSpec, run_spec::What};
 
 /// One of these tests stops the network plugin.
@@ -61,11 +60,6 @@ fn flood(targets: &Value, mark: &str) -> Vec<String> {
     ["python3", "-c", FLOOD, &targets.to_string(), mark].map(String::from).into()
 }
 
-fn runs(pod: Option<&Pod>) -> bool {
-    let status = pod.and_then(|pod| pod.status.as_ref());
-    status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
-}
-
 /// A new sandbox as soon as its pod runs, before its status says that it is ready.
 async fn fresh(
     cluster: &Cluster,
@@ -74,10 +68,7 @@ async fn fresh(
 ) -> anyhow::Result<Arc<Session>> {
     let spec = Settings { runtime_class_name: runtime.map(Into::into), ..e2e::spec() };
     cluster.create(name, spec).await?;
-    let pod = format!("{name}-1");
-    let pod = timeout(PATIENCE, await_condition(cluster.pods.clone(), &pod, runs)).await?;
-    let pod = pod?.context("its pod is there")?;
-    Ok(Session::new(cluster.pods.clone(), pod.name_any(), pod.uid().context("it has a UID")?))
+    cluster.early(name).await
 }
 
 /// Whom it reaches.

@@ -5,23 +5,18 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use api::{CodeSandbox, Gpu, OnIdle, Settings, condition, reason};
 use e2e::{
-    Cluster, Sandbox, is, kubectl,
+    Cluster, STUBBORN, Sandbox, is, kubectl,
     mcp::{Answer, Door},
     output, reason,
 };
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use kube::{
-    Resource, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams},
-};
+use kube::{Resource, ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
 use tokio::{process::Command, sync::Mutex};
 
 const GPU: &str = "nvidia.com/gpu";
 const DEVICES: &str = "printenv NVIDIA_VISIBLE_DEVICES";
-/// Makes the sandbox take the agent's whole grace to end: what runs has no ear for SIGTERM.
-const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &";
 
 /// There are as many GPUs as one test says.
 static ALONE: Mutex<()> = Mutex::const_new(());
@@ -45,12 +40,6 @@ fn giving_back() -> Settings {
 /// One that can be done without.
 fn modest() -> Settings {
     Settings { gpu: Some(Gpu { optional: Some(true), ..Gpu::new(1, GPU) }), ..e2e::spec() }
-}
-
-async fn suspend(cluster: &Cluster, name: &str, suspend: bool) -> anyhow::Result<()> {
-    let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
-    cluster.sandboxes.patch(name, &PatchParams::default(), &patch).await?;
-    Ok(())
 }
 
 /// What a sandbox's Ready says once no node takes it.
@@ -164,10 +153,10 @@ async fn give_back() -> anyhow::Result<()> {
     }
     assert_eq!(cluster.pods_of(&uid).await?.len(), 1, "however many wanted it");
     // Back to where it was, by the word of its user.
-    suspend(&cluster, "gpu-a", true).await?;
+    cluster.suspend("gpu-a", true).await?;
     cluster.wait("gpu-a", "suspended", |s| is(s, condition::SUSPENDED)).await?;
     assert_eq!(cluster.pods_of(&uid).await?.len(), 0);
-    suspend(&cluster, "gpu-a", false).await?;
+    cluster.suspend("gpu-a", false).await?;
     cluster.sandbox(b).delete().await?;
     cluster.wait("gpu-a", "Ready", |s| is(s, condition::READY)).await?;
     a.delete().await
@@ -208,10 +197,10 @@ async fn do_without() -> anyhow::Result<()> {
     .await?;
 
     // By now there is one, and who comes anew asks for it.
-    suspend(&cluster, "gpu-b", true).await?;
+    cluster.suspend("gpu-b", true).await?;
     cluster.wait("gpu-b", "suspended", |s| is(s, condition::SUSPENDED)).await?;
     lucky.delete().await?;
-    suspend(&cluster, "gpu-b", false).await?;
+    cluster.suspend("gpu-b", false).await?;
     let again = cluster.wait("gpu-b", "Ready", |s| is(s, condition::READY)).await?;
     assert!(again.status.as_ref().is_some_and(|status| !status.without_gpu), "{again:?}");
     let again = cluster.sandbox(again);

@@ -2,7 +2,7 @@
 
 use anyhow::{Context, ensure};
 use api::{CodeSandbox, TerminationReason, condition, names, reason};
-use e2e::{Cluster, NAMESPACE, deaths::node, is, kubectl, kubectl_with, reason, spec};
+use e2e::{Cluster, NAMESPACE, STUBBORN, deaths::node, is, kubectl, kubectl_with, reason, spec};
 use kube::{Api, ResourceExt, api::EvictParams};
 use serde_json::json;
 
@@ -22,9 +22,7 @@ async fn a_sandbox_that_is_drained_is_ready_no_more_and_made_anew() -> anyhow::R
     let cluster = Cluster::connect().await?;
     let sandbox = cluster.ready("drained", spec()).await?;
     // What has no ear for SIGTERM takes the agent's whole grace to end: all that time the pod is there.
-    sandbox
-        .shell("setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &")
-        .await?;
+    sandbox.shell(STUBBORN).await?;
     cluster.pods.evict(&sandbox.pod(), &EvictParams::default()).await?;
     let unready = |one: &CodeSandbox| !is(one, condition::READY);
     let object = cluster.wait("drained", "ready no more", unready).await?;

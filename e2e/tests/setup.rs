@@ -1,27 +1,18 @@
 //! What is done before a sandbox takes calls, in a network that is wider than its own and closed again.
 
-use anyhow::{Context, ensure};
+use anyhow::Context;
 use api::{
     CodeSandbox, Egress, Network, Settings, Setup, TerminationReason, Workspace, condition, names,
     reason,
 };
-use client::Session;
 use e2e::{
-    Cluster, NAMESPACE, PATIENCE, Sandbox, is, kubectl,
+    Cluster, NAMESPACE, is, kubectl,
     probe::{INTERNET, from_open_pod, open_pods},
     reason, run, spec,
 };
-use k8s_openapi::{
-    api::{core::v1::Pod, networking::v1::NetworkPolicy},
-    apimachinery::pkg::api::resource::Quantity,
-};
-use kube::{
-    Api, ResourceExt,
-    api::{Patch, PatchParams},
-    runtime::wait::await_condition,
-};
+use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::api::resource::Quantity};
+use kube::Api;
 use serde_json::json;
-use tokio::time::timeout;
 use wire::v1::{Command, RunSpec, run_spec::What};
 
 /// Says whether anybody on the Internet answers, tried again and again for as many seconds as it is told.
@@ -43,24 +34,10 @@ fn with_setup(commands: &[&str], egress: Egress) -> Settings {
     Settings { setup: Some(setup), ..spec() }
 }
 
-async fn says(sandbox: &Sandbox, line: &str) -> anyhow::Result<String> {
-    let ran = sandbox.shell(line).await?;
-    ensure!(ran.stderr.is_empty(), "{line}: {ran:?}");
-    Ok(ran.text())
-}
-
 /// The first instruction of a sandbox, sent as soon as its container runs: the operator may not have heard of that yet, and
 /// the policy that opened the network to the setup is still there.
 async fn first_instruction(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
-    let runs = |pod: Option<&Pod>| {
-        let status = pod.and_then(|pod| pod.status.as_ref());
-        status.is_some_and(|status| status.phase.as_deref() == Some("Running"))
-    };
-    let pod = names::pod(name, 1);
-    let pod = await_condition(cluster.pods.clone(), &pod, runs);
-    let pod = timeout(PATIENCE, pod).await??.context("its pod is there")?;
-    let uid = pod.uid().context("it has a UID")?;
-    let session = Session::new(cluster.pods.clone(), pod.name_any(), uid);
+    let session = cluster.early(name).await?;
     let argv = ["python3", "-c", REACHES, INTERNET, "1"].map(String::from).into();
     let command = Command { argv, ..Command::default() };
     let ran = run(&session, RunSpec { what: Some(What::Command(command)), ..RunSpec::default() });
@@ -91,8 +68,8 @@ async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> a
             assert_eq!(reason(&object, condition::NETWORK_ISOLATED), reason::DENY_POLICY);
             assert!(policies.get_opt(&names::internet_policy(&name)).await?.is_none());
             let sandbox = cluster.sandbox(object);
-            assert_eq!(says(&sandbox, "cat reached").await?, "reached\n", "{name}");
-            let resolvers = says(&sandbox, "cat /etc/resolv.conf").await?;
+            assert_eq!(sandbox.says("cat reached").await?, "reached\n", "{name}");
+            let resolvers = sandbox.says("cat /etc/resolv.conf").await?;
             assert_eq!(resolvers, "nameserver 127.0.0.1\n", "names fail at once");
             sandbox.delete().await?;
         }
@@ -109,7 +86,7 @@ async fn what_the_sandbox_may_reach_as_well_is_not_closed_after_its_setup() -> a
         ..with_setup(&[&reach], Egress::Internet)
     };
     let sandbox = cluster.ready("setup-open", settings).await?;
-    assert_eq!(says(&sandbox, &reach).await?, "reached\n");
+    assert_eq!(sandbox.says(&reach).await?, "reached\n");
     sandbox.delete().await
 }
 
@@ -118,7 +95,7 @@ async fn a_setup_reaches_nothing_where_it_is_not_asked_to() -> anyhow::Result<()
     let cluster = Cluster::connect().await?;
     let reach = format!("python3 -c '{REACHES}' {INTERNET} 1 > reached");
     let sandbox = cluster.ready("setup-denied", with_setup(&[&reach], Egress::Deny)).await?;
-    assert_eq!(says(&sandbox, "cat reached").await?, "not reached\n");
+    assert_eq!(sandbox.says("cat reached").await?, "not reached\n");
     sandbox.delete().await
 }
 
@@ -128,10 +105,10 @@ async fn what_a_setup_has_made_is_there_and_nothing_of_it_runs() -> anyhow::Resu
     let commands =
         ["echo made > made; echo said; python3 --version > ~/version", "setsid sleep 4321 &"];
     let sandbox = cluster.ready("setup-made", with_setup(&commands, Egress::Deny)).await?;
-    assert_eq!(says(&sandbox, "cat made; wc -l < ~/version").await?, "made\n1\n");
-    let log = says(&sandbox, "cat /tmp/setup.log").await?;
+    assert_eq!(sandbox.says("cat made; wc -l < ~/version").await?, "made\n1\n");
+    let log = sandbox.says("cat /tmp/setup.log").await?;
     assert_eq!(log, format!("$ {}\nsaid\n$ {}\n", commands[0], commands[1]));
-    let running = says(&sandbox, "cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").await?;
+    let running = sandbox.says("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").await?;
     assert!(!running.contains("4321"), "{running}");
     sandbox.delete().await
 }
@@ -169,8 +146,7 @@ async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
     };
     let sandbox = cluster.ready("setup-once", settings).await?;
     for suspend in [true, false] {
-        let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
-        cluster.sandboxes.patch("setup-once", &PatchParams::default(), &patch).await?;
+        cluster.suspend("setup-once", suspend).await?;
         let condition = if suspend { condition::SUSPENDED } else { condition::READY };
         cluster.wait("setup-once", condition, |one| is(one, condition)).await?;
     }
@@ -178,6 +154,6 @@ async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
     let object = cluster.sandboxes.get("setup-once").await?;
     let sandbox = cluster.sandbox(object);
     assert_eq!(sandbox.pod(), "setup-once-2");
-    assert_eq!(says(&sandbox, "cat count").await?, "again\n");
+    assert_eq!(sandbox.says("cat count").await?, "again\n");
     sandbox.delete().await
 }

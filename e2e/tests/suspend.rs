@@ -7,22 +7,18 @@ use api::{
     CodeSandbox, CodeSandboxSpec, OnIdle, Settings, TerminationReason, Workspace, condition, names,
     reason,
 };
-use e2e::{Cluster, NAMESPACE, Sandbox, is, kubectl, reason, spec};
+use e2e::{Cluster, NAMESPACE, STUBBORN, Sandbox, is, kubectl, reason, spec};
 use futures::future::try_join_all;
 use k8s_openapi::{
     api::core::v1::PersistentVolumeClaim, apimachinery::pkg::api::resource::Quantity,
 };
 use kube::{
     Api, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams},
+    api::{DeleteParams, PostParams},
 };
-use serde_json::json;
 
 /// Where the test of ten sandboxes leaves its word.
 const KEPT: [&str; 2] = ["/workspace/kept", "/home/sandbox/kept"];
-
-/// Makes the sandbox take the agent's whole grace to end: what runs has no ear for SIGTERM.
-const STUBBORN: &str = "setsid sh -c 'trap \"\" TERM; while :; do sleep 1; done' >/dev/null 2>&1 &";
 
 const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/workspace.yaml");
 
@@ -31,12 +27,6 @@ fn with_disk(settings: Settings) -> Settings {
     let workspace =
         Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
     Settings { workspace: Some(workspace), ..settings }
-}
-
-async fn suspend(cluster: &Cluster, name: &str, suspend: bool) -> anyhow::Result<()> {
-    let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
-    cluster.sandboxes.patch(name, &PatchParams::default(), &patch).await?;
-    Ok(())
 }
 
 /// The sandbox once it runs in the pod of an attempt.
@@ -51,12 +41,6 @@ async fn running(cluster: &Cluster, name: &str, attempt: u32) -> anyhow::Result<
     Ok(cluster.sandbox(object))
 }
 
-async fn says(sandbox: &Sandbox, line: &str) -> anyhow::Result<String> {
-    let ran = sandbox.shell(line).await?;
-    ensure!(ran.stderr.is_empty(), "{line}: {ran:?}");
-    Ok(ran.text())
-}
-
 /// Each is resumed the moment it is suspended, so that the next pod comes while the one before ends. tests.md E18.
 #[tokio::test]
 async fn fifty_resumes_directly_after_their_suspension_keep_all_files_and_the_identity()
@@ -68,16 +52,17 @@ async fn fifty_resumes_directly_after_their_suspension_keep_all_files_and_the_id
         let uid = sandbox.object.uid();
         for round in 1..=10 {
             let [workspace, home] = KEPT;
-            says(&sandbox, &format!("echo {round} | tee -a {workspace} >> {home}; touch /tmp/new"))
+            sandbox
+                .says(&format!("echo {round} | tee -a {workspace} >> {home}; touch /tmp/new"))
                 .await?;
-            suspend(&cluster, &name, true).await?;
+            cluster.suspend(&name, true).await?;
             // Not before it has been heard: one that is taken back at once is none.
             cluster
                 .wait(&name, "suspended", |one| reason(one, condition::READY) == reason::SUSPENDED)
                 .await?;
-            suspend(&cluster, &name, false).await?;
+            cluster.suspend(&name, false).await?;
             sandbox = running(&cluster, &name, round + 1).await?;
-            let kept = says(&sandbox, &format!("cat {workspace} {home}; ls -A /tmp")).await?;
+            let kept = sandbox.says(&format!("cat {workspace} {home}; ls -A /tmp")).await?;
             let expected: Vec<_> = (1..=round).chain(1..=round).collect();
             let kept: Result<Vec<u32>, _> = kept.lines().map(str::parse).collect();
             assert_eq!(kept?, expected, "{name}, round {round}");
@@ -99,7 +84,7 @@ async fn a_suspended_sandbox_has_no_pod_and_says_so_until_it_is_resumed() -> any
     cluster.delete("kept").await?;
     kubectl(&["apply", "-n", NAMESPACE, "-f", EXAMPLE]).await?;
     running(&cluster, "kept", 1).await?;
-    suspend(&cluster, "kept", true).await?;
+    cluster.suspend("kept", true).await?;
     let object = cluster.wait("kept", "Suspended", |one| is(one, condition::SUSPENDED)).await?;
     let left = cluster.left_of(&object).await?;
     assert_eq!(left, ["\"PersistentVolumeClaim\"/\"kept-workspace\"", "\"CodeSandbox\"/\"kept\""]);
@@ -108,7 +93,7 @@ async fn a_suspended_sandbox_has_no_pod_and_says_so_until_it_is_resumed() -> any
     assert_eq!(row, ["kept", "False", "Suspended"]);
     let described = kubectl(&["describe", "csb", "kept", "-n", NAMESPACE]).await?;
     assert!(described.contains("spec.suspend is true"), "{described}");
-    suspend(&cluster, "kept", false).await?;
+    cluster.suspend("kept", false).await?;
     running(&cluster, "kept", 2).await?.delete().await
 }
 
@@ -121,7 +106,7 @@ async fn one_that_nobody_uses_is_paused_and_woken_by_an_annotation_alone() -> an
         ..with_disk(spec())
     };
     let sandbox = cluster.ready("paused", settings).await?;
-    says(&sandbox, "echo still here > kept").await?;
+    sandbox.says("echo still here > kept").await?;
     let object = cluster.wait("paused", "Suspended", |one| is(one, condition::SUSPENDED)).await?;
     assert_eq!(reason(&object, condition::SUSPENDED), reason::PAUSED);
     let last = object.status.and_then(|status| status.last_termination).context("it has one")?;
@@ -131,7 +116,7 @@ async fn one_that_nobody_uses_is_paused_and_woken_by_an_annotation_alone() -> an
         let wake = format!("{}={round}", names::WAKE);
         kubectl(&["annotate", "--overwrite", "csb", "paused", "-n", NAMESPACE, &wake]).await?;
         let sandbox = running(&cluster, "paused", round).await?;
-        assert_eq!(says(&sandbox, "cat kept").await?, "still here\n");
+        assert_eq!(sandbox.says("cat kept").await?, "still here\n");
         cluster.wait("paused", "Suspended", |one| is(one, condition::SUSPENDED)).await?;
     }
     cluster.delete("paused").await
@@ -141,10 +126,10 @@ async fn one_that_nobody_uses_is_paused_and_woken_by_an_annotation_alone() -> an
 async fn a_pod_that_is_lost_leaves_the_disk_to_the_next() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let sandbox = cluster.ready("bereft", with_disk(spec())).await?;
-    says(&sandbox, "echo still here > kept").await?;
+    sandbox.says("echo still here > kept").await?;
     cluster.pods.delete(&sandbox.pod(), &DeleteParams::default()).await?;
     let sandbox = running(&cluster, "bereft", 2).await?;
-    assert_eq!(says(&sandbox, "cat kept").await?, "still here\n");
+    assert_eq!(sandbox.says("cat kept").await?, "still here\n");
     let status = sandbox.object.status.clone().context("it has one")?;
     let last = status.last_termination.context("it has one")?;
     assert_eq!(
@@ -168,12 +153,12 @@ async fn a_disk_that_is_retained_is_the_next_ones_of_the_same_name_and_owner_onl
     let mut settings = with_disk(spec());
     settings.workspace.as_mut().context("it has one")?.retain = Some(true);
     let sandbox = cluster.ready("retained", settings.clone()).await?;
-    says(&sandbox, "echo still here > kept").await?;
+    sandbox.says("echo still here > kept").await?;
     // At another attempt than the next sandbox begins with, whose pod's name is not in use then, and with a pod that takes
     // the agent's whole grace to end.
     cluster.pods.delete(&sandbox.pod(), &DeleteParams::default()).await?;
     let sandbox = running(&cluster, "retained", 2).await?;
-    says(&sandbox, STUBBORN).await?;
+    sandbox.says(STUBBORN).await?;
     cluster.sandboxes.delete("retained", &DeleteParams::background()).await?;
     let created = Instant::now();
     // The object is gone at once; its pod is not.
@@ -190,7 +175,7 @@ async fn a_disk_that_is_retained_is_the_next_ones_of_the_same_name_and_owner_onl
     let claim = claims.get(&names::workspace("retained")).await?.uid();
 
     let sandbox = cluster.ready("retained", settings.clone()).await?;
-    assert_eq!(says(&sandbox, "cat kept").await?, "still here\n");
+    assert_eq!(sandbox.says("cat kept").await?, "still here\n");
     assert_eq!(claims.get(&names::workspace("retained")).await?.uid(), claim);
     sandbox.delete().await?;
 
