@@ -81,6 +81,11 @@ impl CodeSandboxStatus {
     pub fn is_true(&self, type_: &str) -> bool {
         self.condition(type_).is_some_and(|condition| condition.status == "True")
     }
+
+    /// How many pods were lost.
+    pub fn lost_pods(&self) -> u32 {
+        self.losses.unwrap_or_else(|| self.attempt.unwrap_or(1).saturating_sub(1))
+    }
 }
 
 /// Conditions as Kubernetes has them, with the first sentence of what it says of each field: the rest is a kilobyte in each CRD.

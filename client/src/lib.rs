@@ -20,6 +20,7 @@ mod run;
 mod runs;
 mod sandboxes;
 mod session;
+mod version;
 
 pub use connect::{client, infer};
 pub use ends::End;
@@ -28,3 +29,4 @@ pub use files::{Contents, Found, Piece};
 pub use run::Run;
 pub use sandboxes::Sandboxes;
 pub use session::{Lane, Session};
+pub use version::is_older;

@@ -29,6 +29,7 @@ use tokio::{
 use crate::{
     End, Error, Session,
     ends::{self, Gone},
+    is_older,
 };
 
 /// How long one request to the kube API may take.
@@ -115,6 +116,11 @@ impl Sandboxes {
         if let Some(cached) = self.cached(name) {
             return Ok(Some(cached));
         }
+        self.look(name).await
+    }
+
+    /// A sandbox as the API server has it now.
+    pub async fn look(&self, name: &str) -> Result<Option<Arc<CodeSandbox>>, Error> {
         self.kube("get", name, self.api.get_opt(name)).await.map(|found| found.map(Arc::new))
     }
 
@@ -188,8 +194,8 @@ impl Sandboxes {
 
     /// Waits until `judge` says something of this sandbox, or of its absence; `None` at the deadline.
     ///
-    /// The sandbox is known by name and UID. Absence counts only once the cache has had it, or
-    /// does not come to have it: a cache may lag behind the create.
+    /// The sandbox is known by name and UID. A cache may lag behind: absence counts only once it has had the sandbox,
+    /// and a view that is older than this one not at all.
     pub async fn wait<T>(
         &self,
         sandbox: &CodeSandbox,
@@ -203,7 +209,11 @@ impl Sandboxes {
             changes.mark_unchanged();
             let current = self.cached(&name).filter(|current| current.uid() == sandbox.uid());
             seen |= current.is_some();
-            if seen && let Some(verdict) = judge(current.as_deref()) {
+            let lags = current.as_deref().is_some_and(|current| is_older(current, sandbox));
+            if seen
+                && !lags
+                && let Some(verdict) = judge(current.as_deref())
+            {
                 return Some(verdict);
             }
             match timeout_at(deadline, changes.changed()).await {

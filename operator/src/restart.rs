@@ -19,11 +19,6 @@ const MAX_BACKOFF: SignedDuration = SignedDuration::from_mins(5);
 /// How many losses it takes for a replacement to wait: one is no reason to.
 const LOSSES_TO_WAIT: u32 = 2;
 
-/// How many pods a sandbox has lost.
-pub(crate) fn losses(status: &CodeSandboxStatus) -> u32 {
-    status.losses.unwrap_or_else(|| status.attempt.unwrap_or(1).saturating_sub(1))
-}
-
 /// What is left of a sandbox whose pod is gone.
 fn left(sandbox: &CodeSandbox) -> &'static str {
     match sandbox.effective().workspace {
@@ -49,7 +44,8 @@ pub(crate) fn finish(sandbox: &CodeSandbox, end: &Termination) -> Option<Termina
     let why = match effective.restart_policy {
         RestartPolicy::Never => "spec.restartPolicy is Never".into(),
         RestartPolicy::Recreate
-            if sandbox.status.as_ref().map_or(0, losses) < effective.backoff_limit =>
+            if sandbox.status.as_ref().map_or(0, CodeSandboxStatus::lost_pods)
+                < effective.backoff_limit =>
         {
             return None;
         }
@@ -82,7 +78,7 @@ pub(crate) fn next(status: &CodeSandboxStatus) -> Option<Timestamp> {
     let ready = status.condition(condition::READY)?;
     let isolated = status.condition(condition::NETWORK_ISOLATED)?;
     (tells_loss(ready) && isolated.status == "Unknown")
-        .then(|| due(losses(status), isolated.last_transition_time.0))
+        .then(|| due(status.lost_pods(), isolated.last_transition_time.0))
 }
 
 /// Whether Ready says that a pod was lost, which it does until there is another one.

@@ -72,20 +72,20 @@ pub(crate) fn status(
     let verdicts = match situation {
         Situation::Over | Situation::BackingOff(_) => return renewed(new),
         Situation::Lost(pod, lost) => {
-            let losses = restart::losses(&old).saturating_add(1);
+            let losses = old.lost_pods().saturating_add(1);
             let next = next_attempt(&mut new, losses);
             new.last_termination = Some(lost.clone());
             let since = since(&old.conditions, condition::NETWORK_ISOLATED, "Unknown", now);
             Verdicts::lost(*pod, lost, &restart::announced(sandbox, next, losses, since.0))
         }
         Situation::Retiring(rest, end) => {
-            next_attempt(&mut new, restart::losses(&old));
+            next_attempt(&mut new, old.lost_pods());
             new.last_wake = sandbox.annotations().get(names::WAKE).cloned();
             new.last_termination = end.clone().or(new.last_termination);
             Verdicts::resting(sandbox, *rest, false)
         }
         Situation::Forgoing(said) => {
-            next_attempt(&mut new, restart::losses(&old));
+            next_attempt(&mut new, old.lost_pods());
             new.without_gpu = true;
             Verdicts::without_pod(gpu::goes_on(said))
         }

@@ -8,6 +8,7 @@ mod inside;
 mod principal;
 mod queue;
 mod request;
+mod session;
 mod verbs;
 
 pub use error::{Code, Error};

@@ -2,15 +2,11 @@
 
 use std::{sync::Arc, time::Duration};
 
-use api::{CodeSandbox, CodeSandboxStatus, Rest, condition, reason};
-use client::{End, Sandboxes, Session};
+use api::CodeSandbox;
+use client::{End, Sandboxes};
 use kube::ResourceExt;
-use tokio::time::Instant;
 
 use crate::{Code, Create, Error, Principal, Queue, queue, request::is_same};
-
-/// How long a call waits for a sandbox that is being made.
-const READY_DEADLINE: Duration = Duration::from_secs(30);
 
 /// What the verbs need to know.
 #[derive(Clone, Debug)]
@@ -21,7 +17,7 @@ pub struct Config {
 
 /// What callers may do with the sandboxes of one namespace.
 pub struct Service {
-    sandboxes: Arc<Sandboxes>,
+    pub(crate) sandboxes: Arc<Sandboxes>,
     config: Config,
 }
 
@@ -101,65 +97,34 @@ impl Service {
         Ok(())
     }
 
-    /// Waits until a sandbox takes calls, cannot without somebody's help, or `deadline`; the sandbox as it then is.
-    pub async fn settled(&self, sandbox: &Arc<CodeSandbox>, deadline: Instant) -> Arc<CodeSandbox> {
-        let settled = |current: Option<&CodeSandbox>| {
-            let Some(current) = current else { return Some(sandbox.clone()) };
-            let status = current.status.as_ref()?;
-            let settled = status.is_true(condition::READY)
-                || status.is_true(condition::FINISHED)
-                || current.rest() == Some(Rest::Suspended)
-                || is_barred(status);
-            settled.then(|| Arc::new(current.clone()))
-        };
-        if let Some(settled) = self.sandboxes.wait(sandbox, deadline, settled).await {
-            return settled;
-        }
-        match self.sandboxes.get(&sandbox.name_any()).await {
-            Ok(Some(current)) if current.uid() == sandbox.uid() => current,
-            _ => sandbox.clone(),
-        }
-    }
-
-    /// Whether a sandbox of the caller's is paused, as far as the watch shows; none of one that it does not show.
-    pub fn is_paused(&self, principal: &Principal, name: &str) -> Option<bool> {
-        let shown = self.sandboxes.cached(name).filter(|shown| self.visible(principal, shown))?;
-        match shown.rest() {
-            None => Some(false),
-            Some(Rest::Paused) => Some(true),
-            Some(Rest::Suspended) => None,
-        }
-    }
-
-    /// Wakes a sandbox if it is paused. That it is to be suspended is the user's word, and stays.
-    async fn wake(&self, sandbox: &CodeSandbox) -> Result<(), Error> {
-        if sandbox.rest() == Some(Rest::Paused) {
-            self.sandboxes.wake(sandbox).await?;
-        }
-        Ok(())
-    }
-
-    /// The session with a sandbox's agent, once the sandbox is ready. One that is paused is woken.
-    pub(crate) async fn session(
+    pub(crate) async fn find(
         &self,
         principal: &Principal,
         name: &str,
-    ) -> Result<Arc<Session>, Error> {
-        let mut sandbox = self.find(principal, name).await?;
-        if !is(&sandbox, condition::READY) {
-            self.wake(&sandbox).await?;
-            sandbox = self.settled(&sandbox, Instant::now() + READY_DEADLINE).await;
-        }
-        if is(&sandbox, condition::READY)
-            && let Some(session) = self.sandboxes.session(&sandbox)
-        {
-            return Ok(session);
-        }
-        Err(not_ready(&sandbox))
+    ) -> Result<Arc<CodeSandbox>, Error> {
+        let found = self.found(principal, name).await?;
+        self.or_its_end(principal, name, found).await
     }
 
-    async fn find(&self, principal: &Principal, name: &str) -> Result<Arc<CodeSandbox>, Error> {
-        if let Some(found) = self.found(principal, name).await? {
+    /// One of the caller's sandboxes as the API server has it now.
+    pub(crate) async fn look(
+        &self,
+        principal: &Principal,
+        name: &str,
+    ) -> Result<Arc<CodeSandbox>, Error> {
+        let found = self.sandboxes.look(name).await?;
+        let found = found.filter(|sandbox| self.visible(principal, sandbox));
+        self.or_its_end(principal, name, found).await
+    }
+
+    /// What was found; or that there is no such sandbox, and how it ended if the caller may hear it.
+    async fn or_its_end(
+        &self,
+        principal: &Principal,
+        name: &str,
+        found: Option<Arc<CodeSandbox>>,
+    ) -> Result<Arc<CodeSandbox>, Error> {
+        if let Some(found) = found {
             return Ok(found);
         }
         let may_hear = |end: &End| {
@@ -180,13 +145,9 @@ impl Service {
         Ok(found.filter(|sandbox| self.visible(principal, sandbox)))
     }
 
-    fn visible(&self, principal: &Principal, sandbox: &CodeSandbox) -> bool {
+    pub(crate) fn visible(&self, principal: &Principal, sandbox: &CodeSandbox) -> bool {
         sandbox.spec.class_name == self.config.class && principal.owns(sandbox)
     }
-}
-
-fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
-    sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
 }
 
 /// That there is no such sandbox, and how it ended where that is known.
@@ -205,42 +166,6 @@ fn not_found(name: &str, end: Option<&End>) -> Error {
     )
 }
 
-/// Why a sandbox takes no calls, in the words of its conditions.
-fn not_ready(sandbox: &CodeSandbox) -> Error {
-    let name = sandbox.name_any();
-    let status = sandbox.status.clone().unwrap_or_default();
-    let words = |type_| {
-        let condition = status.condition(type_);
-        condition.map_or_else(String::new, |condition| {
-            format!(" ({}: {})", condition.reason, condition.message)
-        })
-    };
-    if status.is_true(condition::FINISHED) {
-        return Error::new(
-            Code::SandboxFinished,
-            format!(
-                "sandbox {name} has ended{}. Call sandbox_create for a new one.",
-                words(condition::FINISHED)
-            ),
-        );
-    }
-    if sandbox.rest() == Some(Rest::Suspended) {
-        return Error::new(
-            Code::SandboxSuspended,
-            format!(
-                "sandbox {name} has no pod because its spec.suspend is true. Whoever suspended it has to set that to false, as with `kubectl patch csb {name} --type=merge -p '{{\"spec\":{{\"suspend\":false}}}}'`."
-            ),
-        );
-    }
-    Error::new(
-        Code::SandboxNotReady,
-        format!(
-            "sandbox {name} is not ready yet{}. Try again, or look with sandbox_get.",
-            words(condition::READY)
-        ),
-    )
-}
-
 /// Whether an object could have this name.
 fn is_name(name: &str) -> bool {
     let allowed = |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.');
@@ -255,32 +180,9 @@ fn new_name() -> String {
     format!("sbx-{}", letters.iter().collect::<String>())
 }
 
-/// Whether a sandbox waits for its caller or an administrator to do something: for that nobody waits.
-fn is_barred(status: &CodeSandboxStatus) -> bool {
-    let barred = [reason::TEMPLATE_FORBIDS, reason::TEMPLATE_NOT_FOUND];
-    status.condition(condition::READY).is_some_and(|ready| barred.contains(&&*ready.reason))
-}
-
 #[cfg(test)]
 mod tests {
-    use serde_json::json;
-
     use super::*;
-
-    #[test]
-    fn nobody_waits_for_what_a_template_forbids() {
-        for (reason, barred) in [
-            (reason::TEMPLATE_FORBIDS, true),
-            (reason::TEMPLATE_NOT_FOUND, true),
-            (reason::TEMPLATE_NOT_ACCEPTED, false),
-            (reason::CREATING, false),
-        ] {
-            let ready = json!({"type": "Ready", "status": "False", "reason": reason, "message": "",
-                "lastTransitionTime": "2026-01-01T00:00:00Z"});
-            let status = serde_json::from_value(json!({"conditions": [ready]})).unwrap();
-            assert_eq!(is_barred(&status), barred, "{reason}");
-        }
-    }
 
     #[test]
     fn what_could_not_name_an_object_is_none() {

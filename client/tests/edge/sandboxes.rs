@@ -78,6 +78,25 @@ async fn a_deleted_sandbox_is_found_no_more_though_the_watch_still_shows_it() {
     assert_eq!(soon(sandboxes.wait(&next, in_a_while(), cached)).await, Some(next));
 }
 
+/// Somebody has looked past the cache, as a caller whose pod is gone does.
+#[tokio::test]
+async fn a_view_that_is_older_than_what_was_seen_is_passed_over() {
+    let (stored, sandboxes) = watched().await;
+    let shown = sandbox("a", "1", "p1");
+    stored.tell("ADDED", &shown);
+    soon(sandboxes.wait(&shown, in_a_while(), cached)).await;
+
+    let version = |version: &str| {
+        let mut sandbox = sandbox("a", "1", "p2");
+        sandbox.metadata.resource_version = Some(version.into());
+        sandbox
+    };
+    let (seen, next) = (version("9"), version("10"));
+    assert_eq!(sandboxes.wait(&seen, Instant::now(), cached).await, None);
+    stored.tell("MODIFIED", &next);
+    assert_eq!(soon(sandboxes.wait(&seen, in_a_while(), cached)).await, Some(next));
+}
+
 /// What a later version wrote, for example.
 #[tokio::test]
 async fn a_sandbox_that_cannot_be_decoded_hides_no_other_and_is_shown_once_it_can_be() {

@@ -1,0 +1,131 @@
+//! What callers are told while the watch shows a sandbox as it was.
+
+#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
+
+use client::Sandboxes;
+use futures::future::{Either, pending, ready};
+use http::{Request, Response};
+use kube::client::Body;
+use serde_json::{Value, json};
+use service::{Code, Config, Error, Principal, Service};
+
+const SANDBOXES: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes";
+const FIRST: &str = "/api/v1/namespaces/default/pods/demo-0/exec";
+const SECOND: &str = "/api/v1/namespaces/default/pods/demo-1/exec";
+
+/// What an API server was asked for, whose watch shows one sandbox and never anything else.
+struct Asked(Arc<Mutex<Vec<String>>>);
+
+/// The verbs over such an API server. It has another sandbox by now, or none; the first pod is gone, and no agent
+/// answers in the second.
+async fn service(shown: Value, now: Option<Value>) -> (Service, Asked) {
+    let asked: Arc<Mutex<Vec<String>>> = Arc::default();
+    let log = asked.clone();
+    let answer = move |request: Request<Body>| {
+        let path = request.uri().path().to_owned();
+        let watches = request.uri().query().unwrap_or_default().contains("watch=true");
+        log.lock().unwrap().push(path.clone());
+        let not_found = || (404, json!({"kind": "Status", "code": 404, "reason": "NotFound"}));
+        let (code, body) = match &*path {
+            SANDBOXES if watches => return Either::Left(pending()),
+            SANDBOXES => (200, json!({"metadata": {"resourceVersion": "5"}, "items": [shown]})),
+            SECOND => (500, json!({"kind": "Status", "code": 500, "reason": "InternalError"})),
+            path if path.starts_with(SANDBOXES) => {
+                now.clone().map_or_else(not_found, |now| (200, now))
+            }
+            _ => not_found(),
+        };
+        let body = Body::from(serde_json::to_vec(&body).unwrap());
+        let answer = Response::builder().status(code).body(body).unwrap();
+        Either::Right(ready(Ok::<_, Infallible>(answer)))
+    };
+    let kube = kube::Client::new(tower::service_fn(answer), "default");
+    let sandboxes = Sandboxes::new(kube, "default");
+    assert!(sandboxes.synced(Duration::from_secs(30)).await);
+    let config = Config { class: "codesandbox".into() };
+    (Service::new(sandboxes, config), Asked(asked))
+}
+
+/// A sandbox of mine whose pod of this number is ready.
+fn sandbox(version: u32, pod: u32, losses: u32) -> Value {
+    let ready = json!({"type": "Ready", "status": "True", "reason": "Ready", "message": "",
+        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    json!({
+        "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+        "metadata": {
+            "name": "demo", "namespace": "default", "uid": "1",
+            "resourceVersion": version.to_string(),
+            "annotations": {"codesandbox.dev/owner": "me"},
+        },
+        "spec": {"className": "codesandbox"},
+        "status": {
+            "attempt": pod + 1, "losses": losses, "conditions": [ready],
+            "podName": format!("demo-{pod}"), "podUID": format!("p{pod}"),
+        },
+    })
+}
+
+/// The same, suspended by its user.
+fn suspended(version: u32) -> Value {
+    let mut sandbox = sandbox(version, 0, 0);
+    sandbox["spec"]["suspend"] = true.into();
+    sandbox["status"] = json!({"attempt": 2, "losses": 0});
+    sandbox
+}
+
+/// What a caller is told, and which pods were asked.
+async fn told(shown: Value, now: Option<Value>) -> (Error, Vec<String>) {
+    let (service, Asked(asked)) = service(shown, now).await;
+    let error = service.languages(&Principal::new("me"), "demo").await.unwrap_err();
+    let mut pods = asked.lock().unwrap().clone();
+    pods.retain(|path| path.ends_with("/exec"));
+    pods.dedup();
+    (error, pods)
+}
+
+#[tokio::test]
+async fn a_pod_that_ended_with_a_suspension_is_no_loss_and_the_next_is_asked() {
+    let (error, pods) = told(sandbox(5, 0, 0), Some(sandbox(9, 1, 0))).await;
+    assert_eq!((error.code, pods), (Code::Unavailable, vec![FIRST.into(), SECOND.into()]));
+}
+
+#[tokio::test]
+async fn a_pod_that_was_lost_is_said_to_be_gone_and_the_next_is_not_asked() {
+    // The operator may know it or not yet.
+    for now in [sandbox(9, 1, 1), sandbox(5, 0, 0), sandbox(9, 0, 0)] {
+        let (error, pods) = told(sandbox(5, 0, 0), Some(now)).await;
+        assert_eq!((error.code, pods), (Code::SandboxReplaced, vec![FIRST.into()]));
+    }
+}
+
+#[tokio::test]
+async fn one_that_has_been_resumed_is_not_said_to_be_suspended() {
+    let (error, pods) = told(suspended(5), Some(sandbox(9, 1, 0))).await;
+    assert_eq!((error.code, pods), (Code::Unavailable, vec![SECOND.into()]));
+
+    let (error, pods) = told(suspended(5), Some(suspended(5))).await;
+    assert_eq!((error.code, pods), (Code::SandboxSuspended, vec![]));
+}
+
+#[tokio::test]
+async fn one_that_has_been_suspended_since_is_said_to_be() {
+    let (error, pods) = told(sandbox(5, 0, 0), Some(suspended(9))).await;
+    assert_eq!((error.code, pods), (Code::SandboxSuspended, vec![FIRST.into()]));
+}
+
+#[tokio::test]
+async fn one_that_has_gone_since_is_not_found() {
+    let mut theirs = sandbox(9, 1, 0);
+    theirs["metadata"]["uid"] = "2".into();
+    theirs["metadata"]["annotations"] = json!({"codesandbox.dev/owner": "you"});
+    for now in [None, Some(theirs)] {
+        let (error, pods) = told(sandbox(5, 0, 0), now).await;
+        assert_eq!((error.code, pods), (Code::SandboxNotFound, vec![FIRST.into()]));
+    }
+}
