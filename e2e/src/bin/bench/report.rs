@@ -99,12 +99,17 @@ impl Report {
         }
         self.results["cold"][runtime] = steps.into();
         if !cold.idle_kib.is_empty() {
-            let (p50, most) = (percentile(&cold.idle_kib, 50.0), percentile(&cold.idle_kib, 100.0));
+            let of = |kib: &[f64]| {
+                let (p50, most) = (percentile(kib, 50.0), percentile(kib, 100.0));
+                format!("p50 {p50:.0} KiB, at most {most:.0} KiB")
+            };
+            let (idle, called) = (of(&cold.idle_kib), of(&cold.called_kib));
             let _ = writeln!(
                 text,
-                "\nThe agent's memory (RSS) when somebody has come and nothing has been run: p50 {p50:.0} KiB, at most {most:.0} KiB."
+                "\nThe agent's memory (RSS): idle, {idle}; once somebody has come and nothing has been run, {called}."
             );
             self.results["agent_idle_kib"][runtime] = spread(&cold.idle_kib);
+            self.results["agent_called_kib"][runtime] = spread(&cold.called_kib);
         }
         self.section(&text);
     }
