@@ -1,5 +1,6 @@
 //! CodeSandbox: what a user asks for.
 
+use jiff::Timestamp;
 use kube::{CustomResource, KubeSchema, ResourceExt};
 use serde::{Deserialize, Serialize};
 
@@ -120,6 +121,11 @@ impl Rest {
 }
 
 impl CodeSandbox {
+    /// When its ttl ends, and it is deleted: a function of what is in the object, so that it survives restarts of ours.
+    pub fn expires_at(&self) -> Option<Timestamp> {
+        Some(self.effective().ttl.after(self.creation_timestamp()?.0))
+    }
+
     /// Why the sandbox is to have no pod now; nothing where it is to have one.
     ///
     /// One that was paused is woken by another [`names::WAKE`] than it had then. What is in there means nothing, so that

@@ -9,18 +9,15 @@ use std::{
 use api::{CodeSandbox, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt, future};
-use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{Event, Pod};
 use kube::{
     Api, Client, ResourceExt,
-    api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions},
     core::{DeserializeGuard, error_boundary::InvalidObject},
     runtime::{
         WatchStreamExt, reflector,
         watcher::{self, watcher},
     },
 };
-use serde_json::json;
 use tokio::{
     sync::{oneshot, watch},
     time::{Instant, sleep_until, timeout, timeout_at},
@@ -31,6 +28,8 @@ use crate::{
     ends::{self, Gone},
     is_older,
 };
+
+mod writes;
 
 /// How long one request to the kube API may take.
 const KUBE_DEADLINE: Duration = Duration::from_secs(15);
@@ -104,13 +103,6 @@ impl Sandboxes {
         matches!(timeout(within, self.store.wait_until_ready()).await, Ok(Ok(())))
     }
 
-    /// Creates a sandbox.
-    pub async fn create(&self, sandbox: &CodeSandbox) -> Result<CodeSandbox, Error> {
-        let params =
-            PostParams { field_manager: Some(names::FRONTEND.into()), ..PostParams::default() };
-        self.kube("create", &sandbox.name_any(), self.api.create(&params, sandbox)).await
-    }
-
     /// A sandbox: from the cache, or from the API server where the cache has none yet.
     pub async fn get(&self, name: &str) -> Result<Option<Arc<CodeSandbox>>, Error> {
         if let Some(cached) = self.cached(name) {
@@ -161,30 +153,6 @@ impl Sandboxes {
     pub fn list(&self) -> BTreeMap<String, Arc<CodeSandbox>> {
         let shown = self.store.state().into_iter().filter(|sandbox| !self.is_deleted(sandbox));
         shown.map(|sandbox| (sandbox.name_any(), sandbox)).collect()
-    }
-
-    /// Wakes this very sandbox, which is paused. One that is gone by now is left at that.
-    pub async fn wake(&self, sandbox: &CodeSandbox) -> Result<(), Error> {
-        let (name, now) = (sandbox.name_any(), Timestamp::now().to_string());
-        let metadata = json!({"uid": sandbox.metadata.uid, "annotations": {names::WAKE: now}});
-        let patch = Patch::Merge(json!({"metadata": metadata}));
-        let params =
-            PatchParams { field_manager: Some(names::FRONTEND.into()), ..PatchParams::default() };
-        let woken = self.kube("wake", &name, self.api.patch_metadata(&name, &params, &patch)).await;
-        woken.map(drop).or_else(unless_gone)
-    }
-
-    /// Deletes this very sandbox: one made under the same name since is left alone.
-    pub async fn delete(&self, name: &str, uid: Option<String>) -> Result<(), Error> {
-        let params = DeleteParams {
-            preconditions: Some(Preconditions { uid: uid.clone(), resource_version: None }),
-            ..DeleteParams::background()
-        };
-        let deleted = self.kube("delete", name, self.api.delete(name, &params)).await;
-        deleted.map(drop).or_else(unless_gone)?;
-        // What the watch shows no more is forgotten at its next word.
-        self.deleted.lock().unwrap_or_else(PoisonError::into_inner).extend(uid);
-        Ok(())
     }
 
     fn is_deleted(&self, sandbox: &CodeSandbox) -> bool {
@@ -284,12 +252,6 @@ impl Sandboxes {
             Err(elapsed) => Err(failed(kube::Error::Service(Box::new(elapsed)))),
         }
     }
-}
-
-/// That an object is gone, or another has its name, is nothing to fail with.
-fn unless_gone(error: Error) -> Result<(), Error> {
-    let gone = matches!(&error, Error::Kube { source, .. } if matches!(&**source, kube::Error::Api(status) if status.is_not_found() || status.is_conflict()));
-    if gone { Ok(()) } else { Err(error) }
 }
 
 /// Says that one object is passed over, which hides no other.

@@ -27,7 +27,7 @@ def expected(name, protocol):
         "tools": [
             "file_edit", "file_list", "file_read", "file_search", "file_write",
             "run_cancel", "run_code", "run_command", "run_list", "run_output",
-            "sandbox_create", "sandbox_delete", "sandbox_get", "sandbox_list",
+            "sandbox_create", "sandbox_delete", "sandbox_extend", "sandbox_get", "sandbox_list",
         ],
         "created": [name, True, True],
         "ran": "--- result\n42\n--- stdout\nout",

@@ -4,6 +4,7 @@ import asyncio
 import re
 import subprocess
 import time
+from datetime import UTC, datetime, timedelta
 
 import pytest
 from conftest import connect, frontend, text
@@ -66,3 +67,26 @@ async def test_a_sandbox_that_is_gone_says_how_it_ended(tmp_path):
 
         never = await client.call_tool("sandbox_get", {"sandbox_id": "mcp-never-was"})
         assert text(never).startswith("SANDBOX_NOT_FOUND: there is no sandbox mcp-never-was: ")
+
+
+async def test_a_sandbox_whose_end_is_put_off_outlives_the_first_one():
+    async with connect() as client:
+        await client.call_tool("sandbox_delete", {"sandbox_id": NAME})
+        await create(client, "10s")
+        first = datetime.now(UTC) + timedelta(seconds=10)
+        extended = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": "10m"})
+        end = extended.structured_content["expires_at"]
+        assert extended.structured_content == {"sandbox_id": NAME, "expires_at": end}
+        lives = datetime.fromisoformat(end) - datetime.now(UTC)
+        assert timedelta(minutes=9, seconds=55) < lives < timedelta(minutes=10, seconds=2), lives
+        # It never shortens.
+        again = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": "1s"})
+        assert again.structured_content == extended.structured_content
+        for ttl, why in [("168h", "168h (a week)"), ("soon", "`soon` is no duration")]:
+            refused = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": ttl})
+            assert refused.is_error and text(refused).startswith("INVALID_ARGUMENT: ") and why in text(refused), text(refused)
+
+        await asyncio.sleep((first - datetime.now(UTC)).total_seconds() + 2)
+        got = await client.call_tool("sandbox_get", {"sandbox_id": NAME})
+        assert got.structured_content["expires_at"] == end, text(got)
+        await client.call_tool("sandbox_delete", {"sandbox_id": NAME})

@@ -44,7 +44,7 @@ def inspect(config):
 def test_a_strict_client_has_nothing_to_say_about_the_tools(inspect, over, era):
     code, listed, said = inspect(over, era, "--method", "tools/list", "--strict")
     assert (code, said) == (0, "")
-    assert len(listed["tools"]) == 14
+    assert len(listed["tools"]) == 15
 
 
 @pytest.mark.parametrize("era", ERAS)

@@ -17,7 +17,7 @@ async def every_tool(client, name):
     async with sandbox(client, name) as id:
         tools = {tool.name for tool in (await client.list_tools()).tools}
         assert tools == {
-            "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_delete",
+            "sandbox_create", "sandbox_list", "sandbox_get", "sandbox_extend", "sandbox_delete",
             "run_code", "run_command", "run_output", "run_list", "run_cancel",
             "file_read", "file_write", "file_list", "file_edit", "file_search",
         }  # fmt: skip

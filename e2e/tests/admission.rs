@@ -148,9 +148,9 @@ async fn the_front_end_may_start_nothing_but_the_bridge() -> anyhow::Result<()> 
     sandbox.delete().await
 }
 
-/// It may wake a sandbox, for which it has the right to patch all of it.
+/// It may wake a sandbox and put off its end, for which it has the right to patch all of it.
 #[tokio::test]
-async fn the_front_end_may_change_nothing_of_a_sandbox_but_the_wish_to_wake_it()
+async fn the_front_end_may_change_nothing_of_a_sandbox_but_its_ttl_and_the_wish_to_wake_it()
 -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let suspended = CodeSandboxSpec { suspend: Some(true), ..e2e::spec().into() };
@@ -166,9 +166,10 @@ async fn the_front_end_may_change_nothing_of_a_sandbox_but_the_wish_to_wake_it()
     };
     patch(r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"now"}}}"#).await?;
     patch(r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"again"}}}"#).await?;
+    patch(r#"{"spec":{"ttl":"168h"}}"#).await?;
     for forbidden in [
-        r#"{"spec":{"ttl":"168h"}}"#,
         r#"{"spec":{"suspend":false}}"#,
+        r#"{"spec":{"ttl":"1h","suspend":null}}"#,
         r#"{"metadata":{"annotations":{"codesandbox.dev/owner":"me"}}}"#,
         r#"{"metadata":{"annotations":{"codesandbox.dev/owner":null}}}"#,
         r#"{"metadata":{"annotations":{"codesandbox.dev/wake":"then","other":"x"}}}"#,
@@ -177,8 +178,7 @@ async fn the_front_end_may_change_nothing_of_a_sandbox_but_the_wish_to_wake_it()
         r#"{"metadata":{"ownerReferences":[{"apiVersion":"v1","kind":"Pod","name":"a","uid":"b"}]}}"#,
     ] {
         let error = patch(forbidden).await.expect_err(forbidden).to_string();
-        let expected =
-            "the front end may change nothing of a sandbox but the annotation codesandbox.dev/wake";
+        let expected = "the front end may change nothing of a sandbox but its spec.ttl and the annotation codesandbox.dev/wake";
         assert!(error.contains(expected), "{forbidden}: {error}");
     }
     cluster.delete("awake").await

@@ -13,7 +13,9 @@ use runs::default_output;
 pub(crate) use runs::{
     Language, OutputStream, RunCode, RunCommand, RunId, RunList, RunOptions, RunOutput,
 };
-pub(crate) use sandboxes::{NetworkAccess, OnIdle, SandboxCreate, SandboxId, SandboxList};
+pub(crate) use sandboxes::{
+    NetworkAccess, OnIdle, SandboxCreate, SandboxExtend, SandboxId, SandboxList,
+};
 
 /// The longest a call waits before it answers that the run goes on, in seconds: clients give up at 60.
 pub(crate) const MAX_WAIT: u64 = 45;

@@ -59,6 +59,14 @@ pub(crate) struct Sandboxes {
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
+pub(crate) struct Extended {
+    pub(crate) sandbox_id: String,
+    /// When it and its files are deleted (RFC 3339).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) expires_at: Option<String>,
+}
+
+#[derive(Debug, PartialEq, Serialize, JsonSchema)]
 pub(crate) struct Deleted {
     pub(crate) sandbox_id: String,
     pub(crate) deleted: bool,

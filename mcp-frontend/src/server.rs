@@ -29,7 +29,7 @@ const LISTS_TTL_MS: u64 = 300_000;
 
 const INSTRUCTIONS: &str = "\
 Isolated machines for running code. sandbox_create makes one and names it (sandbox_id); pass that id to every other tool. \
-It lives until its ttl ends or sandbox_delete; files in /workspace live as long as it does.
+It lives until its ttl ends (sandbox_extend) or sandbox_delete; files in /workspace live as long as it does.
 
 run_code runs Python, R, JavaScript, TypeScript or bash in an interpreter that keeps its state between calls; run_command runs a program or a shell line. \
 Both answer with a line of facts (exit_code, run_id), then the result, stdout and stderr. A non-zero exit code is an answer, not a fault of the tool. \
@@ -88,7 +88,7 @@ impl Server {
         request: &CallToolRequestParams,
         context: &RequestContext<RoleServer>,
     ) -> Option<(Principal, String)> {
-        if matches!(tool, "sandbox_get" | "sandbox_delete") {
+        if matches!(tool, "sandbox_get" | "sandbox_extend" | "sandbox_delete") {
             return None;
         }
         let id = request.arguments.as_ref()?.get("sandbox_id")?.as_str()?;
@@ -345,7 +345,7 @@ mod tests {
                 with_id += 1;
             }
         }
-        assert_eq!(with_id, 20);
+        assert_eq!(with_id, 21);
     }
 
     /// mcp.md §4.2: clients cut descriptions and instructions at 2 KB, and pay for every token.

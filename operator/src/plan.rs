@@ -153,7 +153,7 @@ fn warning(
 ) -> Option<(Notice, Timestamp)> {
     let due = !matches!(situation, Situation::Over | Situation::Ended(..))
         && expiry::warns_at(sandbox)? <= now;
-    let end = expiry::expires_at(sandbox).filter(|_| due)?;
+    let end = sandbox.expires_at().filter(|_| due)?;
     Some((events::expiring(sandbox, end), end))
 }
 
@@ -162,7 +162,7 @@ fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
     if expiry::ends_at(sandbox)? > now {
         return None;
     }
-    let ttl_over = expiry::expires_at(sandbox).is_some_and(|time| time <= now);
+    let ttl_over = sandbox.expires_at().is_some_and(|time| time <= now);
     let delete = Action::DeleteSandbox {
         name: sandbox.name_any(),
         uid: sandbox.uid()?,

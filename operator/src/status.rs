@@ -15,7 +15,7 @@ use kube::ResourceExt;
 
 use crate::{
     config::Config,
-    expiry, gpu, isolation,
+    gpu, isolation,
     observe::Observed,
     plan::{self, Situation},
     pod, restart, starting, template, termination,
@@ -64,7 +64,7 @@ pub(crate) fn status(
     let attempt = old.attempt.unwrap_or(1);
     let mut new = CodeSandboxStatus {
         attempt: Some(attempt),
-        expires_at: expiry::expires_at(sandbox).map(Time),
+        expires_at: sandbox.expires_at().map(Time),
         observed_generation: sandbox.metadata.generation,
         template: old.template.clone().map(|bound| Box::new(template::renewed(*bound, observed))),
         ..old.clone()

@@ -4,6 +4,7 @@
 //! into their protocol, and hold no logic of their own.
 
 mod error;
+mod extend;
 mod inside;
 mod principal;
 mod queue;

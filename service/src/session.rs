@@ -101,7 +101,7 @@ impl Service {
     }
 }
 
-fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
+pub(crate) fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
     sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
 }
 
@@ -117,7 +117,7 @@ fn has_moved_on(shown: &CodeSandbox, now: &CodeSandbox) -> bool {
 }
 
 /// Why a sandbox takes no calls, in the words of its conditions.
-fn not_ready(sandbox: &CodeSandbox) -> Error {
+pub(crate) fn not_ready(sandbox: &CodeSandbox) -> Error {
     let name = sandbox.name_any();
     let status = sandbox.status.clone().unwrap_or_default();
     let words = |type_| {

@@ -17,7 +17,7 @@ pub(crate) struct FileRead {
     /// Where to begin, in bytes.
     #[serde(default)]
     pub(crate) offset: u64,
-    /// Bytes to read at most. Default 65536.
+    /// Bytes at most.
     #[serde(default = "default_limit")]
     #[schemars(range(min = 1, max = 1_048_576))]
     pub(crate) limit: usize,
@@ -31,9 +31,9 @@ pub(crate) struct FileWrite {
     pub(crate) sandbox_id: String,
     /// Relative paths begin at /workspace. Its directories are made.
     pub(crate) path: String,
-    /// The whole new content as text. Give either this or content_base64.
+    /// The content as text. Give either this or content_base64.
     pub(crate) content: Option<String>,
-    /// The whole new content as base64, for binary files.
+    /// The content as base64, for binary files.
     pub(crate) content_base64: Option<String>,
     /// Add the content to the end of the file instead.
     #[serde(default)]
@@ -48,7 +48,7 @@ pub(crate) struct FileEdit {
     pub(crate) sandbox_id: String,
     /// Relative paths begin at /workspace.
     pub(crate) path: String,
-    /// Made in this order, each in what the one before it left.
+    /// Made in this order.
     pub(crate) edits: Vec<Edit>,
     /// Edit only if the file has this sha256.
     #[serde(default)]
@@ -59,7 +59,7 @@ pub(crate) struct FileEdit {
 #[serde(deny_unknown_fields)]
 #[schemars(inline)]
 pub(crate) struct Edit {
-    /// Text to replace, exactly as in the file; it has to occur once.
+    /// Text to replace, exactly as in the file.
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     pub(crate) old: String,
@@ -67,7 +67,7 @@ pub(crate) struct Edit {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     pub(crate) new: String,
-    /// Replace every occurrence.
+    /// Replace all of them.
     #[serde(default)]
     pub(crate) all: bool,
 }
@@ -88,20 +88,20 @@ pub(crate) struct FileSearch {
     #[serde(deserialize_with = "lenient_text")]
     #[schemars(with = "String")]
     pub(crate) pattern: String,
-    /// File or directory to search. Default /workspace.
+    /// File or directory to search.
     #[serde(default = "default_directory")]
     pub(crate) path: String,
-    /// Only files that match, such as "*.py" or "src/**".
+    /// Only what matches, such as "*.py" or "src/**".
     #[serde(default)]
     pub(crate) glob: String,
     /// Whether A matches a.
     #[serde(default)]
     pub(crate) ignore_case: bool,
-    /// Lines to show around each match.
+    /// Lines around each match.
     #[serde(default)]
     #[schemars(range(max = 20))]
     pub(crate) context: u32,
-    /// Matches to return at most.
+    /// Matches at most.
     #[serde(default = "default_matches")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) max_matches: u32,
@@ -113,18 +113,18 @@ pub(crate) struct FileList {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// Directory to list. Default /workspace.
+    /// Directory to list.
     #[serde(default = "default_directory")]
     pub(crate) path: String,
     /// Levels to descend.
     #[serde(default = "default_depth")]
     #[schemars(range(min = 1, max = 16))]
     pub(crate) depth: u32,
-    /// Entries to return at most.
+    /// Entries at most.
     #[serde(default = "default_entries")]
     #[schemars(range(min = 1, max = 1000))]
     pub(crate) limit: u32,
-    /// Only what matches, such as "*.py" or "src/**".
+    /// Only files that match.
     #[serde(default)]
     pub(crate) glob: String,
     /// Begin after this path: the last of a truncated answer.

@@ -37,7 +37,7 @@ macro_rules! run_arguments {
             /// Tell which files, packages and ports it changes.
             #[serde(default)]
             changes: bool,
-            /// Your id for the run (letters, digits, _ . -), which never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
+            /// Your id for the run, which never runs twice: call again with it to wait on, or after a lost answer. It goes on when the call is cancelled.
             run_id: Option<String>,
         }
 
@@ -151,14 +151,14 @@ pub(crate) struct RunOutput {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// From run_code, run_command or run_list.
+    /// From run_code or run_command.
     pub(crate) run_id: String,
     /// "both" (default) in the order of writing, "stdout" or "stderr".
     #[serde(default)]
     pub(crate) stream: OutputStream,
     /// Where to begin, in bytes. Omit for the end of the output, or with a pattern, for all of it.
     pub(crate) offset: Option<u64>,
-    /// Return only lines that match this regular expression.
+    /// Only lines that match this regular expression.
     #[serde(default)]
     pub(crate) pattern: String,
     /// Seconds to wait for the run's end, or from an offset, for more output.
@@ -240,7 +240,7 @@ pub(crate) struct RunId {
     /// From sandbox_create.
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
-    /// From run_code, run_command or run_list.
+    /// From run_code or run_command.
     pub(crate) run_id: String,
 }
 

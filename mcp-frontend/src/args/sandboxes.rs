@@ -77,3 +77,13 @@ pub(crate) struct SandboxId {
     #[schemars(extend("x-mcp-header" = "Sandbox"))]
     pub(crate) sandbox_id: String,
 }
+
+#[derive(Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct SandboxExtend {
+    /// From sandbox_create.
+    #[schemars(extend("x-mcp-header" = "Sandbox"))]
+    pub(crate) sandbox_id: String,
+    /// From now on, such as "30m".
+    pub(crate) ttl: String,
+}

@@ -67,7 +67,7 @@ impl Server {
         }))
     }
 
-    /// Change parts of a text file: each old text becomes the new one. All edits are made or none; an old text that does not occur exactly once is an error that says where it does.
+    /// Change parts of a text file, all or none. An old text that does not occur exactly once is an error that says where it does.
     #[tool(
         output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Edited>(),
         annotations(title = "Edit file", read_only_hint = false, destructive_hint = true, open_world_hint = false)

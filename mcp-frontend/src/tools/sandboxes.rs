@@ -8,7 +8,7 @@ use tokio::time::{Instant, timeout};
 
 use super::{Context, ToolResult, waits};
 use crate::{
-    args::{MAX_WAIT, NetworkAccess, OnIdle, SandboxCreate, SandboxId, SandboxList},
+    args::{MAX_WAIT, NetworkAccess, OnIdle, SandboxCreate, SandboxExtend, SandboxId, SandboxList},
     gpus::Gpus,
     outputs,
     server::Server,
@@ -116,11 +116,34 @@ impl Server {
         self.answer(looked)
     }
 
+    /// Let a sandbox live for at least so long from now on.
+    #[tool(annotations(
+        title = "Extend sandbox",
+        read_only_hint = false,
+        destructive_hint = false,
+        idempotent_hint = true,
+        open_world_hint = false
+    ))]
+    async fn sandbox_extend(
+        &self,
+        Parameters(SandboxExtend { sandbox_id, ttl }): Parameters<SandboxExtend>,
+        context: Context,
+    ) -> ToolResult {
+        let extended = self.service.extend(&self.principal(&context)?, &sandbox_id, &ttl).await;
+        self.answer(extended.map(|end| {
+            let expires_at = end.map(|end| end.to_string());
+            outputs::Extended { sandbox_id, expires_at }
+        }))
+    }
+
     /// Delete a sandbox with its files and everything that runs in it. Fine if it is gone already.
-    #[tool(
-        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::Deleted>(),
-        annotations(title = "Delete sandbox", read_only_hint = false, destructive_hint = true, idempotent_hint = true, open_world_hint = false)
-    )]
+    #[tool(annotations(
+        title = "Delete sandbox",
+        read_only_hint = false,
+        destructive_hint = true,
+        idempotent_hint = true,
+        open_world_hint = false
+    ))]
     async fn sandbox_delete(
         &self,
         Parameters(args): Parameters<SandboxId>,

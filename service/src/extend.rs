@@ -1,0 +1,88 @@
+//! The end of a sandbox, put off.
+
+use std::time::Duration;
+
+use api::{CodeSandbox, condition};
+use jiff::Timestamp;
+use kube::ResourceExt;
+
+use crate::{
+    Code, Error, Principal, Service,
+    session::{is, not_ready},
+};
+
+/// How often a ttl is written anew that somebody else's write came before.
+const TRIES: usize = 5;
+
+impl Service {
+    /// Lets a sandbox live at least this long from now on, and says until when it lives. It never shortens.
+    pub async fn extend(
+        &self,
+        principal: &Principal,
+        name: &str,
+        by: &str,
+    ) -> Result<Option<Timestamp>, Error> {
+        let Some(by) = api::Duration::parse(by) else {
+            return Err(Error::new(
+                Code::InvalidArgument,
+                format!("`{by}` is no duration. Write one such as 90s, 30m or 1h30m."),
+            ));
+        };
+        for _ in 0..TRIES {
+            // What the watch shows may be older than another's extension, which would then be undone.
+            let sandbox = self.look(principal, name).await?;
+            if is(&sandbox, condition::FINISHED) {
+                return Err(not_ready(&sandbox));
+            }
+            let Some(ttl) = extended(&sandbox, by, Timestamp::now()) else {
+                return Ok(sandbox.expires_at());
+            };
+            if let Some(extended) = self.sandboxes.set_ttl(&sandbox, &ttl).await? {
+                return Ok(extended.expires_at());
+            }
+        }
+        let name = name.to_owned();
+        Err(Error::new(
+            Code::Unavailable,
+            format!("others change sandbox {name} all the while. Try again."),
+        ))
+    }
+}
+
+/// The ttl with which a sandbox lives so long from now on, in whole seconds; none where it does anyway.
+fn extended(sandbox: &CodeSandbox, by: Duration, now: Timestamp) -> Option<api::Duration> {
+    let created = sandbox.creation_timestamp()?.0;
+    let age = Duration::try_from(now.duration_since(created)).unwrap_or_default();
+    let ttl = age.saturating_add(by);
+    let ttl = Duration::from_secs(ttl.as_secs() + u64::from(ttl.subsec_nanos() > 0));
+    (ttl > sandbox.effective().ttl.as_std()).then(|| ttl.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_ttl_counts_from_the_creation_and_only_grows() {
+        let sandbox: CodeSandbox = serde_json::from_value(json!({
+            "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+            "metadata": {"name": "a", "creationTimestamp": "2026-01-01T00:00:00Z"},
+            "spec": {"ttl": "1h"},
+        }))
+        .unwrap();
+        for (now, by, ttl) in [
+            ("2026-01-01T00:50:00Z", "30m", Some("4800s")),
+            ("2026-01-01T00:50:00.25Z", "30m", Some("4801s")),
+            ("2026-01-01T00:50:00Z", "10m", None),
+            ("2026-01-01T00:50:00Z", "1s", None),
+            // A clock of ours that is behind the API server's.
+            ("2025-12-31T23:00:00Z", "2h", Some("7200s")),
+        ] {
+            let by_ = api::Duration::from(by).as_std();
+            let ttl = ttl.map(api::Duration::from);
+            assert_eq!(extended(&sandbox, by_, now.parse().unwrap()), ttl, "{by} at {now}");
+        }
+    }
+}
