@@ -3,6 +3,7 @@
 //! It may have a wider network than the sandbox itself. So it takes down what it reaches, for the agent proper to see out of
 //! reach before anything runs (`isolation`). When it ends, all of its processes end with its container.
 
+mod kept;
 mod opened;
 mod words;
 
@@ -21,6 +22,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 pub(crate) use opened::opened;
 
+use self::kept::Place;
 use crate::ending::Ending;
 use crate::isolation::{self, Proof};
 use crate::settings::{self, Settings};
@@ -43,6 +45,8 @@ struct Plan {
     timeout_ms: u64,
     /// Whether it may reach what the sandbox may not.
     opens: bool,
+    /// What the sandbox then may reach as well.
+    kept: Vec<Place>,
 }
 
 /// How a command ended that was not to end so.
@@ -75,7 +79,7 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         crate::log("the setup was done on this disk before");
         // The network was opened for it all the same.
         if plan.opens {
-            opened::take_down(&settings.runs).await?;
+            opened::take_down(&settings.runs, &plan.kept).await?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -95,7 +99,7 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         let done = run_all(settings, plan, &mut log, deadline).await;
         // Where the sandbox may reach the same, nothing of it is to be closed.
         if plan.opens {
-            opened::take_down(&settings.runs).await?;
+            opened::take_down(&settings.runs, &plan.kept).await?;
         }
         Ok(done.map_err(|(command, failure)| {
             crate::log(&format!("a command of the setup failed: {failure:?}"));
@@ -213,6 +217,16 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_plan_says_what_the_sandbox_keeps() {
+        let plan = r#"{"commands": [], "auto": false, "timeoutMs": 1, "opens": true, "kept":
+            [{"cidr": "10.0.0.0/8"}, {"cidr": "192.0.2.0/24", "ports": [{"port": 80, "endPort": 90}]}]}"#;
+        let plan: Plan = serde_json::from_str(plan).unwrap();
+        let kept = ["10.1.2.3:1", "192.0.2.1:90", "192.0.2.1:91"]
+            .map(|address| plan.kept.iter().any(|place| place.covers(&address.parse().unwrap())));
+        assert_eq!(kept, [true, true, false]);
+    }
 
     #[test]
     fn what_is_installed_follows_from_the_files_that_are_there() {

@@ -6,7 +6,7 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::{
     Duration, Egress, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
-    Resources, RestartPolicy, Settings, Setup, Workspace, names,
+    OpenPort, Reach, Resources, RestartPolicy, Settings, Setup, Workspace, names,
 };
 
 /// How often a lost pod is replaced, where nothing is said of it.
@@ -35,6 +35,10 @@ pub struct Effective {
     pub gpu: Option<Gpu>,
     /// What it may reach.
     pub egress: Egress,
+    /// What besides.
+    pub allow: Vec<Reach>,
+    /// Its ports that others may reach.
+    pub ports: Vec<OpenPort>,
     /// A disk of its own.
     pub workspace: Option<Workspace>,
     /// What is done first.
@@ -72,6 +76,11 @@ impl Effective {
         let setup = self.setup.as_ref().and_then(|setup| setup.egress);
         self.egress == Egress::Deny && setup == Some(Egress::Internet)
     }
+
+    /// What of the Internet is reached while the setup goes on.
+    pub fn setup_egress(&self) -> Egress {
+        if self.setup_opens() { Egress::Internet } else { self.egress }
+    }
 }
 
 impl Settings {
@@ -103,7 +112,11 @@ impl Settings {
                 (own, base) => own.or(base),
             },
             network: match (self.network, base.network) {
-                (Some(own), Some(base)) => Some(Network { egress: own.egress.or(base.egress) }),
+                (Some(own), Some(base)) => Some(Network {
+                    egress: own.egress.or(base.egress),
+                    allow: own.allow.or(base.allow),
+                    ports: own.ports.or(base.ports),
+                }),
                 (own, base) => own.or(base),
             },
             workspace: match (self.workspace, base.workspace) {
@@ -128,6 +141,7 @@ impl Settings {
     /// These settings, and the defaults where they are silent.
     pub fn complete(self) -> Effective {
         let resources = self.resources.unwrap_or_default();
+        let network = self.network.unwrap_or_default();
         let quantity = |given: Option<Quantity>, default: &str| {
             given.unwrap_or_else(|| Quantity(default.into()))
         };
@@ -141,7 +155,9 @@ impl Settings {
             memory: quantity(resources.memory, "1Gi"),
             ephemeral_storage: quantity(resources.ephemeral_storage, "2Gi"),
             gpu: self.gpu,
-            egress: self.network.and_then(|network| network.egress).unwrap_or_default(),
+            egress: network.egress.unwrap_or_default(),
+            allow: network.allow.unwrap_or_default(),
+            ports: network.ports.unwrap_or_default(),
             workspace: self.workspace,
             setup: self.setup,
             runtime_class_name: self.runtime_class_name,
@@ -190,6 +206,8 @@ mod tests {
             ephemeral_storage: Quantity("2Gi".into()),
             gpu: None,
             egress: Egress::Deny,
+            allow: Vec::new(),
+            ports: Vec::new(),
             workspace: None,
             setup: None,
             runtime_class_name: None,
@@ -208,8 +226,9 @@ mod tests {
         let base = settings(
             json!({"image": "base:1", "imagePullPolicy": "Never", "imagePullSecrets": [{"name": "base"}],
             "env": [{"name": "A", "value": "base"}, {"name": "B", "value": "base"}], "workingDir": "/base",
-            "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"}, "network": {"egress": "Internet"},
+            "resources": {"cpu": "2", "memory": "2Gi", "ephemeralStorage": "3Gi"},
             "gpu": {"count": 1, "product": "base", "memory": "1Gi", "optional": true},
+            "network": {"egress": "Internet", "allow": [{"cidr": "10.0.0.0/8"}], "ports": [{"port": 1, "from": [{"cidr": "10.0.0.0/8"}]}]},
             "workspace": {"size": "1Gi", "storageClassName": "base", "retain": true}, "onIdle": "Pause",
             "setup": {"commands": ["base"], "egress": "Internet"}, "runtimeClassName": "base", "ttl": "2h", "idleTimeout": "20m", "restartPolicy": "Never", "backoffLimit": 2,
             "ttlAfterFinished": "2m"}),
@@ -219,8 +238,9 @@ mod tests {
         let own = settings(
             json!({"image": "own:1", "imagePullPolicy": "Always", "imagePullSecrets": [{"name": "own"}],
             "env": [{"name": "B", "value": "own"}, {"name": "C", "value": "own"}], "workingDir": "/own",
-            "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"}, "network": {"egress": "Deny"},
+            "resources": {"cpu": "1", "memory": "1Gi", "ephemeralStorage": "1Gi"},
             "gpu": {"count": 2, "product": "own", "memory": "2Gi", "optional": false},
+            "network": {"egress": "Deny", "allow": [], "ports": []},
             "workspace": {"size": "2Gi", "storageClassName": "own", "retain": false}, "onIdle": "Delete",
             "setup": {"commands": ["own"]}, "runtimeClassName": "own", "ttl": "1h", "idleTimeout": "10m", "restartPolicy": "Recreate", "backoffLimit": 1,
             "ttlAfterFinished": "1m"}),
@@ -238,7 +258,7 @@ mod tests {
         .over(base.clone());
         let resources = json!({"cpu": "2", "memory": "512Mi", "ephemeralStorage": "3Gi"});
         assert_eq!(serde_json::to_value(part.resources).unwrap(), resources);
-        assert_eq!(part.network.unwrap().egress, Some(Egress::Internet));
+        assert_eq!(part.network, base.network);
         let workspace = json!({"size": "3Gi", "storageClassName": "base", "retain": true});
         assert_eq!(serde_json::to_value(part.workspace).unwrap(), workspace);
         let gpu = json!({"count": 3, "resource": "nvidia.com/gpu", "product": "base", "memory": "1Gi", "optional": true});

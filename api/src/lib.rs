@@ -8,6 +8,8 @@ mod duration;
 mod effective;
 pub mod names;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
+mod network;
+#[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod sandbox;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod settings;
@@ -20,10 +22,11 @@ mod template;
 pub use decode::Decoder;
 pub use duration::Duration;
 pub use effective::Effective;
+pub use network::{Egress, Labels, Network, OpenPort, Peer, PortRange, Protocol, Reach};
 pub use sandbox::{CodeSandbox, CodeSandboxSpec, Rest};
 pub use settings::{
-    Egress, EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, Network, OnIdle,
-    Resources, RestartPolicy, SecretKeyRef, Settings, Setup, Workspace,
+    EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, OnIdle, Resources,
+    RestartPolicy, SecretKeyRef, Settings, Setup, Workspace,
 };
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,

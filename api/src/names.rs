@@ -93,7 +93,8 @@ pub fn trial(template: &str) -> String {
     format!("{template}-trial")
 }
 
-/// The name of the policy that lets a sandbox reach public addresses. It cannot be [`DENY_POLICY`]: it ends differently.
+/// The name of the policy that lets a sandbox reach what it may, and be reached. It cannot be [`DENY_POLICY`]: it ends
+/// differently. The Internet was all that it could open at first; renamed, those of living sandboxes would be nobody's.
 pub fn internet_policy(sandbox: &str) -> String {
     format!("{sandbox}-internet")
 }

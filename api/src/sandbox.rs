@@ -8,7 +8,7 @@ use crate::{
     CodeSandboxStatus, Effective, LocalObjectReference, Settings, condition, names, reason,
 };
 
-/// An isolated machine for running code: one hardened pod that lives until its ttl ends.
+/// What is asked of it.
 #[derive(CustomResource, KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[kube(
     group = "codesandbox.dev",
@@ -43,12 +43,12 @@ pub struct CodeSandboxSpec {
     #[schemars(length(min = 1, max = 63))]
     pub class_name: String,
 
-    /// A CodeSandboxTemplate of this namespace, which gives what is absent here and says how far the rest may go. Default:
-    /// the operator's (chart value `sandbox.defaultTemplate`), or none.
+    /// A CodeSandboxTemplate of this namespace, which gives what is absent here and bounds the rest. Default: the operator's
+    /// (chart value `sandbox.defaultTemplate`), or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<LocalObjectReference>,
 
-    /// Whether the sandbox is to have no pod for now. Its files are kept where it has a workspace. It can be changed. Default: false.
+    /// Whether the sandbox is to have no pod for now. Files are kept on a workspace alone. It can be changed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub suspend: Option<bool>,
 

@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, names};
+use crate::{Duration, Egress, Network, names};
 
 /// How a sandbox is made. What is absent is the template's, or else the default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -25,7 +25,7 @@ pub struct Settings {
     #[schemars(length(max = 8))]
     pub image_pull_secrets: Option<Vec<LocalObjectReference>>,
 
-    /// Environment variables of everything that runs in the sandbox. A template's are joined to the sandbox's own.
+    /// Environment variables of everything that runs in the sandbox, joined to the template's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["name"]))]
     pub env: Option<Vec<EnvVar>>,
@@ -36,7 +36,7 @@ pub struct Settings {
     #[x_kube(validation = Rule::new("self.startsWith('/')").message("must be an absolute path, such as /workspace"))]
     pub working_dir: Option<String>,
 
-    /// What the sandbox may use at most. Memory and disk are reserved for it, of CPU a part (chart value `sandbox.cpuRequestPercent`).
+    /// What the sandbox may use at most. Memory and disk are reserved, of CPU a part (chart value `sandbox.cpuRequestPercent`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub resources: Option<Resources>,
 
@@ -44,15 +44,15 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub gpu: Option<Gpu>,
 
-    /// What the sandbox may reach.
+    /// What the sandbox may reach, and who may reach it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Network>,
 
-    /// A disk for /workspace and the home directory, which outlives the pods of the sandbox. Default: they are the pod's own.
+    /// A disk for /workspace and the home directory, which outlives pods. Default: they are the pod's own.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub workspace: Option<Workspace>,
 
-    /// What is done in each new pod before the sandbox takes calls, such as installing packages. Done once on a workspace's disk.
+    /// What is done before the sandbox takes calls, such as installing packages: in each new pod, or once on a workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub setup: Option<Setup>,
 
@@ -61,14 +61,14 @@ pub struct Settings {
     #[schemars(length(min = 1, max = 63))]
     pub runtime_class_name: Option<String>,
 
-    /// How long the sandbox lives from its creation, such as 30m or 2h. It can be changed. Default: 1h.
+    /// How long the sandbox lives from its creation, such as 30m. It can be changed. Default: 1h.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
     pub ttl: Option<Duration>,
 
-    /// How long nobody may use the sandbox before onIdle, such as 15m. Default: as long as it lives. A run that goes on,
-    /// a transfer and a look at files are use; an open connection, a live context that waits and what a run left in the background are not.
+    /// How long nobody may use the sandbox before onIdle, such as 15m: no run goes on, nothing is transferred or looked at. Default:
+    /// as long as it lives.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('168h')")
         .message("must be between 1s and 168h (a week)"))]
@@ -82,15 +82,15 @@ pub struct Settings {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<RestartPolicy>,
 
-    /// How often restartPolicy Recreate makes a sandbox anew: first at once, then after 10s, 20s and so on up to 5m. A container
-    /// that starts again in its pod does not count. Default: 6.
+    /// How often Recreate makes a sandbox anew: at once, then after 10s, 20s and so on up to 5m. Containers that start again
+    /// in their pod do not count. Default: 6.
     // A Job's word, default and times for the same thing: pods that were made for one that failed. "Restarts" would be those
     // of the container, which have no bound.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 1000), extend("format" = "int32"))]
     pub backoff_limit: Option<u32>,
 
-    /// How long the object stays once the sandbox has finished, so that its end can be read. Default: 10m.
+    /// How long the object stays once the sandbox has finished. Default: 10m.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[x_kube(validation = Rule::new("duration(self) <= duration('168h')").message("must be at most 168h (a week)"))]
     pub ttl_after_finished: Option<Duration>,
@@ -149,8 +149,7 @@ pub struct Workspace {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub storage_class_name: Option<String>,
-    /// Whether the disk stays when the sandbox is deleted. The next one of its name, owner and class that retains has it then.
-    /// Default: false.
+    /// Whether the disk stays when the sandbox goes, for the next of its name, owner and class that retains. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
 }
@@ -158,11 +157,11 @@ pub struct Workspace {
 /// What is done before a sandbox takes calls, in an init container of the same image and files.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 pub struct Setup {
-    /// Lines for /bin/sh, one after another in workingDir. The first that fails is the end of the sandbox (SetupFailed).
+    /// Lines for /bin/sh in workingDir. The first that fails is the end of the sandbox (SetupFailed).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 4096)))]
     pub commands: Vec<String>,
-    /// Then install what requirements.txt and package.json in workingDir name, where they are there. Default: false.
+    /// Whether to install then what requirements.txt and package.json in workingDir name. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<bool>,
     /// What this may reach, if more than the sandbox. It is closed again before the sandbox takes calls. Default: network.egress.
@@ -214,8 +213,8 @@ pub struct EnvSource {
 /// A key of a Secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct SecretKeyRef {
-    /// The Secret's name. A sandbox's has to begin with `sandbox-` or be in its template's `allow.secrets`: whoever may
-    /// create a CodeSandbox may not read every Secret.
+    /// The Secret's name. It has to begin with `sandbox-` or be in the template's `allow.secrets`.
+    // Whoever may create a CodeSandbox may not read every Secret.
     #[schemars(length(min = 1, max = 253))]
     pub name: String,
     /// The key in the Secret.
@@ -231,7 +230,7 @@ pub struct Resources {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity")]
     pub cpu: Option<Quantity>,
-    /// Memory, such as 512Mi or 4Gi. Above it the sandbox is stopped and started again (OOMKilled). Default: 1Gi.
+    /// Memory, such as 4Gi. Above it the sandbox is stopped and started again (OOMKilled). Default: 1Gi.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity")]
     pub memory: Option<Quantity>,
@@ -244,7 +243,7 @@ pub struct Resources {
 /// GPUs of one kind.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(
-    validation = Rule::new("!has(self.memory) || self.resource.startsWith('nvidia.com/')").message("memory can be asked for of nvidia.com resources only: other vendors' nodes do not say it as a number; name a product"),
+    validation = Rule::new("!has(self.memory) || self.resource.startsWith('nvidia.com/')").message("memory can be asked for of nvidia.com resources only; of others name a product"),
 )]
 pub struct Gpu {
     /// How many.
@@ -255,7 +254,7 @@ pub struct Gpu {
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.contains('/')").message("must be an extended resource such as nvidia.com/gpu"))]
     pub resource: String,
-    /// The product, as the vendor's labels on nodes name it, such as NVIDIA-H100-80GB-HBM3. Default: any.
+    /// The product by the vendor's labels on nodes, such as NVIDIA-H100-80GB-HBM3. Default: any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(
         length(min = 1, max = 63),
@@ -266,7 +265,7 @@ pub struct Gpu {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(schema_with = "quantity")]
     pub memory: Option<Quantity>,
-    /// Whether the sandbox runs without where no node has them free, which status.withoutGPU says. Default: false.
+    /// Whether the sandbox runs without where no node has them free (status.withoutGPU). Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub optional: Option<bool>,
 }
@@ -276,24 +275,6 @@ impl Gpu {
     pub fn new(count: u8, resource: impl Into<String>) -> Self {
         Self { count, resource: resource.into(), product: None, memory: None, optional: None }
     }
-}
-
-/// What a sandbox may reach over the network.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub struct Network {
-    /// Deny reaches nothing, DNS included, and is the default. Internet reaches public addresses and DNS, nothing of the cluster.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub egress: Option<Egress>,
-}
-
-/// What a sandbox may reach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
-pub enum Egress {
-    /// Nothing.
-    #[default]
-    Deny,
-    /// Public addresses and DNS.
-    Internet,
 }
 
 mod default {

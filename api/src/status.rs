@@ -7,7 +7,7 @@ use serde_json::Value;
 
 use crate::BoundTemplate;
 
-/// What the operator saw of a sandbox. Written by the operator alone.
+/// What the operator saw. It alone writes it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct CodeSandboxStatus {
@@ -16,7 +16,8 @@ pub struct CodeSandboxStatus {
     #[schemars(schema_with = "conditions")]
     pub conditions: Vec<Condition>,
 
-    /// Which pod in turn this is, from 1. It grows when one was lost, suspended or could not have the GPU it can do without.
+    /// Which pod in turn this is, from 1.
+    // It grows when one was lost, suspended or could not have the GPU it can do without.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1), extend("format" = "int64"))]
     pub attempt: Option<u32>,
@@ -26,11 +27,11 @@ pub struct CodeSandboxStatus {
     #[schemars(extend("format" = "int64"))]
     pub losses: Option<u32>,
 
-    /// Whether this attempt has no GPU, because no node had free what spec.gpu asks for and is optional.
+    /// Whether this attempt has no GPU, because no node had one free and it is optional.
     #[serde(default, skip_serializing_if = "std::ops::Not::not", rename = "withoutGPU")]
     pub without_gpu: bool,
 
-    /// The annotation codesandbox.dev/wake as it was when the sandbox was paused. Another one wakes it.
+    /// The annotation codesandbox.dev/wake when the sandbox was paused. Another one wakes it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub last_wake: Option<String>,
 
@@ -54,7 +55,7 @@ pub struct CodeSandboxStatus {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub set_up: bool,
 
-    /// The template the sandbox was made from, where there is one, as it then was.
+    /// The template the sandbox was made from, as it then was.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template: Option<Box<BoundTemplate>>,
 
@@ -91,6 +92,7 @@ impl CodeSandboxStatus {
 /// Conditions as Kubernetes has them, with the first sentence of what it says of each field: the rest is a kilobyte in each CRD.
 pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
     let mut one = Condition::json_schema(generator);
+    one.remove("description");
     let properties = one.get_mut("properties").and_then(|properties| properties.as_object_mut());
     for property in properties.into_iter().flat_map(|properties| properties.values_mut()) {
         if let Some(Value::String(said)) = property.get_mut("description")
@@ -217,6 +219,8 @@ pub mod reason {
     pub const TEMPLATE_NOT_ACCEPTED: &str = "TemplateNotAccepted";
     /// Not Ready: the template does not let a sandbox have what this one asks for.
     pub const TEMPLATE_FORBIDS: &str = "TemplateForbids";
+    /// Not Ready: something that the sandbox is to reach is closed to every sandbox, or is no range of addresses.
+    pub const NETWORK_FORBIDDEN: &str = "NetworkForbidden";
     /// Not Ready: the sandbox takes down which template it is made from.
     pub const TEMPLATE_BOUND: &str = "TemplateBound";
     /// Accepted: the API server takes such a pod.
@@ -247,6 +251,8 @@ pub mod reason {
     pub const DENY_POLICY: &str = "DenyPolicy";
     /// NetworkIsolated: the deny policy selects the pod, and its own policy lets it reach public addresses.
     pub const INTERNET_POLICY: &str = "InternetPolicy";
+    /// NetworkIsolated: the deny policy selects the pod, and its own policy lets through what its `network` names.
+    pub const ALLOW_POLICY: &str = "AllowPolicy";
     /// Not NetworkIsolated: the deny policy is missing, was changed or does not select the pod.
     pub const NOT_DENIED: &str = "NotDenied";
     /// Not NetworkIsolated: the policies are there, but the node does not enforce them.

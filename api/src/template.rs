@@ -91,6 +91,14 @@ pub struct Allow {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub egress: Option<Egress>,
 
+    /// Ranges of addresses within which network.allow and network.ports may name others than the defaults do.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(
+        length(max = 16),
+        inner(length(max = 49), regex(pattern = r"^[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})$"))
+    )]
+    pub network: Vec<String>,
+
     /// Secrets that env may name beside those whose name begins with `sandbox-`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]

@@ -74,7 +74,14 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
         "gpu.memory",
         "gpu.optional",
         "gpu.product",
+        "network.allow",
+        "network.allow[].cidr",
+        "network.allow[].ports[].endPort",
+        "network.allow[].ports[].protocol",
         "network.egress",
+        "network.ports",
+        "network.ports[].from[].cidr",
+        "network.ports[].protocol",
         "resources.cpu",
         "resources.ephemeralStorage",
         "resources.memory",
@@ -98,6 +105,16 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"setup": {"auto": null, "egress": null, "timeout": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
+    let peer = json!({"cidr": null});
+    let mut allow = peer.clone();
+    allow["ports"] = json!([{"port": 1, "endPort": null, "protocol": null}]);
+    let ports = json!([{"port": 1, "protocol": null, "from": [peer]}]);
+    for network in
+        [json!({"allow": null, "ports": null}), json!({"allow": [allow], "ports": ports})]
+    {
+        let read = serde_json::from_value::<CodeSandboxSpec>(json!({"network": network}));
+        assert!(read.is_ok(), "{read:?}");
+    }
     let value = json!({"workspace": {"size": "1Gi", "storageClassName": null, "retain": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
     let value = json!({"gpu": {"count": 1, "product": null, "memory": null, "optional": null}});
@@ -181,4 +198,44 @@ fn a_template_takes_nulls_as_absent() {
         }
     }
     assert!(found.contains(&"podPatch".to_owned()) && found.contains(&"allow.max.cpu".to_owned()));
+}
+
+/// In a NetworkPolicy, no peers are all peers, and no labels are all pods.
+#[test]
+fn nothing_of_the_network_is_opened_by_what_is_left_out() {
+    let network = spec()["properties"]["network"]["properties"].clone();
+    let port = &network["ports"]["items"];
+    assert_eq!(port["required"], json!(["from", "port"]));
+    assert_eq!(port["properties"]["from"]["minItems"], 1);
+    for peer in [&network["allow"]["items"], &port["properties"]["from"]["items"]] {
+        assert!(peer["x-kubernetes-validations"].to_string().contains("has(self.cidr) != "));
+        for selector in ["podSelector", "namespaceSelector"] {
+            let selector = &peer["properties"][selector];
+            assert_eq!(selector["required"], json!(["matchLabels"]));
+            assert_eq!(selector["properties"]["matchLabels"]["minProperties"], 1);
+        }
+    }
+}
+
+/// The API server refuses a CRD whose rules might look at too much: each counts for as often as the lists about it are long.
+#[test]
+fn every_list_of_a_spec_has_a_bound() {
+    fn unbounded(schema: &Value, path: &str, found: &mut Vec<String>) {
+        if schema["type"] == "array" && schema["maxItems"].is_null() {
+            found.push(path.into());
+        }
+        for (name, property) in schema["properties"].as_object().unwrap_or(&Map::new()) {
+            unbounded(property, &format!("{path}.{name}"), found);
+        }
+        if schema["items"].is_object() {
+            unbounded(&schema["items"], &format!("{path}[]"), found);
+        }
+    }
+    for crd in crds() {
+        let crd = serde_json::to_value(crd).expect("it is plain data");
+        let schema = &crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"];
+        let mut found = Vec::new();
+        unbounded(schema, "spec", &mut found);
+        assert_eq!(found, Vec::<String>::new());
+    }
 }

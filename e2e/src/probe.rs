@@ -82,9 +82,19 @@ pub type Reached = BTreeMap<String, bool>;
 
 /// Probes `[name, tcp|udp|dns, host, port]`s from a pod that no policy selects.
 pub async fn from_open_pod(targets: &Value) -> anyhow::Result<Reached> {
+    from_pod("probe", targets).await
+}
+
+/// Probes them from one of those pods.
+pub async fn from_pod(pod: &str, targets: &Value) -> anyhow::Result<Reached> {
     let targets = targets.to_string();
-    let probe = ["exec", "-n", OPEN, "probe", "--", "python3", "-c", PROBE, &targets];
+    let probe = ["exec", "-n", OPEN, pod, "--", "python3", "-c", PROBE, &targets];
     Ok(serde_json::from_str(&kubectl(&probe).await?)?)
+}
+
+/// Gives one of those pods a label, by which a policy may select it.
+pub async fn label(pod: &str, label: &str) -> anyhow::Result<()> {
+    kubectl(&["label", "pod", pod, "-n", OPEN, "--overwrite", label]).await.map(drop)
 }
 
 /// Probes them from a sandbox.

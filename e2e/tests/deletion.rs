@@ -12,7 +12,10 @@ use wire::v1::outcome::How;
 
 /// With a policy of its own, so that there is more than a pod to leave behind.
 fn spec() -> Settings {
-    Settings { network: Some(Network { egress: Some(Egress::Internet) }), ..e2e::spec() }
+    Settings {
+        network: Some(Network { egress: Some(Egress::Internet), ..Network::default() }),
+        ..e2e::spec()
+    }
 }
 
 /// Waits until nothing lists as this sandbox's.

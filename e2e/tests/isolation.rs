@@ -160,7 +160,7 @@ async fn the_policy_of_a_sandbox_with_internet_is_restored_when_deleted_and_when
 -> anyhow::Result<()> {
     let _alone = ALONE.lock().await;
     let cluster = Cluster::connect().await?;
-    let network = Some(Network { egress: Some(Egress::Internet) });
+    let network = Some(Network { egress: Some(Egress::Internet), ..Network::default() });
     let spec = Settings { network, ..e2e::spec() };
     let sandbox = cluster.ready("restored", spec).await?;
     open_pods(&cluster, &sandbox).await?;

@@ -102,7 +102,7 @@ async fn sweep(cluster: &Cluster) -> anyhow::Result<()> {
     let policies_before = counted("NetworkPolicy", "Orphaned").await?;
 
     // Deleted, but not what is its.
-    let network = Some(Network { egress: Some(Egress::Internet) });
+    let network = Some(Network { egress: Some(Egress::Internet), ..Network::default() });
     let spec = Settings { network, ..e2e::spec() };
     let forsaken = cluster.ready("forsaken", spec).await?;
     cluster.sandboxes.delete("forsaken", &DeleteParams::orphan()).await?;

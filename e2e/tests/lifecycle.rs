@@ -319,6 +319,43 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ("bad", json!({"gpu": {"count": 0}}), "spec.gpu.count"),
         ("bad", json!({"gpu": {"count": 1, "resource": "gpu"}}), "extended resource"),
         ("bad", json!({"network": {"egress": "All"}}), "Deny"),
+        (
+            "bad",
+            json!({"network": {"allow": [{"cidr": "example.com"}]}}),
+            "spec.network.allow[0].cidr",
+        ),
+        (
+            "bad",
+            json!({"network": {"allow": [{"cidr": "0.0.0.0/0"}]}}),
+            "for public ones use egress: Internet",
+        ),
+        ("bad", json!({"network": {"allow": [{"ports": [{"port": 1}]}]}}), "needs either cidr"),
+        (
+            "bad",
+            json!({"network": {"allow": [{"cidr": "10.0.0.0/8", "podSelector": {"matchLabels": {"a": "b"}}}]}}),
+            "needs either cidr",
+        ),
+        (
+            "bad",
+            json!({"network": {"allow": [{"podSelector": {"matchLabels": {}}}]}}),
+            "spec.network.allow[0].podSelector.matchLabels",
+        ),
+        (
+            "bad",
+            json!({"network": {"allow": [{"cidr": "10.0.0.0/8", "ports": [{"port": 2, "endPort": 1}]}]}}),
+            "endPort must not be less",
+        ),
+        ("bad", json!({"network": {"ports": [{"port": 80}]}}), "spec.network.ports[0].from"),
+        (
+            "bad",
+            json!({"network": {"ports": [{"port": 80, "from": []}]}}),
+            "spec.network.ports[0].from",
+        ),
+        (
+            "bad",
+            json!({"network": {"ports": [{"port": 80, "from": [{"cidr": "0.0.0.0/0"}]}]}}),
+            "spec.network.ports[0].from[0].cidr",
+        ),
         ("bad", json!({"imge": "x"}), "unknown field \"spec.imge\""),
     ] {
         let manifest = json!({

@@ -1,9 +1,12 @@
 //! What a sandbox reaches: nothing that an unrestricted pod was seen to reach in the same run.
 
-use api::{Egress, Network, Settings, names};
+use api::{Egress, Network, Settings, condition, names, reason};
 use e2e::{
-    Cluster, NAMESPACE, Sandbox, kubectl, kubectl_with,
-    probe::{Reached, from_open_pod, from_sandbox, listen, open_pods, targets},
+    Cluster, NAMESPACE, Sandbox, is, kubectl, kubectl_with,
+    probe::{
+        INTERNET, OPEN, Reached, from_open_pod, from_pod, from_sandbox, label, listen, open_pods,
+        targets,
+    },
 };
 use serde_json::{Value, json};
 
@@ -74,7 +77,7 @@ async fn names_fail_at_once_under_deny() -> anyhow::Result<()> {
 #[tokio::test]
 async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let network = Some(Network { egress: Some(Egress::Internet) });
+    let network = Some(Network { egress: Some(Egress::Internet), ..Network::default() });
     let spec = Settings { network, ..e2e::spec() };
     let sandbox = cluster.ready("outward", spec).await?;
     let peer = cluster.ready("outward-peer", e2e::spec()).await?;
@@ -92,4 +95,107 @@ async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Resu
     assert!(named["by name"], "names are resolved");
     close(peer).await?;
     sandbox.delete().await
+}
+
+/// What a test asks for that asks for such a network.
+fn spec(network: Value) -> anyhow::Result<Settings> {
+    Ok(Settings { network: Some(serde_json::from_value(network)?), ..e2e::spec() })
+}
+
+/// The pods without policies that have a label, in a policy's words.
+fn open_pods_with(key: &str, value: &str) -> Value {
+    json!({
+        "podSelector": {"matchLabels": {key: value}},
+        "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": OPEN}},
+    })
+}
+
+fn names_of(reached: &Reached) -> Vec<&str> {
+    reached.iter().filter(|(_, reached)| **reached).map(|(name, _)| name.as_str()).collect()
+}
+
+#[tokio::test]
+async fn a_sandbox_reaches_the_pods_and_ranges_that_it_names_on_their_ports_and_nothing_else()
+-> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let peer = cluster.ready("allowing-peer", e2e::spec()).await?;
+    open_pods(&cluster, &peer).await?;
+    label("neighbour", "e2e=answers").await?;
+    let mut pods = open_pods_with("e2e", "answers");
+    pods["ports"] = json!([{"port": 8000}]);
+    let range = json!({"cidr": format!("{INTERNET}/32"), "ports": [{"port": 80}]});
+    let sandbox = cluster.ready("allowing", spec(json!({"allow": [pods, range]}))?).await?;
+
+    let (targets, _) = control(&cluster, &sandbox, &peer).await?;
+    let allowed = ["another pod, TCP", "internet, TCP"];
+    e2e::until("what is allowed is reached", async || {
+        let reached = from_sandbox(&sandbox, &targets).await?;
+        Ok(allowed.iter().all(|name| reached[*name]))
+    })
+    .await?;
+    assert_eq!(names_of(&from_sandbox(&sandbox, &targets).await?), allowed);
+
+    let now = cluster.sandboxes.get("allowing").await?;
+    assert!(is(&now, condition::NETWORK_ISOLATED));
+    assert_eq!(e2e::reason(&now, condition::NETWORK_ISOLATED), reason::ALLOW_POLICY);
+    close(peer).await?;
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn a_port_is_reached_by_those_it_is_opened_to_and_by_nobody_else() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let peer = cluster.ready("served-peer", e2e::spec()).await?;
+    open_pods(&cluster, &peer).await?;
+    label("probe", "e2e=asks").await?;
+    let from = open_pods_with("e2e", "asks");
+    let ports = json!({"ports": [{"port": 8000, "from": [from]}]});
+    let sandbox = cluster.ready("served", spec(ports)?).await?;
+
+    // Both pods reach the peer, which a policy opens to everybody, so that what they do not reach is closed to them.
+    let (all, _) = control(&cluster, &sandbox, &peer).await?;
+    let other = json!([all.as_array().and_then(|all| all.last())]);
+    assert!(from_pod("neighbour", &other).await?["another sandbox"]);
+
+    let mut inward = listen(&cluster, &sandbox).await?;
+    sandbox.shell("python3 -m http.server 8001 >/dev/null 2>&1 &").await?;
+    let within = json!([["8000", "tcp", "127.0.0.1", 8000], ["8001", "tcp", "127.0.0.1", 8001]]);
+    e2e::until("both servers listen", async || {
+        Ok(from_sandbox(&sandbox, &within).await?.values().all(|reached| *reached))
+    })
+    .await?;
+    let closed = json!(["its other port", "tcp", inward[0][2], 8001]);
+    inward.as_array_mut().expect("a list").push(closed);
+    e2e::until("the port is reached", async || {
+        Ok(from_pod("probe", &inward).await?["another sandbox"])
+    })
+    .await?;
+    assert_eq!(names_of(&from_pod("probe", &inward).await?), ["another sandbox"]);
+    assert!(names_of(&from_pod("neighbour", &inward).await?).is_empty());
+    // An open port is no way out.
+    assert!(names_of(&from_sandbox(&sandbox, &all).await?).is_empty());
+    close(peer).await?;
+    sandbox.delete().await
+}
+
+#[tokio::test]
+async fn a_range_with_the_api_server_in_it_is_refused_and_nothing_is_made() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let get = ["get", "service", "kubernetes", "-n", "default", "-o", "jsonpath={.spec.clusterIP}"];
+    let server = kubectl(&get).await?;
+    let range = format!("{server}/32");
+    cluster.create("forbidden", spec(json!({"allow": [{"cidr": range}]}))?).await?;
+    let forbidden = cluster
+        .wait("forbidden", "refused", |s| {
+            e2e::reason(s, condition::READY) == reason::NETWORK_FORBIDDEN
+        })
+        .await?;
+    let status = forbidden.status.as_ref().and_then(|status| status.condition(condition::READY));
+    let message = status.map(|ready| ready.message.clone()).unwrap_or_default();
+    assert!(
+        message.starts_with(&format!("network.allow[0].cidr {range} contains {server}")),
+        "{message}"
+    );
+    assert!(cluster.pods.get_opt("forbidden-1").await?.is_none());
+    cluster.delete("forbidden").await
 }

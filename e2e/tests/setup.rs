@@ -7,21 +7,24 @@ use api::{
 };
 use e2e::{
     Cluster, NAMESPACE, is, kubectl,
-    probe::{INTERNET, from_open_pod, open_pods},
+    probe::{INTERNET, OPEN, from_open_pod, from_sandbox, label, open_pods, targets},
     reason, run, spec,
 };
-use k8s_openapi::{api::networking::v1::NetworkPolicy, apimachinery::pkg::api::resource::Quantity};
+use k8s_openapi::{
+    api::{core::v1::Pod, networking::v1::NetworkPolicy},
+    apimachinery::pkg::api::resource::Quantity,
+};
 use kube::Api;
 use serde_json::json;
 use wire::v1::{Command, RunSpec, run_spec::What};
 
-/// Says whether anybody on the Internet answers, tried again and again for as many seconds as it is told.
+/// Says whether somebody answers on a port, tried again and again for as many seconds as it is told.
 const REACHES: &str = r#"
 import socket, sys, time
-end = time.monotonic() + float(sys.argv[2])
+end = time.monotonic() + float(sys.argv[3])
 while True:
     try:
-        socket.create_connection((sys.argv[1], 80), timeout=0.2).close()
+        socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=0.2).close()
         sys.exit(print("reached"))
     except OSError:
         if time.monotonic() > end:
@@ -36,9 +39,10 @@ fn with_setup(commands: &[&str], egress: Egress) -> Settings {
 
 /// The first instruction of a sandbox, sent as soon as its container runs: the operator may not have heard of that yet, and
 /// the policy that opened the network to the setup is still there.
-async fn first_instruction(cluster: &Cluster, name: &str) -> anyhow::Result<String> {
+async fn first_instruction(cluster: &Cluster, name: &str, port: u16) -> anyhow::Result<String> {
     let session = cluster.early(name).await?;
-    let argv = ["python3", "-c", REACHES, INTERNET, "1"].map(String::from).into();
+    let argv =
+        ["python3", "-c", REACHES, INTERNET, &port.to_string(), "1"].map(String::from).into();
     let command = Command { argv, ..Command::default() };
     let ran = run(&session, RunSpec { what: Some(What::Command(command)), ..RunSpec::default() });
     Ok(ran.await?.text())
@@ -54,7 +58,7 @@ async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> a
     image.delete().await?;
 
     let policies: Api<NetworkPolicy> = Api::namespaced(cluster.client.clone(), NAMESPACE);
-    let reach = format!("python3 -c '{REACHES}' {INTERNET} 10 | tee reached");
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 80 10 | tee reached");
     for runtime in [None, Some("gvisor")] {
         for number in 0..5 {
             let name = format!("setup-{}-{number}", runtime.unwrap_or("runc"));
@@ -63,7 +67,7 @@ async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> a
                 ..with_setup(&[&reach], Egress::Internet)
             };
             cluster.create(&name, settings).await?;
-            assert_eq!(first_instruction(&cluster, &name).await?, "not reached\n", "{name}");
+            assert_eq!(first_instruction(&cluster, &name, 80).await?, "not reached\n", "{name}");
             let object = cluster.wait(&name, "Ready", |one| is(one, condition::READY)).await?;
             assert_eq!(reason(&object, condition::NETWORK_ISOLATED), reason::DENY_POLICY);
             assert!(policies.get_opt(&names::internet_policy(&name)).await?.is_none());
@@ -80,9 +84,9 @@ async fn a_setup_reaches_the_internet_and_the_sandbox_after_it_never_does() -> a
 #[tokio::test]
 async fn what_the_sandbox_may_reach_as_well_is_not_closed_after_its_setup() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let reach = format!("python3 -c '{REACHES}' {INTERNET} 10");
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 80 10");
     let settings = Settings {
-        network: Some(Network { egress: Some(Egress::Internet) }),
+        network: Some(Network { egress: Some(Egress::Internet), ..Network::default() }),
         ..with_setup(&[&reach], Egress::Internet)
     };
     let sandbox = cluster.ready("setup-open", settings).await?;
@@ -90,10 +94,52 @@ async fn what_the_sandbox_may_reach_as_well_is_not_closed_after_its_setup() -> a
     sandbox.delete().await
 }
 
+/// The same address on two ports, of which one is the sandbox's own, and a pod: whom a setup has spoken with is to be out of
+/// reach only where the sandbox may not speak with them.
+#[tokio::test]
+async fn after_its_setup_a_sandbox_reaches_its_list_and_no_more_of_the_internet()
+-> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let image = cluster.ready("setup-list-image", spec()).await?;
+    open_pods(&cluster, &image).await?;
+    image.delete().await?;
+    label("neighbour", "e2e=answers").await?;
+    let targets = targets(&cluster).await?;
+    let control = from_open_pod(&targets).await?;
+    assert!(control.values().all(|reached| *reached), "the control has to reach all: {control:?}");
+
+    let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), OPEN);
+    let neighbour = pods.get("neighbour").await?.status.and_then(|status| status.pod_ip);
+    let neighbour = neighbour.context("it has an address")?;
+    let reach = [(&*neighbour, 8000), (INTERNET, 80), (INTERNET, 7)]
+        .map(|(host, port)| format!("python3 -c '{REACHES}' {host} {port} 10 | tee -a reached"));
+    let network = json!({"allow": [
+        {"podSelector": {"matchLabels": {"e2e": "answers"}}, "ports": [{"port": 8000}],
+            "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": OPEN}}},
+        {"cidr": format!("{INTERNET}/32"), "ports": [{"port": 80}]},
+    ]});
+    let settings = Settings {
+        network: Some(serde_json::from_value(network)?),
+        ..with_setup(&reach.each_ref().map(String::as_str), Egress::Internet)
+    };
+    cluster.create("setup-list", settings).await?;
+    assert_eq!(first_instruction(&cluster, "setup-list", 7).await?, "not reached\n");
+    let object = cluster.wait("setup-list", "Ready", |one| is(one, condition::READY)).await?;
+    assert!(is(&object, condition::NETWORK_ISOLATED));
+    assert_eq!(reason(&object, condition::NETWORK_ISOLATED), reason::ALLOW_POLICY);
+    let sandbox = cluster.sandbox(object);
+    assert_eq!(sandbox.says("cat reached").await?, "reached\n".repeat(3));
+    let reached = from_sandbox(&sandbox, &targets).await?;
+    let reached: Vec<_> =
+        reached.iter().filter(|(_, reached)| **reached).map(|(name, _)| name.as_str()).collect();
+    assert_eq!(reached, ["another pod, TCP", "internet, TCP"]);
+    sandbox.delete().await
+}
+
 #[tokio::test]
 async fn a_setup_reaches_nothing_where_it_is_not_asked_to() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let reach = format!("python3 -c '{REACHES}' {INTERNET} 1 > reached");
+    let reach = format!("python3 -c '{REACHES}' {INTERNET} 80 1 > reached");
     let sandbox = cluster.ready("setup-denied", with_setup(&[&reach], Egress::Deny)).await?;
     assert_eq!(sandbox.says("cat reached").await?, "not reached\n");
     sandbox.delete().await

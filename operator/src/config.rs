@@ -2,14 +2,13 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
-    str::FromStr,
     time::Duration,
 };
 
 use api::ImagePullPolicy;
 use clap::Args;
 
-use crate::{injection::AgentInjection, template::shipped::Shipped};
+use crate::{cidr::Cidr, injection::AgentInjection, template::shipped::Shipped};
 
 /// The settings that shape what is built. They are arguments to `plan`, never globals.
 #[derive(Clone, Debug, Args)]
@@ -67,6 +66,10 @@ pub(crate) struct Config {
     #[arg(long, env = "OPERATOR_NETWORK_CANARY")]
     pub(crate) network_canary: Option<SocketAddr>,
 
+    /// The address of the API server's Service, which no sandbox may be allowed to reach. Kubernetes tells it every container
+    #[arg(long, env = "KUBERNETES_SERVICE_HOST")]
+    pub(crate) api_server_address: Option<String>,
+
     /// A resolver that sandboxes with egress Internet may use; repeat it for up to three
     #[arg(long = "dns-server", env = "OPERATOR_DNS_SERVERS", value_delimiter = ',', num_args = 1)]
     pub(crate) dns_servers: Vec<IpAddr>,
@@ -76,42 +79,27 @@ pub(crate) struct Config {
         long = "cluster-cidr",
         env = "OPERATOR_CLUSTER_CIDRS",
         value_delimiter = ',',
-        num_args = 1
+        num_args = 1,
+        value_parser = exception
     )]
     pub(crate) cluster_cidrs: Vec<Cidr>,
 }
 
-/// A range of addresses, such as `10.96.0.0/12`.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Cidr {
-    address: IpAddr,
-    prefix: u8,
-}
-
-impl Cidr {
-    pub(crate) fn is_ipv4(&self) -> bool {
-        self.address.is_ipv4()
+impl Config {
+    /// The addresses by which sandboxes see that their network is closed, as far as they are known: the canary, and that
+    /// of the API server.
+    pub(crate) fn canaries(&self) -> impl Iterator<Item = IpAddr> {
+        let canary = self.network_canary.map(|canary| canary.ip());
+        // A name, as some clouds give it, is no address.
+        let server = self.api_server_address.as_deref().and_then(|address| address.parse().ok());
+        canary.into_iter().chain(server)
     }
 }
 
-impl std::fmt::Display for Cidr {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "{}/{}", self.address, self.prefix)
-    }
-}
-
-impl FromStr for Cidr {
-    type Err = String;
-
-    /// A prefix of 0 is refused: the API takes only exceptions that are smaller than what they are cut out of.
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let refuse = || format!("{text} is not a range such as 10.96.0.0/12");
-        let (address, prefix) = text.split_once('/').ok_or_else(refuse)?;
-        let address: IpAddr = address.parse().map_err(|_| refuse())?;
-        let prefix: u8 = prefix.parse().map_err(|_| refuse())?;
-        let longest = if address.is_ipv4() { 32 } else { 128 };
-        if (1..=longest).contains(&prefix) { Ok(Self { address, prefix }) } else { Err(refuse()) }
-    }
+/// A prefix of 0 is refused: the API takes only exceptions that are smaller than what they are cut out of.
+fn exception(text: &str) -> Result<Cidr, String> {
+    let range: Cidr = text.parse()?;
+    if range.is_everything() { Err(format!("{text} is all addresses")) } else { Ok(range) }
 }
 
 fn pull_policy(text: &str) -> Result<ImagePullPolicy, String> {
@@ -122,7 +110,7 @@ fn pull_policy(text: &str) -> Result<ImagePullPolicy, String> {
 }
 
 fn lifetime(text: &str) -> Result<Duration, String> {
-    match kube::core::Duration::from_str(text).map(Duration::from) {
+    match text.parse::<kube::core::Duration>().map(Duration::from) {
         // kube drops the sign.
         Ok(duration) if duration.as_secs() > 0 && !text.starts_with('-') => Ok(duration),
         _ => Err(format!("{text} is not a time of at least a second, such as 24h")),
@@ -134,12 +122,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ranges_are_read_strictly() {
-        for good in ["10.96.0.0/12", "fd00::/8", "1.2.3.4/32"] {
-            assert_eq!(good.parse::<Cidr>().unwrap().to_string(), good);
-        }
-        for bad in ["10.0.0.0", "10.0.0.0/33", "0.0.0.0/0", "::/129", "x/8", ""] {
-            assert!(bad.parse::<Cidr>().is_err(), "{bad}");
+    fn ranges_that_are_cut_out_of_all_are_not_all() {
+        assert_eq!(exception("10.96.0.0/12").unwrap().to_string(), "10.96.0.0/12");
+        for bad in ["0.0.0.0/0", "::/0", "10.0.0.0"] {
+            assert!(exception(bad).is_err(), "{bad}");
         }
     }
 

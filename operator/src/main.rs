@@ -5,6 +5,7 @@
 
 mod act;
 mod call;
+mod cidr;
 mod claim;
 mod cli;
 mod config;

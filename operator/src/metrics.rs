@@ -74,11 +74,12 @@ struct LeftOver {
 }
 
 /// What is neither ready nor has ended, by the reason of its Ready.
-const UNREADY: [&str; 23] = [
+const UNREADY: [&str; 24] = [
     reason::TEMPLATE_NOT_FOUND,
     reason::TEMPLATE_NOT_ACCEPTED,
     reason::TEMPLATE_FORBIDS,
     reason::TEMPLATE_BOUND,
+    reason::NETWORK_FORBIDDEN,
     reason::CREATING,
     reason::PROBING,
     reason::QUOTA_EXCEEDED,

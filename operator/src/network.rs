@@ -1,55 +1,22 @@
-//! The network policies of sandboxes: one that denies all of them everything, and one for each that may reach the Internet.
+//! The network policies of sandboxes: one that denies all of them everything, and one for each that may reach anything.
 //!
 //! Policies are additive, so the deny policy of a namespace is made once and never varies: two installations in one
 //! namespace share it, nothing of either is in it, and it has no owner to go with.
 
-use std::{collections::BTreeMap, net::IpAddr};
+use std::collections::BTreeMap;
 
-use api::{CodeSandbox, names};
+use api::{CodeSandbox, Effective, Egress, names};
 use k8s_openapi::{
-    api::networking::v1::{
-        IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort,
-        NetworkPolicySpec,
-    },
-    apimachinery::pkg::{
-        apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
-        util::intstr::IntOrString,
-    },
+    api::networking::v1::{IPBlock, NetworkPolicy, NetworkPolicyPeer, NetworkPolicySpec},
+    apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement, ObjectMeta},
 };
 use kube::ResourceExt;
 
 use crate::{config::Config, pod, selector};
 
-/// What is not the Internet, of IPv4: private, shared, link-local (metadata services), loopback, special, multicast.
-/// The one public-looking address among them is Azure's, of the host beside each virtual machine: it hands out the
-/// node's secrets.
-const NOT_INTERNET_V4: [&str; 12] = [
-    "0.0.0.0/8",
-    "10.0.0.0/8",
-    "100.64.0.0/10",
-    "127.0.0.0/8",
-    "168.63.129.16/32",
-    "169.254.0.0/16",
-    "172.16.0.0/12",
-    "192.0.0.0/24",
-    "192.168.0.0/16",
-    "198.18.0.0/15",
-    "224.0.0.0/4",
-    "240.0.0.0/4",
-];
-/// The same of IPv6, and the ranges that lead back to IPv4 (NAT64, 6to4). Mapped addresses are not among them: they
-/// are not routed, and Go, which reads them as IPv4, would have the API server refuse the policy.
-const NOT_INTERNET_V6: [&str; 9] = [
-    "::/128",
-    "::1/128",
-    "64:ff9b::/96",
-    "64:ff9b:1::/48",
-    "2002::/16",
-    "fc00::/7",
-    "fe80::/10",
-    "fec0::/10",
-    "ff00::/8",
-];
+pub(crate) mod forbidden;
+pub(crate) mod internet;
+pub(crate) mod reach;
 
 /// The policy that denies every sandbox pod of a namespace all traffic, both ways.
 pub(crate) fn deny(namespace: &str) -> NetworkPolicy {
@@ -77,10 +44,34 @@ pub(crate) fn deny(namespace: &str) -> NetworkPolicy {
     }
 }
 
-/// The policy that lets one sandbox reach public addresses, and port 53 of the administrator's resolvers.
-pub(crate) fn internet(sandbox: &CodeSandbox, config: &Config) -> NetworkPolicy {
+/// The policy that lets one sandbox reach what it may, and be reached; none where that is nothing.
+pub(crate) fn own(sandbox: &CodeSandbox, config: &Config) -> Option<NetworkPolicy> {
+    let effective = sandbox.effective();
+    policy(sandbox, effective.egress, &effective, config)
+}
+
+/// The same while its setup goes on, which may reach more.
+pub(crate) fn during_setup(sandbox: &CodeSandbox, config: &Config) -> Option<NetworkPolicy> {
+    let effective = sandbox.effective();
+    policy(sandbox, effective.setup_egress(), &effective, config)
+}
+
+fn policy(
+    sandbox: &CodeSandbox,
+    egress: Egress,
+    effective: &Effective,
+    config: &Config,
+) -> Option<NetworkPolicy> {
+    let egress: Vec<_> =
+        internet::rules(egress, config).chain(reach::egress(&effective.allow)).collect();
+    let ingress: Vec<_> = reach::ingress(&effective.ports).collect();
+    if egress.is_empty() && ingress.is_empty() {
+        return None;
+    }
+    let types = [("Egress", !egress.is_empty()), ("Ingress", !ingress.is_empty())];
+    let types = types.into_iter().filter(|(_, opened)| *opened);
     let uid = sandbox.uid().unwrap_or_default();
-    NetworkPolicy {
+    Some(NetworkPolicy {
         metadata: ObjectMeta {
             name: Some(names::internet_policy(&sandbox.name_any())),
             namespace: sandbox.namespace(),
@@ -93,11 +84,12 @@ pub(crate) fn internet(sandbox: &CodeSandbox, config: &Config) -> NetworkPolicy 
                 match_labels: Some([(names::SANDBOX_UID.into(), uid)].into()),
                 ..LabelSelector::default()
             }),
-            policy_types: Some(vec!["Egress".into()]),
-            egress: Some([public(config)].into_iter().chain(resolvers(config)).collect()),
-            ingress: Some(vec![]), // as in the deny policy
+            policy_types: Some(types.map(|(type_, _)| type_.into()).collect()),
+            // Either is there, empty or not, as in the deny policy.
+            egress: Some(egress),
+            ingress: Some(ingress),
         }),
-    }
+    })
 }
 
 /// The labels of a pod without those that are only for its sidecars.
@@ -105,44 +97,11 @@ fn only_ours(labels: BTreeMap<String, String>) -> BTreeMap<String, String> {
     labels.into_iter().filter(|(key, _)| !key.starts_with("sidecar.")).collect()
 }
 
-fn public(config: &Config) -> NetworkPolicyEgressRule {
-    let but = |reserved: &[&str], ipv4: bool| {
-        let cluster = config.cluster_cidrs.iter().filter(|cidr| cidr.is_ipv4() == ipv4);
-        let all = reserved.iter().map(ToString::to_string).chain(cluster.map(ToString::to_string));
-        all.collect()
-    };
-    NetworkPolicyEgressRule {
-        to: Some(vec![
-            range("0.0.0.0/0", Some(but(&NOT_INTERNET_V4, true))),
-            range("::/0", Some(but(&NOT_INTERNET_V6, false))),
-        ]),
-        ports: None,
-    }
-}
-
-fn resolvers(config: &Config) -> Option<NetworkPolicyEgressRule> {
-    let servers: Vec<_> =
-        config.dns_servers.iter().map(|&server| range(&host(server), None)).collect();
-    let port = |protocol: &str| NetworkPolicyPort {
-        port: Some(IntOrString::Int(53)),
-        protocol: Some(protocol.into()),
-        end_port: None,
-    };
-    (!servers.is_empty()).then(|| NetworkPolicyEgressRule {
-        to: Some(servers),
-        ports: Some(vec![port("UDP"), port("TCP")]),
-    })
-}
-
 fn range(cidr: &str, except: Option<Vec<String>>) -> NetworkPolicyPeer {
     NetworkPolicyPeer {
         ip_block: Some(IPBlock { cidr: cidr.into(), except }),
         ..NetworkPolicyPeer::default()
     }
-}
-
-fn host(address: IpAddr) -> String {
-    format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 })
 }
 
 /// Whether a policy says what we would have it say. Servers store empty lists as absent ones.
@@ -204,8 +163,15 @@ pub(crate) fn made_for(policy: &NetworkPolicy) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::api::networking::v1::NetworkPolicyEgressRule;
+    use serde_json::json;
+
     use super::*;
-    use crate::testing::{config, opener, sandbox};
+    use crate::testing::{self, asking, config, opener, sandbox};
+
+    fn own_of_internet() -> NetworkPolicy {
+        own(&testing::internet(), &config()).unwrap()
+    }
 
     #[test]
     fn the_deny_policy_denies_everything_and_names_no_installation() {
@@ -214,19 +180,80 @@ mod tests {
 
     #[test]
     fn the_internet_policy_is_only_the_internet() {
-        insta::assert_yaml_snapshot!(internet(&sandbox(), &config()));
+        insta::assert_yaml_snapshot!(own_of_internet());
+    }
+
+    #[test]
+    fn a_sandbox_that_reaches_nothing_and_is_reached_by_nobody_has_no_policy_of_its_own() {
+        assert_eq!(own(&sandbox(), &config()), None);
+        let nothing = json!({"egress": "Deny", "allow": [], "ports": []});
+        assert_eq!(own(&asking(&nothing), &config()), None);
+    }
+
+    #[test]
+    fn its_own_policy_opens_what_is_asked_for_and_nothing_else() {
+        let network = json!({
+            "allow": [
+                {"cidr": "10.1.2.0/24", "ports": [{"port": 5432}, {"port": 8000, "endPort": 8010, "protocol": "UDP"}]},
+                {"cidr": "fd00:1::/64"},
+                {"podSelector": {"matchLabels": {"app": "db"}}, "ports": [{"port": 6379}]},
+                {"podSelector": {"matchLabels": {"app": "registry"}},
+                    "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "tools"}}},
+                {"namespaceSelector": {"matchLabels": {"team": "data"}}},
+            ],
+            "ports": [
+                {"port": 8080, "from": [{"cidr": "10.9.0.0/16"}, {"podSelector": {"matchLabels": {"app": "web"}}}]},
+                {"port": 53, "protocol": "UDP", "from": [{"namespaceSelector": {"matchLabels": {"team": "data"}}}]},
+            ],
+        });
+        insta::assert_yaml_snapshot!(own(&asking(&network), &config()).unwrap().spec);
+    }
+
+    #[test]
+    fn what_is_allowed_besides_the_internet_is_added_to_it() {
+        let network = json!({"egress": "Internet", "allow": [{"cidr": "10.1.2.0/24"}]});
+        let both = own(&asking(&network), &config()).unwrap().spec.unwrap();
+        let mut rules = own_of_internet().spec.unwrap().egress.unwrap();
+        rules.push(NetworkPolicyEgressRule {
+            to: Some(vec![range("10.1.2.0/24", None)]),
+            ports: None,
+        });
+        assert_eq!(both.egress, Some(rules));
+    }
+
+    #[test]
+    fn a_setup_reaches_what_its_sandbox_may_and_the_internet_besides() {
+        let network = json!({"allow": [{"cidr": "10.1.2.0/24"}], "ports": [{"port": 80, "from": [{"cidr": "10.0.0.0/8"}]}]});
+        let mut sandbox = asking(&network);
+        sandbox.spec.settings.setup =
+            serde_json::from_value(json!({"commands": ["true"], "egress": "Internet"})).unwrap();
+        let mut with_internet = network.clone();
+        with_internet["egress"] = "Internet".into();
+        let config = config();
+        assert_eq!(during_setup(&sandbox, &config), own(&asking(&with_internet), &config));
+        assert_eq!(own(&sandbox, &config), own(&asking(&network), &config));
+    }
+
+    #[test]
+    fn a_policy_opens_the_directions_in_which_something_is_asked_for() {
+        let ports = json!({"ports": [{"port": 80, "from": [{"cidr": "10.0.0.0/8"}]}]});
+        let spec = own(&asking(&ports), &config()).unwrap().spec.unwrap();
+        assert_eq!((spec.policy_types, spec.egress), (Some(vec!["Ingress".into()]), Some(vec![])));
     }
 
     #[test]
     fn without_resolvers_no_port_53_is_opened() {
         let mut config = config();
         config.dns_servers.clear();
-        assert_eq!(internet(&sandbox(), &config).spec.unwrap().egress.unwrap().len(), 1);
+        assert_eq!(
+            own(&testing::internet(), &config).unwrap().spec.unwrap().egress.unwrap().len(),
+            1
+        );
     }
 
     #[test]
     fn an_apply_takes_back_rules_of_either_direction() {
-        for policy in [deny("demo"), internet(&sandbox(), &config())] {
+        for policy in [deny("demo"), own_of_internet()] {
             let spec = policy.spec.unwrap();
             assert!(spec.egress.is_some() && spec.ingress.is_some());
         }
@@ -236,7 +263,7 @@ mod tests {
     fn both_policies_select_the_pod_and_nobody_elses() {
         let labels = pod::labels(&sandbox(), &config());
         let others = [("app".into(), "web".into())].into();
-        for policy in [deny("demo"), internet(&sandbox(), &config())] {
+        for policy in [deny("demo"), own_of_internet()] {
             assert!(selects(&policy, &labels));
             assert!(!selects(&policy, &others));
         }
@@ -244,7 +271,7 @@ mod tests {
 
     #[test]
     fn a_policy_is_one_sandboxs_only_if_it_selects_no_other() {
-        let mut policy = internet(&sandbox(), &config());
+        let mut policy = own_of_internet();
         assert_eq!(made_for(&policy).as_deref(), Some("box"));
         policy.spec.as_mut().unwrap().pod_selector = Some(LabelSelector::default());
         assert_eq!(made_for(&policy), None);

@@ -189,9 +189,10 @@ fn action(
     }
     match situation {
         Situation::Over => failed_removal(sandbox, observed)
-            .or_else(|| policies::removal(sandbox, observed, None)),
+            .or_else(|| policies::closing(sandbox, observed, config, None)),
         Situation::Unbound(_)
         | Situation::Barred(_)
+        | Situation::Forbidden(_)
         | Situation::Taken(_)
         // The status says first that it is to go, so that nobody takes it for lost.
         | Situation::Retiring(..)
@@ -204,7 +205,7 @@ fn action(
         Situation::Resting(_) => {
             former_removal(sandbox, observed)
                 .or_else(|| way_in::leave(sandbox, observed))
-                .or_else(|| policies::removal(sandbox, observed, None))
+                .or_else(|| policies::closing(sandbox, observed, config, None))
         }
         Situation::Absent => {
             let first =
@@ -217,7 +218,7 @@ fn action(
                 .or_else(|| way_in::step(sandbox, observed, config, now))
         }
         Situation::Alive(pod) => policies::missing(sandbox, observed, config)
-            .or_else(|| policies::removal(sandbox, observed, Some(pod))),
+            .or_else(|| policies::closing(sandbox, observed, config, Some(pod))),
     }
 }
 

@@ -153,8 +153,7 @@ pub(crate) fn metadata(name: String, sandbox: &CodeSandbox, config: &Config) -> 
 
 fn spec(effective: &Effective, config: &Config, way: Way, lifetime: Duration) -> PodSpec {
     // A pod has but one resolv.conf. Where the setup needs another than the sandbox, that of the sandbox is mounted.
-    let egress = if effective.setup_opens() { Egress::Internet } else { effective.egress };
-    let (dns_policy, dns_config) = dns(egress, config);
+    let (dns_policy, dns_config) = dns(effective.setup_egress(), config);
     let installer = match way {
         Way::ImageVolume => None,
         Way::InitContainer => Some(agent::installer(effective, config)),

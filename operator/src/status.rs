@@ -98,7 +98,9 @@ pub(crate) fn status(
             let said = format!("the sandbox is made from CodeSandboxTemplate {}", template.name);
             Verdicts::without_pod(Verdict::no(reason::TEMPLATE_BOUND, said))
         }
-        Situation::Barred(verdict) => Verdicts::without_pod(verdict.clone()),
+        Situation::Barred(verdict) | Situation::Forbidden(verdict) => {
+            Verdicts::without_pod(verdict.clone())
+        }
         Situation::Taken(taken) => Verdicts::without_pod(pending::name_taken(taken)),
         Situation::Ended(pod, end) => {
             if let Some(pod) = pod {
@@ -117,9 +119,9 @@ pub(crate) fn status(
             new.last_termination = termination::restarted(pod).or(new.last_termination);
             new.set_up |= pod::setup::is_done_for_good(sandbox, pod);
             let mut ready = gpu::told(sandbox, starting::ready(pod, now));
-            if let Some(policy) = plan::policies::needless(sandbox, observed, Some(pod)) {
+            if let Some(policy) = plan::policies::needless(sandbox, observed, config, Some(pod)) {
                 let said = format!(
-                    "NetworkPolicy {}, which let spec.setup reach public addresses, is yet to be removed",
+                    "NetworkPolicy {} still opens public addresses, which spec.setup alone was to reach",
                     policy.name_any()
                 );
                 ready = Verdict::no(reason::SETTING_UP, said);

@@ -49,6 +49,7 @@ pub(crate) fn config() -> Config {
         cpu_request_percent: 10,
         require_network_isolation: true,
         network_canary: None,
+        api_server_address: None,
         dns_servers: vec!["1.1.1.1".parse().unwrap(), "2606:4700:4700::1111".parse().unwrap()],
         cluster_cidrs: ["203.0.113.0/24", "2001:db8::/32"]
             .map(|cidr| FromStr::from_str(cidr).unwrap())
@@ -71,6 +72,18 @@ pub(crate) fn sandbox() -> CodeSandbox {
         spec: CodeSandboxSpec::default(),
         status: None,
     }
+}
+
+/// The sandbox with such a `spec.network`.
+pub(crate) fn asking(network: &Value) -> CodeSandbox {
+    let mut sandbox = sandbox();
+    sandbox.spec.settings.network = Some(serde_json::from_value(network.clone()).unwrap());
+    sandbox
+}
+
+/// The sandbox that may reach the Internet.
+pub(crate) fn internet() -> CodeSandbox {
+    asking(&json!({"egress": "Internet"}))
 }
 
 /// The pod of a sandbox that is gone and has not taken it along.

@@ -54,7 +54,9 @@ impl Create {
             env: (!self.env.is_empty()).then(|| self.env.iter().map(variable).collect()),
             resources: (resources != Resources::default()).then_some(resources),
             gpu: (self.gpu_count > 0).then(|| Gpu::new(self.gpu_count, names::DEFAULT_GPU)),
-            network: self.egress.map(|egress| Network { egress: Some(egress) }),
+            network: self
+                .egress
+                .map(|egress| Network { egress: Some(egress), ..Network::default() }),
             setup: (!self.setup.is_empty()).then(|| Setup {
                 commands: self.setup.clone(),
                 egress: Some(Egress::Internet),
@@ -132,7 +134,7 @@ mod tests {
                 ..Resources::default()
             }),
             gpu: Some(Gpu::new(2, "nvidia.com/gpu")),
-            network: Some(Network { egress: Some(Egress::Internet) }),
+            network: Some(Network { egress: Some(Egress::Internet), ..Network::default() }),
             setup: Some(Setup {
                 commands: vec!["true".into()],
                 egress: Some(Egress::Internet),

@@ -154,7 +154,7 @@ pub(crate) fn not_ready(sandbox: &CodeSandbox) -> Error {
 
 /// Whether a sandbox waits for its caller or an administrator to do something: for that nobody waits.
 fn is_barred(status: &CodeSandboxStatus) -> bool {
-    let barred = [reason::TEMPLATE_FORBIDS, reason::TEMPLATE_NOT_FOUND];
+    let barred = [reason::TEMPLATE_FORBIDS, reason::TEMPLATE_NOT_FOUND, reason::NETWORK_FORBIDDEN];
     status.condition(condition::READY).is_some_and(|ready| barred.contains(&&*ready.reason))
 }
 
@@ -165,10 +165,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nobody_waits_for_what_a_template_forbids() {
+    fn nobody_waits_for_what_is_forbidden() {
         for (reason, barred) in [
             (reason::TEMPLATE_FORBIDS, true),
             (reason::TEMPLATE_NOT_FOUND, true),
+            (reason::NETWORK_FORBIDDEN, true),
             (reason::TEMPLATE_NOT_ACCEPTED, false),
             (reason::CREATING, false),
         ] {

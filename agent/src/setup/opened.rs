@@ -10,6 +10,8 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
+use super::kept::Place;
+
 /// The file with the addresses, in the directory of the logs of runs, which both containers have.
 const FILE: &str = "setup.opened";
 /// How long it is at most, in bytes: what so many addresses take.
@@ -25,14 +27,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// The port of resolvers.
 const DNS: u16 = 53;
 
-/// Takes down addresses that answer: resolvers, and whom the commands have spoken with. Where none does it is tried again for
-/// a while, since the network may only just be opening.
-pub(super) async fn take_down(directory: &Path) -> io::Result<()> {
+/// Takes down addresses that answer: resolvers, and whom the commands have spoken with, but for what the sandbox keeps. Where
+/// none does it is tried again for a while, since the network may only just be opening.
+pub(super) async fn take_down(directory: &Path, kept: &[Place]) -> io::Result<()> {
     let read = |path: &str| fs::read_to_string(path).unwrap_or_default();
-    let resolvers = resolvers(&read("/etc/resolv.conf"));
-    let peers = ["/proc/net/tcp", "/proc/net/tcp6"].map(|path| peers(&read(path)));
-    let candidates: BTreeSet<_> =
-        resolvers.into_iter().chain(peers.into_iter().flatten()).collect();
+    let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(read);
+    let candidates = candidates(&read("/etc/resolv.conf"), &tables, kept);
     let end = Instant::now() + OPENS;
     let mut open = answering(&candidates).await;
     while open.is_empty() && !candidates.is_empty() && Instant::now() < end {
@@ -41,6 +41,13 @@ pub(super) async fn take_down(directory: &Path) -> io::Result<()> {
     }
     fs::create_dir_all(directory)?;
     fs::write(directory.join(FILE), open.join("\n"))
+}
+
+/// Who may be out of reach when the setup's network is closed.
+fn candidates(resolv_conf: &str, tables: &[String], kept: &[Place]) -> BTreeSet<SocketAddr> {
+    let peers = tables.iter().flat_map(|table| peers(table));
+    let all = resolvers(resolv_conf).into_iter().chain(peers);
+    all.filter(|address| !kept.iter().any(|place| place.covers(address))).collect()
 }
 
 /// The first of these that answer.
@@ -105,6 +112,8 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     fn told(addresses: &[SocketAddr]) -> Vec<String> {
@@ -117,14 +126,32 @@ mod tests {
         assert_eq!(told(&resolvers(said)), ["1.1.1.1:53", "[2606:4700::1111]:53"]);
     }
 
+    const HEAD: &str = "  sl  local_address rem_address   st tx_queue rx_queue\n";
+
+    fn line(remote: &str, state: &str) -> String {
+        format!("   0: 0100007F:9999 {remote} {state} 00000000:00000000\n")
+    }
+
+    #[test]
+    fn what_the_sandbox_may_reach_as_well_is_not_to_be_closed() {
+        let table = HEAD.to_owned() + &line("0A0200C0:01BB", "01") + &line("0B0200C0:0050", "01");
+        let resolvers = "nameserver 1.1.1.1\nnameserver 10.0.0.53\n";
+        let opened = |kept: serde_json::Value| {
+            let kept: Vec<Place> = serde_json::from_value(kept).unwrap();
+            let found = candidates(resolvers, std::slice::from_ref(&table), &kept);
+            told(&found.into_iter().collect::<Vec<_>>())
+        };
+        let all = ["1.1.1.1:53", "10.0.0.53:53", "192.0.2.10:443", "192.0.2.11:80"];
+        assert_eq!(opened(json!([])), all);
+        let place = json!({"cidr": "192.0.2.0/24", "ports": [{"port": 443}]});
+        assert_eq!(opened(json!([{"cidr": "10.0.0.0/8"}, place])), ["1.1.1.1:53", "192.0.2.11:80"]);
+        assert_eq!(opened(json!([{"cidr": "10.0.0.0/8"}, {"cidr": "192.0.2.0/24"}])), [all[0]]);
+    }
+
     #[test]
     fn peers_are_whom_somebody_speaks_with_or_has_until_now() {
-        let head = "  sl  local_address rem_address   st tx_queue rx_queue\n";
-        let line = |remote: &str, state: &str| {
-            format!("   0: 0100007F:9999 {remote} {state} 00000000:00000000\n")
-        };
         let table = [
-            head.to_owned(),
+            HEAD.to_owned(),
             line("0A0200C0:01BB", "01"),
             line("0B0200C0:0050", "06"),
             line("0C0200C0:0050", "02"), // not answered
@@ -133,9 +160,9 @@ mod tests {
         ];
         assert_eq!(told(&peers(&table.concat())), ["192.0.2.10:443", "192.0.2.11:80"]);
         let mapped = line("0000000000000000FFFF00000A0200C0:01BB", "01");
-        assert_eq!(told(&peers(&format!("{head}{mapped}"))), ["192.0.2.10:443"]);
+        assert_eq!(told(&peers(&format!("{HEAD}{mapped}"))), ["192.0.2.10:443"]);
         let six = line("B80D0120000000000000000001000000:01BB", "01");
-        assert_eq!(told(&peers(&format!("{head}{six}"))), ["[2001:db8::1]:443"]);
+        assert_eq!(told(&peers(&format!("{HEAD}{six}"))), ["[2001:db8::1]:443"]);
         assert_eq!(peers("nonsense\nx y z w"), []);
     }
 }

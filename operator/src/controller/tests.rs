@@ -9,7 +9,7 @@ use crate::{
     injection::{AgentInjection, Way},
     metrics::Metrics,
     pod, probe,
-    testing::{Answer, CREATED, Log, config, running, sandbox, server},
+    testing::{Answer, CREATED, Log, config, internet, running, sandbox, server},
 };
 
 const APPLY_DENY: &str = "PATCH networkpolicies/codesandbox-deny";
@@ -843,7 +843,7 @@ fn a_policy_that_changes_concerns_its_own_sandbox_or_all() {
     }
     let names =
         |policy| affected(&policy, &store).into_iter().map(|one| one.name).collect::<Vec<_>>();
-    assert_eq!(names(network::internet(&sandbox(), &config())), ["box"]);
+    assert_eq!(names(network::own(&internet(), &config()).unwrap()), ["box"]);
     let mut all = names(network::deny("demo"));
     all.sort();
     assert_eq!(all, ["box", "other"]);

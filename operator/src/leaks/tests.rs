@@ -5,7 +5,7 @@ use super::*;
 use crate::{
     injection::Way,
     pod, probe,
-    testing::{at, config, opener, orphan, sandbox},
+    testing::{at, config, internet, opener, orphan, sandbox},
 };
 
 const INSTANCE: &str = "release";
@@ -85,7 +85,7 @@ fn what_is_another_installations_or_nobodys_is_not_judged() {
 
 #[test]
 fn a_policy_that_selects_more_than_its_sandbox_is_left_alone() {
-    let mut policy = network::internet(&sandbox(), &config());
+    let mut policy = network::own(&internet(), &config()).unwrap();
     policy.metadata.uid = Some("policy-uid".into());
     let found = leaks(marked_policy(&policy, INSTANCE), &gone());
     let found: Vec<_> = found.iter().map(|leak| (&*leak.object.name, leak.why)).collect();

@@ -1,6 +1,6 @@
-//! The policies that a sandbox needs, and the one it needs no more.
+//! The policies that a sandbox needs, and what it needs no more of its own.
 
-use api::{CodeSandbox, Egress, names};
+use api::{CodeSandbox, names};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::ResourceExt;
 
@@ -22,36 +22,44 @@ pub(super) fn missing(
 ) -> Option<Action> {
     let pod = observed.pod.as_ref();
     let own = || {
-        let missing = isolation::is_opened(sandbox, pod)
-            && isolation::internet(sandbox, pod, observed, config).is_none()
-            && taken_policy(sandbox, observed).is_none();
-        missing.then(|| Action::Apply(Box::new(network::internet(sandbox, config))))
+        let wanted = isolation::wanted(sandbox, pod, config)?;
+        let missing = isolation::own(sandbox, pod, observed, config).is_none()
+            && taken_policy(sandbox, observed, config).is_none();
+        missing.then(|| Action::Apply(Box::new(wanted)))
     };
     deny(sandbox, observed).or_else(own)
 }
 
-/// The sandbox's own policy, where it is there and only a setup needed it that has ended, or there is to be no pod.
+/// The sandbox's own policy, where it opens what only a setup needed that has ended, or there is to be no pod.
 pub(crate) fn needless<'a>(
     sandbox: &CodeSandbox,
     observed: &'a Observed,
+    config: &Config,
     pod: Option<&Pod>,
 ) -> Option<&'a NetworkPolicy> {
     let wanted = match pod {
-        Some(_) => isolation::is_opened(sandbox, pod),
-        None => sandbox.effective().egress == Egress::Internet,
+        Some(_) => isolation::wanted(sandbox, pod, config),
+        None => network::own(sandbox, config),
     };
     let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;
     let ours =
         pod::is_owned(&policy.metadata, sandbox) && policy.metadata.deletion_timestamp.is_none();
-    (!wanted && ours).then_some(policy)
+    let is_wider = wanted.is_none_or(|wanted| {
+        network::internet::is_opened_by(policy) && !network::internet::is_opened_by(&wanted)
+    });
+    (ours && is_wider).then_some(policy)
 }
 
-/// Its removal.
-pub(super) fn removal(
+/// What closes it: the policy of the sandbox itself in its place, or its removal where that is none.
+pub(super) fn closing(
     sandbox: &CodeSandbox,
     observed: &Observed,
+    config: &Config,
     pod: Option<&Pod>,
 ) -> Option<Action> {
-    let policy = needless(sandbox, observed, pod)?;
-    Some(Action::DeletePolicy { name: policy.name_any(), uid: policy.uid()? })
+    let policy = needless(sandbox, observed, config, pod)?;
+    match network::own(sandbox, config) {
+        Some(own) => Some(Action::Apply(Box::new(own))),
+        None => Some(Action::DeletePolicy { name: policy.name_any(), uid: policy.uid()? }),
+    }
 }

@@ -10,7 +10,7 @@ use kube::ResourceExt;
 use crate::{
     claim,
     config::Config,
-    gpu, isolation,
+    gpu, isolation, network,
     observe::Observed,
     pod, restart,
     template::{self, Binding},
@@ -26,6 +26,8 @@ pub(crate) enum Situation<'a> {
     Unbound(Box<BoundTemplate>),
     /// No pod has been made, and the template does not let it be.
     Barred(crate::status::Verdict),
+    /// No pod has been made, and none will be: its network would have to reach what no sandbox may.
+    Forbidden(crate::status::Verdict),
     /// No pod of this attempt has been made.
     Absent,
     /// The pod of this attempt was lost, of which there may be something left, and another follows.
@@ -148,12 +150,13 @@ fn unmade<'a>(
         return Situation::BackingOff(next);
     }
     if let Some(taken) =
-        taken_policy(sandbox, observed).or_else(|| claim::taken(sandbox, observed, config))
+        taken_policy(sandbox, observed, config).or_else(|| claim::taken(sandbox, observed, config))
     {
         return Situation::Taken(taken);
     }
     match template::binding(sandbox, observed, config) {
-        Binding::Settled => Situation::Absent,
+        Binding::Settled => network::forbidden::verdict(sandbox, config)
+            .map_or(Situation::Absent, Situation::Forbidden),
         Binding::Bind(template) => Situation::Unbound(template),
         Binding::Barred(verdict) => Situation::Barred(verdict),
     }
@@ -184,10 +187,12 @@ pub(super) fn is_another(sandbox: &CodeSandbox, pod: &Pod) -> bool {
 }
 
 /// Somebody else's policy that has the name of the sandbox's own, where it needs one.
-pub(super) fn taken_policy(sandbox: &CodeSandbox, observed: &Observed) -> Option<Taken> {
-    if !isolation::is_opened(sandbox, observed.pod.as_ref()) {
-        return None;
-    }
+pub(super) fn taken_policy(
+    sandbox: &CodeSandbox,
+    observed: &Observed,
+    config: &Config,
+) -> Option<Taken> {
+    isolation::wanted(sandbox, observed.pod.as_ref(), config)?;
     let policy = observed.policy(&names::internet_policy(&sandbox.name_any()))?;
     let foreign = !pod::is_owned(&policy.metadata, sandbox);
     foreign.then(|| Taken::new("NetworkPolicy", &policy.metadata, sandbox))

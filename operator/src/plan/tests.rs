@@ -1,10 +1,14 @@
 use std::collections::BTreeMap;
 
-use api::{Egress, Network, TerminationReason, condition, reason};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time};
+use api::{TerminationReason, condition, reason};
+use k8s_openapi::{
+    api::networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec},
+    apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
+};
 use serde_json::{Value, json};
 
 mod gpus;
+mod lists;
 mod losses;
 mod rests;
 mod setups;
@@ -14,7 +18,9 @@ use crate::{
     injection::Way,
     network,
     observe::Refusal,
-    testing::{at, config, finished, observed, opener, pod_with, running, sandbox},
+    testing::{
+        asking, at, bound, config, finished, internet, observed, opener, pod_with, running, sandbox,
+    },
 };
 
 /// A cluster in which what is planned happens: the objects there are, and a log of what was done.
@@ -149,10 +155,10 @@ fn ready(sandbox: &CodeSandbox) -> String {
     sandbox.status.as_ref().unwrap().condition(condition::READY).unwrap().reason.clone()
 }
 
-fn internet() -> CodeSandbox {
-    let mut sandbox = sandbox();
-    sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
-    sandbox
+/// A sandbox that reaches a range and is reached from it.
+fn allowed() -> CodeSandbox {
+    let range = json!({"cidr": "10.1.2.0/24"});
+    asking(&json!({"allow": [range], "ports": [{"port": 80, "from": [range]}]}))
 }
 
 fn last_reason(sandbox: &CodeSandbox) -> Option<TerminationReason> {
@@ -168,11 +174,37 @@ fn the_deny_policy_comes_before_the_first_pod() {
 
 #[test]
 fn its_own_policy_comes_before_the_pod_and_after_the_deny_policy() {
-    let (mut world, mut sandbox) = (World::default(), internet());
+    for mut sandbox in [internet(), allowed()] {
+        let mut world = World::default();
+        world.settle(&mut sandbox, 1);
+        let expected = [
+            "apply codesandbox-deny",
+            "apply box-internet",
+            "create box-1",
+            "status 1 False Creating",
+        ];
+        assert_eq!(world.done(), expected);
+    }
+}
+
+#[test]
+fn nothing_is_made_of_a_sandbox_that_would_reach_what_none_may() {
+    let (mut world, mut sandbox) =
+        (World::default(), asking(&json!({"allow": [{"cidr": "169.254.169.254/32"}]})));
     world.settle(&mut sandbox, 1);
-    let expected =
-        ["apply codesandbox-deny", "apply box-internet", "create box-1", "status 1 False Creating"];
-    assert_eq!(world.done(), expected);
+    assert_eq!(world.done(), ["status 1 False NetworkForbidden"]);
+    // Nothing will change that, so nobody looks again before the warning of its end.
+    let plan = world.reconcile(&mut sandbox, 2);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(3298)));
+}
+
+#[test]
+fn what_a_template_would_have_a_sandbox_reach_is_judged_as_well() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    let network = json!({"allow": [{"cidr": "169.254.169.254/32"}]});
+    sandbox.status = Some(bound(&json!({"defaults": {"network": network}})));
+    world.settle(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False NetworkForbidden"]);
 }
 
 #[test]
@@ -207,7 +239,7 @@ fn a_sandbox_that_starts_is_written_to_three_times() {
 
 #[test]
 fn a_settled_sandbox_needs_no_write() {
-    for mut sandbox in [sandbox(), internet()] {
+    for mut sandbox in [sandbox(), internet(), allowed()] {
         let mut world = World::running(&mut sandbox);
         // Neither time nor a trip through the API server makes a difference.
         for seconds in [2, 60, 3599] {
@@ -231,11 +263,19 @@ fn a_ready_sandbox_says_where_it_is_and_how_it_came_about() {
 
 #[test]
 fn policies_are_restored_under_a_living_pod() {
-    let mut sandbox = internet();
-    let mut world = World::running(&mut sandbox);
-    world.policies.clear();
-    world.reconcile(&mut sandbox, 3);
-    assert_eq!(world.done(), ["apply codesandbox-deny", "apply box-internet"]);
+    for mut sandbox in [internet(), allowed()] {
+        let mut world = World::running(&mut sandbox);
+        world.policies.clear();
+        world.reconcile(&mut sandbox, 3);
+        assert_eq!(world.done(), ["apply codesandbox-deny", "apply box-internet"]);
+
+        let own = world.policies["box-internet"].clone();
+        let edited = world.policies.get_mut("box-internet").unwrap();
+        edited.spec.as_mut().unwrap().ingress = Some(vec![NetworkPolicyIngressRule::default()]);
+        world.reconcile(&mut sandbox, 4);
+        assert_eq!(world.done(), ["apply box-internet"]);
+        assert_eq!(world.policies["box-internet"], own);
+    }
 }
 
 #[test]
@@ -403,11 +443,13 @@ fn a_predecessors_pod_is_waited_for() {
 
 #[test]
 fn a_foreign_policy_of_our_name_is_never_touched() {
-    let (mut world, mut sandbox) = (World::default(), internet());
-    world.policies.insert("box-internet".into(), opener("box-internet"));
-    world.settle(&mut sandbox, 1);
-    assert_eq!(world.done(), ["status 1 False NameTaken"]);
-    assert_eq!(world.policies["box-internet"], opener("box-internet"));
+    for mut sandbox in [internet(), allowed()] {
+        let mut world = World::default();
+        world.policies.insert("box-internet".into(), opener("box-internet"));
+        world.settle(&mut sandbox, 1);
+        assert_eq!(world.done(), ["status 1 False NameTaken"]);
+        assert_eq!(world.policies["box-internet"], opener("box-internet"));
+    }
 }
 
 #[test]

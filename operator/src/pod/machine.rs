@@ -50,7 +50,11 @@ pub(super) fn annotation(name: &str, effective: &Effective) -> (&'static str, St
         memory: &effective.memory,
         ephemeral_storage: &effective.ephemeral_storage,
         gpu: effective.gpu.as_ref(),
-        network: Network { egress: Some(effective.egress) },
+        network: Network {
+            egress: Some(effective.egress),
+            allow: (!effective.allow.is_empty()).then(|| effective.allow.clone()),
+            ports: (!effective.ports.is_empty()).then(|| effective.ports.clone()),
+        },
         runtime_class_name: effective.runtime_class_name.as_deref(),
         idle_timeout: effective.idle_timeout.as_ref(),
         working_dir: &effective.working_dir,

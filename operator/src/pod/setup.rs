@@ -5,7 +5,7 @@ use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
 use serde_json::json;
 
 use super::{env, requirements, volumes};
-use crate::{config::Config, status, termination::ends};
+use crate::{config::Config, network::internet, status, termination::ends};
 
 /// How long a setup may take that says nothing of it.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
@@ -15,7 +15,7 @@ const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
 /// The container, before the sandbox's own and with all that it has but GPUs, which another pod's would wait for.
 pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -> Container {
     let mut container = super::container(effective, config);
-    let plan = env::value(names::SETUP_ENV, &plan(setup, effective.setup_opens()));
+    let plan = env::value(names::SETUP_ENV, &plan(effective, setup, config));
     container.env.get_or_insert_default().push(plan);
     Container {
         name: names::SETUP_CONTAINER.into(),
@@ -28,14 +28,18 @@ pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -
 }
 
 /// What the agent is told.
-fn plan(setup: &Setup, opens: bool) -> String {
+fn plan(effective: &Effective, setup: &Setup, config: &Config) -> String {
     let timeout = setup.timeout.as_ref().map_or(TIMEOUT, api::Duration::as_std);
-    let plan = json!({
+    let mut plan = json!({
         "commands": setup.commands,
         "auto": setup.auto == Some(true),
         "timeoutMs": timeout.as_millis(),
-        "opens": opens,
+        "opens": effective.setup_opens(),
     });
+    let kept = internet::kept_without(effective, config);
+    if effective.setup_opens() && !kept.is_empty() {
+        plan["kept"] = json!(kept);
+    }
     plan.to_string()
 }
 

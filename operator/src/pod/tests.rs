@@ -1,7 +1,7 @@
 use api::{EnvSource, EnvVar, Gpu, ImagePullPolicy, Network, SecretKeyRef};
 
 use super::*;
-use crate::testing::{bound, config, sandbox};
+use crate::testing::{asking, bound, config, sandbox};
 
 #[test]
 fn an_empty_spec_makes_a_hardened_pod() {
@@ -39,7 +39,8 @@ fn everything_asked_for_is_in_the_pod() {
         memory: Some(Quantity("40Gi".into())),
         ..Gpu::new(2, names::DEFAULT_GPU)
     });
-    sandbox.spec.settings.network = Some(Network { egress: Some(Egress::Internet) });
+    sandbox.spec.settings.network =
+        Some(Network { egress: Some(Egress::Internet), ..Network::default() });
     sandbox.spec.settings.runtime_class_name = Some("gvisor".into());
     sandbox.spec.settings.idle_timeout = Some("90s".into());
     insta::assert_yaml_snapshot!(pod(&sandbox, &config(), Way::ImageVolume, 3));
@@ -77,6 +78,23 @@ fn a_pod_lives_as_long_as_operator_and_template_let_it() {
     };
     assert_eq!(deadline("2h"), Some(7200));
     assert_eq!(deadline("48h"), Some(24 * 3600), "the operator's own bound holds too");
+}
+
+#[test]
+fn a_sandbox_tells_those_in_it_what_they_may_reach() {
+    let network = serde_json::json!({"egress": "Deny", "allow": [{"cidr": "10.1.2.0/24", "ports": [{"port": 80}]}],
+        "ports": [{"port": 53, "protocol": "UDP", "from": [{"podSelector": {"matchLabels": {"app": "web"}}}]}]});
+    let pod = pod(&asking(&network), &config(), Way::ImageVolume, 1);
+    let machine = &pod.metadata.annotations.unwrap()[names::MACHINE];
+    let machine: serde_json::Value = serde_json::from_str(machine).unwrap();
+    assert_eq!(machine["network"], network);
+}
+
+#[test]
+fn under_deny_names_fail_at_once_whatever_is_allowed() {
+    let allow = serde_json::json!({"allow": [{"cidr": "10.96.0.10/32", "ports": [{"port": 53, "protocol": "UDP"}]}]});
+    let spec = pod(&asking(&allow), &config(), Way::ImageVolume, 1).spec.unwrap();
+    assert_eq!((spec.dns_policy.as_deref(), spec.dns_config), (Some("None"), Some(no_dns())));
 }
 
 #[test]
@@ -163,4 +181,27 @@ fn a_setup_has_all_that_the_sandbox_has_but_gpus_and_resolvers_of_its_own() {
     assert!(of(&spec.containers[0].volume_mounts) && !of(&setup.volume_mounts));
     let annotations = pod.metadata.annotations.unwrap();
     assert_eq!(annotations[names::RESOLV_CONF], "nameserver 127.0.0.1\n");
+}
+
+/// For the sandbox that follows it to know what is to be out of reach by then.
+#[test]
+fn a_setup_is_told_what_its_sandbox_keeps_of_the_network_where_it_has_more_itself() {
+    let kept = |network: serde_json::Value, egress: &str| {
+        let mut sandbox = asking(&network);
+        sandbox.spec.settings.setup =
+            serde_json::from_value(serde_json::json!({"commands": ["true"], "egress": egress}))
+                .unwrap();
+        let spec = pod(&sandbox, &config(), Way::ImageVolume, 1).spec.unwrap();
+        let env = spec.init_containers.unwrap().remove(0).env.unwrap();
+        let plan = env.into_iter().find(|one| one.name == names::SETUP_ENV).unwrap().value.unwrap();
+        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
+        plan.get("kept").and_then(|kept| kept.as_array().cloned())
+    };
+    let range =
+        serde_json::json!({"cidr": "198.51.100.0/24", "ports": [{"port": 80, "endPort": 90}]});
+    let allow = serde_json::json!({"allow": [range]});
+    let told = kept(allow.clone(), "Internet").unwrap();
+    assert!(told.contains(&range) && told.contains(&serde_json::json!({"cidr": "10.0.0.0/8"})));
+    assert_eq!(kept(allow, "Deny"), None);
+    assert_eq!(kept(serde_json::json!({"egress": "Deny"}), "Internet"), None);
 }

@@ -15,7 +15,7 @@ use crate::{
     memory::Memory,
     metrics::Metrics,
     network, pod,
-    testing::{Answer, Log, config, sandbox, server},
+    testing::{Answer, Log, config, internet, sandbox, server},
     watched::Watched,
 };
 
@@ -85,7 +85,7 @@ fn its_pod() -> Value {
 }
 
 fn its_policy() -> NetworkPolicy {
-    let mut policy = network::internet(&sandbox(), &config());
+    let mut policy = network::own(&internet(), &config()).unwrap();
     (policy.metadata.uid, policy.metadata.owner_references) = (Some("policy-uid".into()), None);
     policy
 }

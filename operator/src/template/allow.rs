@@ -1,10 +1,12 @@
 //! How far a sandbox may differ from its template.
 
-use api::{CodeSandboxTemplateSpec, Egress, Settings, names};
+use api::{CodeSandboxTemplateSpec, Settings, names};
 use globset::Glob;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 use crate::quantity;
+
+mod network;
 
 /// What a sandbox asks for and its template does not allow, each with the bound.
 pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Vec<String> {
@@ -30,16 +32,8 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
         let allowed = listed(&allow.storage_class_names);
         found.push(format!("spec.workspace.storageClassName {asked} (allowed: {allowed})"));
     }
-    let own = defaults.network.and_then(|network| network.egress).unwrap_or_default();
-    let bounded = own != Egress::Internet && allow.egress != Some(Egress::Internet);
-    if bounded && asked.network.and_then(|network| network.egress) == Some(Egress::Internet) {
-        found.push("spec.network.egress Internet".into());
-    }
-    // The template's own is for its own commands alone.
-    let setup = asked.setup.as_ref().filter(|setup| defaults.setup.as_ref() != Some(setup));
-    if bounded && setup.and_then(|setup| setup.egress) == Some(Egress::Internet) {
-        found.push("spec.setup.egress Internet".into());
-    }
+    found.extend(network::internet(asked, template));
+    found.extend(network::places(asked, template));
     let secrets = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
     for name in secrets.map(|source| &source.secret_key_ref.name) {
         if !name.starts_with(api::names::SECRET_PREFIX) && !allow.secrets.contains(name) {
@@ -113,7 +107,7 @@ mod tests {
 
     use super::*;
 
-    fn check(asked: Value, template: Value) -> Vec<String> {
+    pub(super) fn check(asked: Value, template: Value) -> Vec<String> {
         let asked = serde_json::from_value(asked).unwrap();
         forbidden(&asked, &serde_json::from_value(template).unwrap())
     }

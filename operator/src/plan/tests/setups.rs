@@ -1,13 +1,13 @@
 //! What is done before a sandbox takes calls, and what becomes of it when that fails.
 
-use api::{Setup, Termination};
+use api::{Egress, Network, Setup, Termination};
 
 use super::*;
 
 /// A sandbox that is to be set up with a wider network than it has itself.
-fn of(egress: Egress, setup: Egress) -> CodeSandbox {
+pub(super) fn of(egress: Egress, setup: Egress) -> CodeSandbox {
     let mut sandbox = sandbox();
-    sandbox.spec.settings.network = Some(Network { egress: Some(egress) });
+    sandbox.spec.settings.network = Some(Network { egress: Some(egress), ..Network::default() });
     let commands = vec!["pip install x".into()];
     let setup = Setup { commands, egress: Some(setup), ..Setup::default() };
     sandbox.spec.settings.setup = Some(setup);
@@ -15,7 +15,7 @@ fn of(egress: Egress, setup: Egress) -> CodeSandbox {
 }
 
 /// What a node says of a pod whose setup is in a state, and was in another before.
-fn setting_up(state: &Value, last: &Value) -> Value {
+pub(super) fn setting_up(state: &Value, last: &Value) -> Value {
     json!({
         "phase": "Pending",
         "conditions": [{"type": "PodScheduled", "status": "True"}],
@@ -26,16 +26,16 @@ fn setting_up(state: &Value, last: &Value) -> Value {
     })
 }
 
-fn failed() -> Value {
+pub(super) fn failed() -> Value {
     let said = json!({"reason": "SetupFailed", "command": "pip install x", "how": "ended with exit code 1", "tail": "no such x"});
     json!({"terminated": {"exitCode": 1, "reason": "Error", "message": said.to_string()}})
 }
 
-fn done() -> Value {
+pub(super) fn done() -> Value {
     json!({"terminated": {"exitCode": 0, "reason": "Completed"}})
 }
 
-fn isolated(sandbox: &CodeSandbox) -> (String, String) {
+pub(super) fn isolated(sandbox: &CodeSandbox) -> (String, String) {
     let status = sandbox.status.as_ref().unwrap();
     let one = status.condition(condition::NETWORK_ISOLATED).unwrap();
     (one.status.clone(), one.reason.clone())
@@ -198,7 +198,7 @@ fn a_sandbox_is_not_ready_while_the_policy_of_its_setup_is_there() {
     let mut sandbox = of(Egress::Deny, Egress::Internet);
     let mut world = World::running(&mut sandbox);
     world.settle(&mut sandbox, 3);
-    let policy = network::internet(&sandbox, &config());
+    let policy = network::during_setup(&sandbox, &config()).unwrap();
     world.policies.insert(policy.name_any(), policy);
     // As after a removal that failed: the status is written all the same.
     let plan = plan(&sandbox, &world.observe(&sandbox), &config(), at(4));

@@ -1,0 +1,155 @@
+//! What no sandbox may reach, whoever asks for it.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use api::{CodeSandbox, reason};
+
+use crate::{
+    cidr::Cidr,
+    config::Config,
+    status::{Verdict, words},
+};
+
+/// Where nodes and pods of the clouds get their credentials. Public addresses leave these out as well.
+const CREDENTIALS: [IpAddr; 7] = [
+    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), // nearly everybody's metadata service
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),   // ECS
+    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),  // EKS Pod Identity
+    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),   // Azure's host
+    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), // Alibaba Cloud
+    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), // EC2
+    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), // Google Cloud
+];
+
+/// Ready's verdict on a sandbox whose network is not made as it asks; none where it is.
+///
+/// A policy that opened the canary would have the agent wait for a proof that never comes, and end with words that do not
+/// say which entry it was. Behind selectors and node addresses there may be one all the same: then it does.
+pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict> {
+    let effective = sandbox.effective();
+    let allow = effective.allow.iter().enumerate().filter_map(|(index, reach)| {
+        let cidr = reach.peer.cidr.as_deref()?;
+        let why = range(cidr).map_or_else(Some, |range| closed(&range, config))?;
+        Some(format!("network.allow[{index}].cidr {why}"))
+    });
+    let ports = effective.ports.iter().enumerate().flat_map(|(index, open)| {
+        open.from.iter().enumerate().filter_map(move |(nth, peer)| {
+            let why = range(peer.cidr.as_deref()?).err()?;
+            Some(format!("network.ports[{index}].from[{nth}].cidr {why}"))
+        })
+    });
+    let found: Vec<_> = allow.chain(ports).collect();
+    (!found.is_empty()).then(|| {
+        let said = format!(
+            "{}; create the sandbox anew without that, or from a template without it",
+            words(&found.join("; "))
+        );
+        Verdict::no(reason::NETWORK_FORBIDDEN, said)
+    })
+}
+
+/// A range that a policy takes, or why it is none.
+fn range(text: &str) -> Result<Cidr, String> {
+    let range: Cidr = text.parse()?;
+    if range.is_mapped() {
+        return Err(format!("{text} is of IPv4 addresses in the form of IPv6: write them as IPv4"));
+    }
+    let whole = range.normal();
+    if whole == range {
+        return Ok(range);
+    }
+    // Who writes it may mean either, and an API server that is strict about it refuses the policy.
+    Err(format!("{text} names an address within a range: write {whole}, or {}", range.only()))
+}
+
+/// Why a range is closed to every sandbox, if it is.
+fn closed(range: &Cidr, config: &Config) -> Option<String> {
+    if let Some(canary) = config.canaries().find(|canary| range.contains(*canary)) {
+        return Some(format!(
+            "{range} contains {canary}, by which a sandbox sees that its network is closed: name ranges without it"
+        ));
+    }
+    let secret = CREDENTIALS.into_iter().find(|secret| range.contains(*secret))?;
+    Some(format!(
+        "{range} contains {secret}, from which nodes get their credentials: name ranges without it"
+    ))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::testing::{asking, config};
+
+    /// What is said of a range that a sandbox may reach.
+    fn said(cidr: &str, config: &Config) -> Option<String> {
+        let sandbox = asking(&json!({"allow": [{"cidr": "10.0.0.0/24"}, {"cidr": cidr}]}));
+        verdict(&sandbox, config).map(|verdict| {
+            assert_eq!((verdict.status, &*verdict.reason), ("False", reason::NETWORK_FORBIDDEN));
+            verdict.message
+        })
+    }
+
+    #[test]
+    fn a_range_with_an_address_that_proves_the_network_closed_is_refused() {
+        let mut config = config();
+        assert_eq!(said("10.96.0.0/12", &config), None, "of which nothing is known");
+        config.api_server_address = Some("10.96.0.1".into());
+        let message = said("10.96.0.0/12", &config).unwrap();
+        assert_eq!(
+            message,
+            "network.allow[1].cidr 10.96.0.0/12 contains 10.96.0.1, by which a sandbox sees that its network is closed: \
+             name ranges without it; create the sandbox anew without that, or from a template without it"
+        );
+        assert_eq!(said("10.96.0.10/32", &config), None);
+
+        config.network_canary = Some("[fd00::5]:80".parse().unwrap());
+        assert!(said("fd00::/64", &config).unwrap().contains("contains fd00::5"));
+        assert!(said("10.96.0.1/32", &config).is_some(), "the API server stays closed");
+        assert_eq!(said("fd00:1::/64", &config), None);
+    }
+
+    #[test]
+    fn an_api_server_that_is_known_by_a_name_is_no_address() {
+        let mut config = config();
+        config.api_server_address = Some("cluster.example.com".into());
+        assert_eq!(config.canaries().count(), 0);
+    }
+
+    #[test]
+    fn where_nodes_get_their_credentials_no_sandbox_comes() {
+        for range in ["169.254.0.0/16", "168.63.129.16/32", "128.0.0.0/1", "fd00::/8", "0.0.0.0/0"]
+        {
+            let message = said(range, &config()).unwrap();
+            assert!(message.contains("get their credentials"), "{message}");
+        }
+        // A resolver on the node, which is link-local as well.
+        assert_eq!(said("169.254.20.10/32", &config()), None);
+    }
+
+    #[test]
+    fn what_is_no_range_is_told_with_what_to_write() {
+        for (range, words) in [
+            ("10.0.0.0/33", "10.0.0.0/33 is not a range such as 10.96.0.0/12"),
+            ("10.1.2.3/8", "write 10.0.0.0/8, or 10.1.2.3/32"),
+            ("::ffff:10.0.0.0/104", "write them as IPv4"),
+        ] {
+            let message = said(range, &config()).unwrap();
+            assert!(message.contains(words), "{message}");
+        }
+    }
+
+    #[test]
+    fn who_may_reach_a_sandbox_is_held_to_ranges_and_to_nothing_else() {
+        let mut config = config();
+        config.api_server_address = Some("10.96.0.1".into());
+        let from = |cidrs: &[&str]| {
+            let from: Vec<_> = cidrs.iter().map(|cidr| json!({"cidr": cidr})).collect();
+            verdict(&asking(&json!({"ports": [{"port": 80, "from": from}]})), &config)
+        };
+        assert_eq!(from(&["10.96.0.0/12", "169.254.0.0/16"]), None);
+        let message = from(&["10.96.0.0/12", "10.1.2.3/8"]).unwrap().message;
+        assert!(message.starts_with("network.ports[0].from[1].cidr 10.1.2.3/8 names"), "{message}");
+    }
+}
