@@ -1,6 +1,6 @@
 //! What the tools answer in structure: complete by itself, since some clients show models nothing else.
 
-use api::{CodeSandbox, Egress, condition};
+use api::{CodeSandbox, Effective, Egress, condition};
 use kube::ResourceExt;
 use rmcp::schemars::JsonSchema;
 use serde::Serialize;
@@ -25,7 +25,7 @@ pub(crate) struct Sandbox {
     /// When it and its files are deleted (RFC 3339).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) expires_at: Option<String>,
-    /// What it may reach: deny or internet.
+    /// What it may reach: deny, internet, or limited to places that are named in it (/etc/codesandbox.json).
     pub(crate) network: String,
     /// Whether the network was seen to be isolated.
     pub(crate) network_isolated: bool,
@@ -149,11 +149,7 @@ impl From<&CodeSandbox> for Sandbox {
                 .map_or("the operator has not taken it up yet", |ready| &ready.message)
                 .into(),
             expires_at: status.expires_at.as_ref().map(|time| time.0.to_string()),
-            network: match sandbox.effective().egress {
-                Egress::Deny => "deny",
-                Egress::Internet => "internet",
-            }
-            .into(),
+            network: reach(&sandbox.effective()).into(),
             network_isolated: status.is_true(condition::NETWORK_ISOLATED),
             finished: status.is_true(condition::FINISHED),
             last_termination: status
@@ -161,6 +157,15 @@ impl From<&CodeSandbox> for Sandbox {
                 .as_ref()
                 .map(|last| format!("{:?}: {}", last.reason, last.message)),
         }
+    }
+}
+
+/// What a sandbox may reach, in a word.
+fn reach(effective: &Effective) -> &'static str {
+    match effective.egress {
+        Egress::Internet => "internet",
+        Egress::Deny if effective.allow.is_empty() => "deny",
+        Egress::Deny => "limited",
     }
 }
 
@@ -207,6 +212,32 @@ impl From<&Entry> for File {
             },
             size: entry.size,
             modified_unix_ms: entry.modified_unix_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_a_sandbox_may_reach_is_not_said_to_be_nothing_where_places_are_named() {
+        let places = json!([{"cidr": "10.1.2.0/24"}]);
+        for (network, said) in [
+            (json!({}), "deny"),
+            (json!({"egress": "Internet"}), "internet"),
+            (json!({"allow": places}), "limited"),
+            (json!({"egress": "Internet", "allow": places}), "internet"),
+            (json!({"ports": [{"port": 80, "from": places}]}), "deny"),
+        ] {
+            let sandbox: CodeSandbox = serde_json::from_value(json!({
+                "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+                "metadata": {"name": "a"}, "spec": {"network": network},
+            }))
+            .unwrap();
+            assert_eq!(Sandbox::from(&sandbox).network, said, "{network}");
         }
     }
 }
