@@ -249,7 +249,7 @@ pub struct Gpu {
     /// How many.
     #[schemars(range(min = 1, max = 16), extend("format" = "int32"))]
     pub count: u8,
-    /// The extended resource that the device plugin offers.
+    /// An extended resource, or deviceclass.resource.kubernetes.io/CLASS.
     #[serde(default = "default::gpu")]
     #[schemars(length(max = 253))]
     #[x_kube(validation = Rule::new("self.contains('/')").message("must be an extended resource such as nvidia.com/gpu"))]

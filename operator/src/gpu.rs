@@ -10,6 +10,9 @@ use crate::status::{Verdict, pod_condition, words};
 /// How the scheduler says that a node is not one of those that a pod asks for, and how it begins what one has too few of.
 const OTHER_NODE: &str = "didn't match Pod's node affinity";
 const TOO_FEW: &str = "Insufficient ";
+/// How it says that a node has too few of a resource that is allocated dynamically, without its name. But for what a
+/// trusted template adds, only `spec.gpu` asks for such.
+const NO_CLAIM: &str = "cannot allocate all claims";
 
 /// Why a sandbox's pod waits for GPUs that the sandbox can do without, in the scheduler's words, where that is what it waits for.
 pub(crate) fn forgone(sandbox: &CodeSandbox, pod: &Pod) -> Option<String> {
@@ -30,7 +33,9 @@ fn is_meant(gpu: &Gpu, said: &str) -> bool {
     let missing = said.split(TOO_FEW).skip(1).filter_map(|rest| rest.split([',', ' ']).next());
     let mut missing = missing.map(|name| name.trim_end_matches('.'));
     let of_a_kind = gpu.product.is_some() || gpu.memory.is_some();
-    missing.any(|name| name == gpu.resource) || of_a_kind && said.contains(OTHER_NODE)
+    missing.any(|name| name == gpu.resource)
+        || said.contains(NO_CLAIM)
+        || of_a_kind && said.contains(OTHER_NODE)
 }
 
 /// Ready's verdict on a sandbox that goes on without.
@@ -93,6 +98,7 @@ mod tests {
                 "0/3 nodes are available: 1 Insufficient nvidia.com/gpu, 2 Insufficient cpu",
                 true,
             ),
+            (&any, "0/3 nodes are available: 3 cannot allocate all claims", true),
             (&any, "0/3 nodes are available: 3 Insufficient cpu", false),
             (&any, "0/3 nodes are available: 3 Insufficient nvidia.com/gpu.shared", false),
             (&any, "0/3 nodes are available: 3 Insufficient amd.com/gpu", false),
