@@ -82,6 +82,9 @@ async def test_a_sandbox_whose_end_is_put_off_outlives_the_first_one():
         # It never shortens.
         again = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": "1s"})
         assert again.structured_content == extended.structured_content
+        # Who asks for the sandbox as it was made has it, with the longer life.
+        made = await client.call_tool("sandbox_create", {"name": NAME, "ttl": "10s", "wait_seconds": 0})
+        assert not made.is_error, text(made)
         for ttl, why in [("168h", "168h (a week)"), ("soon", "`soon` is no duration")]:
             refused = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": ttl})
             assert refused.is_error and text(refused).startswith("INVALID_ARGUMENT: ") and why in text(refused), text(refused)

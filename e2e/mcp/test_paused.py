@@ -40,7 +40,9 @@ async def test_a_paused_sandbox_is_woken_by_the_next_call_which_says_so():
         assert "what is on its disk is kept" in got["message"], got
         assert not got["ready"] and not got["finished"]
 
-        # To look at it wakes nobody.
+        # To look at it wakes nobody, nor does it that it is to live longer.
+        extended = await client.call_tool("sandbox_extend", {"sandbox_id": NAME, "ttl": "45m"})
+        assert extended.structured_content["expires_at"] > got["expires_at"] and "note:" not in text(extended)
         listed = (await client.call_tool("sandbox_list", {})).structured_content["sandboxes"]
         assert [one["reason"] for one in listed if one["sandbox_id"] == NAME] == ["Paused"]
 

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use api::{CodeSandbox, condition};
+use api::{CodeSandbox, CodeSandboxStatus, condition};
 use jiff::Timestamp;
 use kube::ResourceExt;
 
 use crate::{
     Code, Error, Principal, Service,
     session::{is, not_ready},
+    verbs::not_found,
 };
 
 /// How often a ttl is written anew that somebody else's write came before.
@@ -31,7 +32,10 @@ impl Service {
         for _ in 0..TRIES {
             // What the watch shows may be older than another's extension, which would then be undone.
             let sandbox = self.look(principal, name).await?;
-            if is(&sandbox, condition::FINISHED) {
+            if sandbox.metadata.deletion_timestamp.is_some() {
+                return Err(not_found(name, None));
+            }
+            if is(&sandbox, condition::FINISHED) || !has_ttl(&sandbox) {
                 return Err(not_ready(&sandbox));
             }
             let Some(ttl) = extended(&sandbox, by, Timestamp::now()) else {
@@ -47,6 +51,17 @@ impl Service {
             format!("others change sandbox {name} all the while. Try again."),
         ))
     }
+}
+
+/// Whether it is known how long a sandbox lives: its own word, or what its template says, which is taken down before anything
+/// is made.
+fn has_ttl(sandbox: &CodeSandbox) -> bool {
+    let bound = |status: &CodeSandboxStatus| {
+        status.template.is_some()
+            || status.pod_name.is_some()
+            || status.condition(condition::SUSPENDED).is_some()
+    };
+    sandbox.spec.settings.ttl.is_some() || sandbox.status.as_ref().is_some_and(bound)
 }
 
 /// The ttl with which a sandbox lives so long from now on, in whole seconds; none where it does anyway.

@@ -81,13 +81,32 @@ impl Create {
     }
 }
 
-/// Whether two ask for the same. Without a template the defaults mean the same whether they are written down or not, as
-/// they were in all objects once. Whether it is suspended is nothing that was asked for when it was made.
-pub(crate) fn is_same(one: &CodeSandboxSpec, other: &CodeSandboxSpec) -> bool {
-    let complete = |spec: &CodeSandboxSpec| spec.settings.clone().complete();
-    (&one.class_name, &one.template_ref) == (&other.class_name, &other.template_ref)
-        && (one.settings == other.settings
-            || one.template_ref.is_none() && complete(one) == complete(other))
+/// Whether a sandbox is what is asked for. Without a template the defaults mean the same whether they are written down or
+/// not, as they were in all objects once. Whether it is suspended is nothing that was asked for when it was made, and it may
+/// live longer by now.
+pub(crate) fn is_same(existing: &CodeSandboxSpec, asked: &CodeSandboxSpec) -> bool {
+    let mut settings = existing.settings.clone();
+    if lives_as_long(existing, asked) {
+        settings.ttl.clone_from(&asked.settings.ttl);
+    }
+    (&existing.class_name, &existing.template_ref) == (&asked.class_name, &asked.template_ref)
+        && (settings == asked.settings
+            || asked.template_ref.is_none()
+                && settings.complete() == asked.settings.clone().complete())
+}
+
+/// Whether a sandbox lives as long as is asked for. How long a template has it live is not known here.
+fn lives_as_long(existing: &CodeSandboxSpec, asked: &CodeSandboxSpec) -> bool {
+    let ttl = |spec: &CodeSandboxSpec| match (&spec.settings.ttl, &spec.template_ref) {
+        (None, Some(_)) => None,
+        (None, None) => Some(spec.settings.clone().complete().ttl.as_std()),
+        (Some(ttl), _) => Some(ttl.as_std()),
+    };
+    match (ttl(existing), ttl(asked)) {
+        (Some(existing), Some(asked)) => existing >= asked,
+        (existing, None) => existing.is_some(),
+        (None, Some(_)) => false,
+    }
 }
 
 fn variable((name, value): &(String, String)) -> EnvVar {
@@ -173,5 +192,38 @@ mod tests {
         assert!(is_same(&of(Create::default()), &of(Create::default())));
         assert!(!is_same(&of(Create::default()), &of(said)), "the template may say otherwise");
         assert!(!is_same(&plain, &of(Create::default())));
+    }
+
+    #[test]
+    fn one_that_lives_longer_by_now_is_the_same_and_one_that_lives_shorter_is_not() {
+        let spec = |template: Option<&str>, ttl: Option<&str>| {
+            let request = Create {
+                template: template.map(Into::into),
+                ttl: ttl.map(Into::into),
+                ..Create::default()
+            };
+            request.object("a", &Principal::new("me"), "codesandbox").spec
+        };
+        let (python, none) = (Some("python"), None);
+        for (template, existing, asked, same) in [
+            (none, Some("3h"), Some("1h"), true),
+            (none, Some("10800s"), none, true),
+            (none, Some("60m"), none, true),
+            (none, Some("30m"), none, false),
+            (none, none, Some("2h"), false),
+            (python, Some("3h"), Some("1h"), true),
+            (python, Some("3h"), none, true),
+            (python, none, none, true),
+            (python, none, Some("1h"), false),
+            (python, Some("30m"), Some("1h"), false),
+        ] {
+            let judged = is_same(&spec(template, existing), &spec(template, asked));
+            assert_eq!(judged, same, "{template:?}: {existing:?} for {asked:?}");
+        }
+        let other = CodeSandboxSpec {
+            settings: Settings { image: Some("x".into()), ..spec(none, Some("3h")).settings },
+            ..spec(none, none)
+        };
+        assert!(!is_same(&other, &spec(none, Some("1h"))), "in all else it is another");
     }
 }

@@ -70,12 +70,18 @@ impl Service {
             Ok(session) => return Ok(session),
             Err(refused) => refused,
         };
-        // The watch may lag behind a rest that is over, and that is no reason to refuse.
-        let now = self.look(principal, name).await?;
-        if !has_moved_on(&shown, &now) {
+        // That one ends for good.
+        if is(&shown, condition::FINISHED) {
             return Err(refusal);
         }
-        self.reached(now, deadline).await?.map_err(|(_, refusal)| refusal)
+        // The watch may lag behind a rest that is over, and that is no reason to refuse.
+        match self.look(principal, name).await {
+            Ok(now) if has_moved_on(&shown, &now) => {
+                self.reached(now, deadline).await?.map_err(|(_, refusal)| refusal)
+            }
+            Err(gone) if gone.code == Code::SandboxNotFound => Err(gone),
+            Ok(_) | Err(_) => Err(refusal),
+        }
     }
 
     /// The session with the agent of a sandbox that takes calls by the deadline; or the sandbox that does not, and why.
@@ -84,7 +90,8 @@ impl Service {
         mut sandbox: Arc<CodeSandbox>,
         deadline: Instant,
     ) -> Result<Result<Arc<Session>, (Arc<CodeSandbox>, Error)>, Error> {
-        if !is(&sandbox, condition::READY) {
+        // Nobody is woken for a call that is over.
+        if !is(&sandbox, condition::READY) && Instant::now() < deadline {
             self.wake(&sandbox).await?;
             sandbox = self.settled(&sandbox, deadline).await;
         }
@@ -105,15 +112,16 @@ pub(crate) fn is(sandbox: &CodeSandbox, condition: &str) -> bool {
     sandbox.status.as_ref().is_some_and(|status| status.is_true(condition))
 }
 
-/// Whether a sandbox that took no calls as it was shown may take them now. A pod that was lost is to be told of, and not
-/// to be passed over.
+/// Whether a sandbox that took no calls as it was shown may take them now. A pod that was lost, or went with a namesake, is
+/// to be told of, and not to be passed over.
 fn has_moved_on(shown: &CodeSandbox, now: &CodeSandbox) -> bool {
     let pod = |sandbox: &CodeSandbox| sandbox.status.as_ref()?.pod_uid.clone();
     let losses = |sandbox: &CodeSandbox| sandbox.status.as_ref().map(CodeSandboxStatus::lost_pods);
-    let was_ready = is(shown, condition::READY);
+    if !is(shown, condition::READY) {
+        return true;
+    }
     let gone_still = is(now, condition::READY) && pod(shown) == pod(now);
-    let told = was_ready && (gone_still || losses(shown) != losses(now));
-    is_older(shown, now) && !told
+    (shown.uid(), losses(shown)) == (now.uid(), losses(now)) && !gone_still
 }
 
 /// Why a sandbox takes no calls, in the words of its conditions.

@@ -151,7 +151,7 @@ impl Service {
 }
 
 /// That there is no such sandbox, and how it ended where that is known.
-fn not_found(name: &str, end: Option<&End>) -> Error {
+pub(crate) fn not_found(name: &str, end: Option<&End>) -> Error {
     let what = match end {
         Some(End { at, how, .. }) => format!("sandbox {name} is gone since {at:.0}: {how}"),
         None => format!(

@@ -124,3 +124,20 @@ async fn what_is_no_duration_somebody_elses_or_over_is_extended_by_nobody() {
     assert_eq!(error.code, Code::SandboxFinished);
     assert_eq!(stored.lock().unwrap().ttls, [""; 0]);
 }
+
+#[tokio::test]
+async fn nothing_is_written_before_it_is_known_how_long_a_sandbox_lives_or_when_it_goes() {
+    let stored = sandbox(SignedDuration::ZERO);
+    let service = service(&stored);
+    stored.lock().unwrap().sandbox["spec"]["ttl"].take();
+    let error = service.extend(&me(), "demo", "3h").await.unwrap_err();
+    assert_eq!(error.code, Code::SandboxNotReady, "its template may give it more");
+    stored.lock().unwrap().sandbox["status"] = json!({"podName": "demo-1"});
+    service.extend(&me(), "demo", "3h").await.unwrap();
+    assert_eq!(std::mem::take(&mut stored.lock().unwrap().ttls).len(), 1);
+
+    stored.lock().unwrap().sandbox["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    let error = service.extend(&me(), "demo", "30h").await.unwrap_err();
+    assert_eq!(error.code, Code::SandboxNotFound);
+    assert_eq!(stored.lock().unwrap().ttls, [""; 0]);
+}

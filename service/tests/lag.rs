@@ -22,8 +22,8 @@ const SECOND: &str = "/api/v1/namespaces/default/pods/demo-1/exec";
 /// What an API server was asked for, whose watch shows one sandbox and never anything else.
 struct Asked(Arc<Mutex<Vec<String>>>);
 
-/// The verbs over such an API server. It has another sandbox by now, or none; the first pod is gone, and no agent
-/// answers in the second.
+/// The verbs over such an API server. It has another sandbox by now, none, or no answer where that is null; the first pod is
+/// gone, and no agent answers in the second.
 async fn service(shown: Value, now: Option<Value>) -> (Service, Asked) {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = asked.clone();
@@ -37,7 +37,8 @@ async fn service(shown: Value, now: Option<Value>) -> (Service, Asked) {
             SANDBOXES => (200, json!({"metadata": {"resourceVersion": "5"}, "items": [shown]})),
             SECOND => (500, json!({"kind": "Status", "code": 500, "reason": "InternalError"})),
             path if path.starts_with(SANDBOXES) => {
-                now.clone().map_or_else(not_found, |now| (200, now))
+                let now = now.clone().map_or_else(not_found, |now| (200, now));
+                if now.1.is_null() { (503, json!({"kind": "Status", "code": 503})) } else { now }
             }
             _ => not_found(),
         };
@@ -97,8 +98,10 @@ async fn a_pod_that_ended_with_a_suspension_is_no_loss_and_the_next_is_asked() {
 
 #[tokio::test]
 async fn a_pod_that_was_lost_is_said_to_be_gone_and_the_next_is_not_asked() {
+    let mut namesake = sandbox(9, 1, 0);
+    namesake["metadata"]["uid"] = "2".into();
     // The operator may know it or not yet.
-    for now in [sandbox(9, 1, 1), sandbox(5, 0, 0), sandbox(9, 0, 0)] {
+    for now in [sandbox(9, 1, 1), sandbox(5, 0, 0), sandbox(9, 0, 0), namesake] {
         let (error, pods) = told(sandbox(5, 0, 0), Some(now)).await;
         assert_eq!((error.code, pods), (Code::SandboxReplaced, vec![FIRST.into()]));
     }
@@ -128,4 +131,19 @@ async fn one_that_has_gone_since_is_not_found() {
         let (error, pods) = told(sandbox(5, 0, 0), now).await;
         assert_eq!((error.code, pods), (Code::SandboxNotFound, vec![FIRST.into()]));
     }
+}
+
+#[tokio::test]
+async fn what_is_known_is_told_though_the_api_server_does_not_answer() {
+    let (error, pods) = told(suspended(5), Some(Value::Null)).await;
+    assert_eq!((error.code, pods), (Code::SandboxSuspended, vec![]));
+
+    let mut finished = sandbox(5, 0, 0);
+    finished["status"]["conditions"][0]["type"] = "Finished".into();
+    let (service, Asked(asked)) = service(finished, Some(Value::Null)).await;
+    let error = service.languages(&Principal::new("me"), "demo").await.unwrap_err();
+    assert_eq!(error.code, Code::SandboxFinished);
+    let asked = asked.lock().unwrap();
+    let one = format!("{SANDBOXES}/demo");
+    assert!(!asked.contains(&one), "it is over, whatever comes: {asked:?}");
 }
