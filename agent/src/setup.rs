@@ -29,6 +29,8 @@ use crate::settings::{self, Settings};
 
 /// The variable that holds what is to be done, as JSON.
 const PLAN: &str = "CODESANDBOX_SETUP";
+/// The variable that holds what the sandbox may reach as well, as JSON.
+const KEPT: &str = "CODESANDBOX_SETUP_KEPT";
 /// Where all output goes, in the directory for temporary files, for who wants to read more than the status has.
 const LOG: &str = "setup.log";
 /// What says on the sandbox's disk, if it has one, that this very plan has been done there.
@@ -45,8 +47,6 @@ struct Plan {
     timeout_ms: u64,
     /// Whether it may reach what the sandbox may not.
     opens: bool,
-    /// What the sandbox then may reach as well.
-    kept: Vec<Place>,
 }
 
 /// How a command ended that was not to end so.
@@ -67,11 +67,17 @@ pub(crate) fn setup(settings: &Settings) -> io::Result<ExitCode> {
     prctl::set_dumpable(false)?;
     let text = std::env::var(PLAN).unwrap_or_default();
     let plan: Plan = serde_json::from_str(&text).map_err(io::Error::other)?;
+    let kept = std::env::var(KEPT).map_or_else(|_| Ok(Vec::new()), |kept| kept::read(&kept))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(settings, &plan, &text))
+    runtime.block_on(follow(settings, &plan, &text, &kept))
 }
 
-async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<ExitCode> {
+async fn follow(
+    settings: &Settings,
+    plan: &Plan,
+    text: &str,
+    kept: &[Place],
+) -> io::Result<ExitCode> {
     // PID 1 is sent no signal that it does not handle.
     let mut terminate = signal(SignalKind::terminate())?;
     let done = settings.home.join(DONE);
@@ -79,7 +85,7 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         crate::log("the setup was done on this disk before");
         // The network was opened for it all the same.
         if plan.opens {
-            opened::take_down(&settings.runs, &plan.kept).await?;
+            opened::take_down(&settings.runs, kept).await?;
         }
         return Ok(ExitCode::SUCCESS);
     }
@@ -99,7 +105,7 @@ async fn follow(settings: &Settings, plan: &Plan, text: &str) -> io::Result<Exit
         let done = run_all(settings, plan, &mut log, deadline).await;
         // Where the sandbox may reach the same, nothing of it is to be closed.
         if plan.opens {
-            opened::take_down(&settings.runs, &plan.kept).await?;
+            opened::take_down(&settings.runs, kept).await?;
         }
         Ok(done.map_err(|(command, failure)| {
             crate::log(&format!("a command of the setup failed: {failure:?}"));
@@ -217,16 +223,6 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_plan_says_what_the_sandbox_keeps() {
-        let plan = r#"{"commands": [], "auto": false, "timeoutMs": 1, "opens": true, "kept":
-            [{"cidr": "10.0.0.0/8"}, {"cidr": "192.0.2.0/24", "ports": [{"port": 80, "endPort": 90}]}]}"#;
-        let plan: Plan = serde_json::from_str(plan).unwrap();
-        let kept = ["10.1.2.3:1", "192.0.2.1:90", "192.0.2.1:91"]
-            .map(|address| plan.kept.iter().any(|place| place.covers(&address.parse().unwrap())));
-        assert_eq!(kept, [true, true, false]);
-    }
 
     #[test]
     fn what_is_installed_follows_from_the_files_that_are_there() {

@@ -48,6 +48,9 @@ pub const INSTALL_CONTAINER: &str = "install-agent";
 pub const SETUP_CONTAINER: &str = "setup";
 /// The variable that tells it what, as JSON.
 pub const SETUP_ENV: &str = "CODESANDBOX_SETUP";
+/// The variable that tells it what the sandbox may reach as well as it, as JSON. No part of what is to be done, which is not
+/// done again where only this is another.
+pub const SETUP_KEPT_ENV: &str = "CODESANDBOX_SETUP_KEPT";
 /// The annotation on a sandbox's pod that holds the resolvers of its container, where those of its setup are others.
 pub const RESOLV_CONF: &str = "codesandbox.dev/resolv-conf";
 /// Where the agent keeps the logs of runs.

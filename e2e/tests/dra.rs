@@ -63,10 +63,11 @@ async fn share() -> anyhow::Result<()> {
     )?;
     assert_eq!((devices(&a).await?, devices(&b).await?), (1, 1));
     let claims: Api<ResourceClaim> = Api::namespaced(cluster.client.clone(), e2e::NAMESPACE);
-    let allocated = claims.list(&ListParams::default()).await?.items.into_iter().flat_map(|claim| {
-        let allocation = claim.status.and_then(|status| status.allocation);
-        allocation.and_then(|allocation| allocation.devices?.results).unwrap_or_default()
-    });
+    let allocated =
+        claims.list(&ListParams::default()).await?.items.into_iter().flat_map(|claim| {
+            let allocation = claim.status.and_then(|status| status.allocation);
+            allocation.and_then(|allocation| allocation.devices?.results).unwrap_or_default()
+        });
     let allocated: Vec<_> = allocated.map(|device| device.device).collect();
     let different: BTreeSet<_> = allocated.iter().collect();
     assert_eq!((allocated.len(), different.len()), (2, 2), "{allocated:?}");

@@ -42,6 +42,11 @@ impl Cidr {
             && first(address, self.prefix) == first(self.address, self.prefix)
     }
 
+    /// Whether any address is in both.
+    pub(crate) fn overlaps(&self, other: &Self) -> bool {
+        self.contains(other.address) || other.contains(self.address)
+    }
+
     /// Whether all of another range is in it.
     pub(crate) fn covers(&self, other: &Self) -> bool {
         self.prefix <= other.prefix && self.contains(other.address)

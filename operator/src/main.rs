@@ -18,6 +18,7 @@ mod health;
 mod http;
 mod injection;
 mod isolation;
+mod label;
 mod leaks;
 mod lease;
 mod memory;

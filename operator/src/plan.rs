@@ -192,7 +192,6 @@ fn action(
             .or_else(|| policies::closing(sandbox, observed, config, None)),
         Situation::Unbound(_)
         | Situation::Barred(_)
-        | Situation::Forbidden(_)
         | Situation::Taken(_)
         // The status says first that it is to go, so that nobody takes it for lost.
         | Situation::Retiring(..)
@@ -202,6 +201,8 @@ fn action(
             pod.filter(|pod| is_another(sandbox, pod)).and_then(removal)
         }
         Situation::BackingOff(_) => former_removal(sandbox, observed),
+        Situation::Forbidden(_) => former_removal(sandbox, observed)
+            .or_else(|| policies::closing(sandbox, observed, config, None)),
         Situation::Resting(_) => {
             former_removal(sandbox, observed)
                 .or_else(|| way_in::leave(sandbox, observed))

@@ -1,5 +1,6 @@
 //! What the sandbox may reach as well as its setup, so that it is not to be out of reach afterwards.
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 
 use serde::Deserialize;
@@ -20,6 +21,11 @@ struct Ports {
     end_port: Option<u16>,
     /// TCP where nothing is said.
     protocol: Option<String>,
+}
+
+/// The places that a text names.
+pub(super) fn read(text: &str) -> io::Result<Vec<Place>> {
+    serde_json::from_str(text).map_err(io::Error::other)
 }
 
 impl Place {
@@ -82,5 +88,16 @@ mod tests {
         // What leaves its ports out has all of them.
         let place: Place = serde_json::from_value(json!({"cidr": "192.0.2.0/24"})).unwrap();
         assert!(place.covers(&"192.0.2.1:1".parse().unwrap()));
+    }
+
+    #[test]
+    fn places_are_read_as_the_operator_writes_them() {
+        let kept = r#"[{"cidr": "10.0.0.0/8"},
+            {"cidr": "192.0.2.0/24", "ports": [{"port": 80, "endPort": 90}]}]"#;
+        let kept = read(kept).unwrap();
+        let covered = ["10.1.2.3:1", "192.0.2.1:90", "192.0.2.1:91"]
+            .map(|address| kept.iter().any(|place| place.covers(&address.parse().unwrap())));
+        assert_eq!(covered, [true, true, false]);
+        assert!(read("{").is_err(), "nothing is kept by mistake");
     }
 }

@@ -1,30 +1,37 @@
 //! What no sandbox may reach, whoever asks for it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::net::{IpAddr, Ipv4Addr};
 
-use api::{CodeSandbox, reason};
+use api::{CodeSandbox, Effective, reason};
 
 use crate::{
     cidr::Cidr,
     config::Config,
+    label,
     status::{Verdict, words},
 };
 
-/// Where nodes and pods of the clouds get their credentials. Public addresses leave these out as well.
-const CREDENTIALS: [IpAddr; 7] = [
-    IpAddr::V4(Ipv4Addr::new(169, 254, 169, 254)), // nearly everybody's metadata service
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 2)),   // ECS
-    IpAddr::V4(Ipv4Addr::new(169, 254, 170, 23)),  // EKS Pod Identity
-    IpAddr::V4(Ipv4Addr::new(168, 63, 129, 16)),   // Azure's host
-    IpAddr::V4(Ipv4Addr::new(100, 100, 100, 200)), // Alibaba Cloud
-    IpAddr::V6(Ipv6Addr::new(0xfd00, 0xec2, 0, 0, 0, 0, 0, 0x254)), // EC2
-    IpAddr::V6(Ipv6Addr::new(0xfd20, 0xce, 0, 0, 0, 0, 0, 0x254)), // Google Cloud
+/// Where nodes and pods of the clouds get their credentials, and the ranges that lead there by another name. Public addresses
+/// leave these out as well.
+const CREDENTIALS: [&str; 8] = [
+    LINK_LOCAL,
+    "168.63.129.16/32",   // Azure's host
+    "100.100.100.200/32", // Alibaba Cloud
+    "fd00:ec2::/32",      // EC2, EKS Pod Identity
+    "fd20:ce::254/128",   // Google Cloud
+    "64:ff9b::/96",       // NAT64
+    "64:ff9b:1::/48",     // NAT64 of one's own
+    "2002::/16",          // 6to4
 ];
+/// Nearly everybody's metadata service, and what else of the kind the clouds have beside it.
+const LINK_LOCAL: &str = "169.254.0.0/16";
+/// Where NodeLocal DNSCache answers, which is link-local as well.
+const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
 /// Ready's verdict on a sandbox whose network is not made as it asks; none where it is.
 ///
 /// A policy that opened the canary would have the agent wait for a proof that never comes, and end with words that do not
-/// say which entry it was. Behind selectors and node addresses there may be one all the same: then it does.
+/// say which entry it was. What else leads to the API server, behind selectors and addresses of nodes, nobody knows here.
 pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict> {
     let effective = sandbox.effective();
     let allow = effective.allow.iter().enumerate().filter_map(|(index, reach)| {
@@ -38,13 +45,35 @@ pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict>
             Some(format!("network.ports[{index}].from[{nth}].cidr {why}"))
         })
     });
-    let found: Vec<_> = allow.chain(ports).collect();
+    let found: Vec<_> = allow.chain(ports).chain(selectors(&effective)).collect();
     (!found.is_empty()).then(|| {
         let said = format!(
             "{}; create the sandbox anew without that, or from a template without it",
             words(&found.join("; "))
         );
         Verdict::no(reason::NETWORK_FORBIDDEN, said)
+    })
+}
+
+/// The labels that a policy does not take: the API server would refuse it again and again, in words about the policy.
+fn selectors(effective: &Effective) -> impl Iterator<Item = String> {
+    let allow = effective.allow.iter().enumerate();
+    let allow = allow.map(|(index, reach)| (format!("network.allow[{index}]"), &reach.peer));
+    let ports = effective.ports.iter().enumerate().flat_map(|(index, open)| {
+        let from = open.from.iter().enumerate();
+        from.map(move |(nth, peer)| (format!("network.ports[{index}].from[{nth}]"), peer))
+    });
+    allow.chain(ports).flat_map(|(at, peer)| {
+        let selectors =
+            [("podSelector", &peer.pod_selector), ("namespaceSelector", &peer.namespace_selector)];
+        selectors.into_iter().flat_map(move |(field, selector)| {
+            let labels = selector.iter().flat_map(|selector| &selector.match_labels);
+            let bad = labels.filter(|(key, value)| !label::is_key(key) || !label::is_value(value));
+            let at = at.clone();
+            bad.map(move |(key, value)| {
+                format!("{at}.{field} {key}={value} is no label of Kubernetes")
+            })
+        })
     })
 }
 
@@ -69,10 +98,18 @@ fn closed(range: &Cidr, config: &Config) -> Option<String> {
             "{range} contains {canary}, by which a sandbox sees that its network is closed: name ranges without it"
         ));
     }
-    let secret = CREDENTIALS.into_iter().find(|secret| range.contains(*secret))?;
+    let secret = CREDENTIALS.into_iter().find(|secret| {
+        secret.parse().is_ok_and(|secret| range.overlaps(&secret)) && !is_resolver(range, config)
+    })?;
     Some(format!(
-        "{range} contains {secret}, from which nodes get their credentials: name ranges without it"
+        "{range} has addresses of {secret}, from which nodes get their credentials: name ranges without them"
     ))
+}
+
+/// Whether a range is a resolver's one address.
+fn is_resolver(range: &Cidr, config: &Config) -> bool {
+    let resolvers = config.dns_servers.iter().chain([&NODE_LOCAL_DNS]);
+    *range == range.only() && resolvers.into_iter().any(|resolver| range.contains(*resolver))
 }
 
 #[cfg(test)]
@@ -119,13 +156,29 @@ mod tests {
 
     #[test]
     fn where_nodes_get_their_credentials_no_sandbox_comes() {
-        for range in ["169.254.0.0/16", "168.63.129.16/32", "128.0.0.0/1", "fd00::/8", "0.0.0.0/0"]
-        {
-            let message = said(range, &config()).unwrap();
-            assert!(message.contains("get their credentials"), "{message}");
+        let mut config = config();
+        config.dns_servers = vec!["169.254.25.10".parse().unwrap()];
+        for range in [
+            "169.254.169.254/32",
+            "169.254.169.252/32",
+            "169.254.170.23/32",
+            "169.254.20.0/24",
+            "169.254.0.0/16",
+            "168.63.129.16/32",
+            "128.0.0.0/1",
+            "fd00:ec2::23/128",
+            "fd00::/8",
+            "64:ff9b::a9fe:a9fe/128",
+            "2002:a9fe:a9fe::/48",
+        ] {
+            let message = said(range, &config).unwrap_or_default();
+            assert!(message.contains("get their credentials"), "{range}: {message}");
         }
-        // A resolver on the node, which is link-local as well.
-        assert_eq!(said("169.254.20.10/32", &config()), None);
+        // Resolvers on the node, which are link-local as well.
+        for resolver in ["169.254.20.10/32", "169.254.25.10/32"] {
+            assert_eq!(said(resolver, &config), None);
+        }
+        assert_eq!(said("fd00:1::/64", &config), None);
     }
 
     #[test]
@@ -151,5 +204,17 @@ mod tests {
         assert_eq!(from(&["10.96.0.0/12", "169.254.0.0/16"]), None);
         let message = from(&["10.96.0.0/12", "10.1.2.3/8"]).unwrap().message;
         assert!(message.starts_with("network.ports[0].from[1].cidr 10.1.2.3/8 names"), "{message}");
+    }
+
+    #[test]
+    fn labels_that_nothing_can_have_are_told() {
+        let pods = |labels: serde_json::Value| json!({"podSelector": {"matchLabels": labels}});
+        let judge = |network: serde_json::Value| verdict(&asking(&network), &config());
+        assert_eq!(judge(json!({"allow": [pods(json!({"a.b/c": "d", "e": ""}))]})), None);
+        let bad = judge(json!({"allow": [pods(json!({"bad key": "x"}))]})).unwrap().message;
+        assert!(bad.starts_with("network.allow[0].podSelector bad key=x is no label"), "{bad}");
+        let spaces = json!({"namespaceSelector": {"matchLabels": {"a": "b/c"}}});
+        let bad = judge(json!({"ports": [{"port": 80, "from": [spaces]}]})).unwrap().message;
+        assert!(bad.starts_with("network.ports[0].from[0].namespaceSelector a=b/c"), "{bad}");
     }
 }

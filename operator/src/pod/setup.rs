@@ -15,8 +15,11 @@ const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
 /// The container, before the sandbox's own and with all that it has but GPUs, which another pod's would wait for.
 pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -> Container {
     let mut container = super::container(effective, config);
-    let plan = env::value(names::SETUP_ENV, &plan(effective, setup, config));
-    container.env.get_or_insert_default().push(plan);
+    let kept = internet::kept_without(effective, config);
+    let kept = (effective.setup_opens() && !kept.is_empty()).then(|| json!(kept).to_string());
+    let kept = kept.map(|kept| env::value(names::SETUP_KEPT_ENV, &kept));
+    let plan = env::value(names::SETUP_ENV, &plan(effective, setup));
+    container.env.get_or_insert_default().extend([plan].into_iter().chain(kept));
     Container {
         name: names::SETUP_CONTAINER.into(),
         command: Some(vec![names::AGENT.into(), "setup".into()]),
@@ -28,18 +31,14 @@ pub(super) fn container(effective: &Effective, setup: &Setup, config: &Config) -
 }
 
 /// What the agent is told.
-fn plan(effective: &Effective, setup: &Setup, config: &Config) -> String {
+fn plan(effective: &Effective, setup: &Setup) -> String {
     let timeout = setup.timeout.as_ref().map_or(TIMEOUT, api::Duration::as_std);
-    let mut plan = json!({
+    let plan = json!({
         "commands": setup.commands,
         "auto": setup.auto == Some(true),
         "timeoutMs": timeout.as_millis(),
         "opens": effective.setup_opens(),
     });
-    let kept = internet::kept_without(effective, config);
-    if effective.setup_opens() && !kept.is_empty() {
-        plan["kept"] = json!(kept);
-    }
     plan.to_string()
 }
 

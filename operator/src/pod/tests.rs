@@ -193,9 +193,9 @@ fn a_setup_is_told_what_its_sandbox_keeps_of_the_network_where_it_has_more_itsel
                 .unwrap();
         let spec = pod(&sandbox, &config(), Way::ImageVolume, 1).spec.unwrap();
         let env = spec.init_containers.unwrap().remove(0).env.unwrap();
-        let plan = env.into_iter().find(|one| one.name == names::SETUP_ENV).unwrap().value.unwrap();
-        let plan: serde_json::Value = serde_json::from_str(&plan).unwrap();
-        plan.get("kept").and_then(|kept| kept.as_array().cloned())
+        let kept = env.into_iter().find(|one| one.name == names::SETUP_KEPT_ENV)?.value.unwrap();
+        let kept: serde_json::Value = serde_json::from_str(&kept).unwrap();
+        kept.as_array().cloned()
     };
     let range =
         serde_json::json!({"cidr": "198.51.100.0/24", "ports": [{"port": 80, "endPort": 90}]});

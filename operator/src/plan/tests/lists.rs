@@ -204,3 +204,23 @@ fn what_no_sandbox_may_reach_is_asked_before_every_pod() {
         assert_eq!(ready.condition(condition::READY).unwrap().reason, reason::NETWORK_FORBIDDEN);
     }
 }
+
+/// The pod before that one may still run, with what its setup may reach.
+#[test]
+fn what_is_left_of_a_pod_before_goes_though_the_next_is_forbidden() {
+    let mut known = config();
+    known.api_server_address = Some("10.1.2.1".into());
+    let [mut sandbox, ..] = sandboxes();
+    let world = World::setting_up(&mut sandbox);
+    let mut observed = world.observe(&sandbox);
+    observed.former = observed.pod.take();
+    let status = sandbox.status.as_mut().unwrap();
+    (status.attempt, status.pod_uid) = (Some(2), None);
+    let uid = observed.former.as_ref().unwrap().uid().unwrap();
+    let first = plan(&sandbox, &observed, &known, at(4));
+    assert_eq!(first.action, Some(Action::DeletePod { name: "box-1".into(), uid }));
+
+    observed.former = None;
+    let then = plan(&sandbox, &observed, &known, at(5));
+    assert_eq!(then.action, Some(Action::Apply(Box::new(own(&sandbox)))));
+}

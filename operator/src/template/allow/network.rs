@@ -1,6 +1,6 @@
 //! How much of the network a sandbox may ask for beside its template's own.
 
-use api::{CodeSandboxTemplateSpec, Egress, Peer, Settings};
+use api::{CodeSandboxTemplateSpec, Egress, OpenPort, Peer, PortRange, Reach, Settings};
 
 use super::listed;
 use crate::{cidr::Cidr, network::reach};
@@ -32,13 +32,33 @@ pub(super) fn places(asked: &Settings, template: &CodeSandboxTemplateSpec) -> Ve
     };
     let (own_places, own_ports) = (own.allow.unwrap_or_default(), own.ports.unwrap_or_default());
     let places = asked.allow.iter().flatten();
-    let places = places.filter(|one| !own_places.contains(one) && !is_within(&one.peer));
+    let places = places.filter(|one| {
+        !own_places.iter().any(|own| is_same_place(own, one)) && !is_within(&one.peer)
+    });
     let places = places.map(|one| format!("spec.network.allow {}", reach::place(one)));
     let ports = asked.ports.iter().flatten();
-    let ports = ports.filter(|one| !own_ports.contains(one) && !one.from.iter().all(is_within));
+    let ports = ports.filter(|one| {
+        !own_ports.iter().any(|own| is_same_port(own, one)) && !one.from.iter().all(is_within)
+    });
     let ports = ports.map(|one| format!("spec.network.ports {}", reach::entrance(one)));
     let bound = listed(allowed);
     places.chain(ports).map(|found| format!("{found} (allowed: {bound})")).collect()
+}
+
+/// Whether two places are the same, in whichever words.
+fn is_same_place(one: &Reach, other: &Reach) -> bool {
+    let ports = |reach: &Reach| -> Vec<_> {
+        let said = |range: &PortRange| {
+            (range.port, range.end_port.unwrap_or(range.port), range.protocol.unwrap_or_default())
+        };
+        reach.ports.iter().map(said).collect()
+    };
+    one.peer == other.peer && ports(one) == ports(other)
+}
+
+fn is_same_port(one: &OpenPort, other: &OpenPort) -> bool {
+    let said = |open: &OpenPort| (open.port, open.protocol.unwrap_or_default());
+    said(one) == said(other) && one.from == other.from
 }
 
 #[cfg(test)]
@@ -63,6 +83,18 @@ mod tests {
             ),
             (json!({"allow": [db, place("192.0.2.0/24")], "ports": [open(json!([db]))]}), vec![]),
             (json!({"allow": [], "ports": [open(json!([{"cidr": "10.1.2.3/32"}]))]}), vec![]),
+            // The same in other words.
+            (
+                json!({
+                    "allow": [{"cidr": "192.0.2.0/24", "ports": [{"port": 5432, "endPort": 5432, "protocol": "TCP"}]}],
+                    "ports": [{"port": 80, "protocol": "TCP", "from": [db]}],
+                }),
+                vec![],
+            ),
+            (
+                json!({"allow": [{"cidr": "192.0.2.0/24", "ports": [{"port": 5432, "protocol": "UDP"}]}]}),
+                vec!["spec.network.allow 192.0.2.0/24 on UDP 5432"],
+            ),
             (
                 json!({"allow": [place("10.0.0.0/8")]}),
                 vec!["spec.network.allow 10.0.0.0/8 on TCP 5432"],
