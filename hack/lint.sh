@@ -44,12 +44,16 @@ chart() {
   try full --set 'sandbox.namespaces={a,b}' --set 'network.dnsServers={9.9.9.9,2620:fe::fe}' --set 'network.clusterCIDRs={203.0.113.0/24}' \
     --set mcp.replicas=2 --set 'mcp.allowedHosts={mcp.example.com}' --set 'mcp.allowedOrigins={https://example.com}' --set operator.priorityClassName=p,operator.replicas=2 \
     --set-json 'operator.tolerations=[{"key":"k","operator":"Exists"}]' --set-json 'mcp.nodeSelector={"a":"b"}' --set-json 'global.imagePullSecrets=[{"name":"s"}]'
+  try gvisor --set sandbox.defaultTemplate=python,sandbox.runtimeClassName=gvisor,templates.node.defaults.runtimeClassName=kata
+  refuse "a RuntimeClass that who names no template gets around" --set sandbox.runtimeClassName=gvisor
   refuse "no operator" --set operator.replicas=0
   refuse "an unknown value" --set operater.log=debug
   refuse "the tag latest" --set operator.image.tag=latest
   refuse "no sandbox namespace" --set 'sandbox.namespaces={}'
   refuse "a URL as registry" --set global.imageRegistry=https://registry.example
   grep -q 'image: registry.example/team/codesandbox/operator:v1$' "$out/images.yaml" || die "global.imageRegistry is not in the operator's image"
+  [[ $(sed -n 's/.*OPERATOR_TEMPLATES, value: //p' "$out/gvisor.yaml" | grep -o 'runtimeClassName[^,}]*' | tr -d '\\"' | sort | uniq -c | xargs) == "4 runtimeClassName:gvisor 1 runtimeClassName:kata" ]] ||
+    die "sandbox.runtimeClassName is not in the templates that say none"
   grep -q 'helm.sh/resource-policy: keep' "$out/default.yaml" || die "the CRD would go with the release"
   # Nothing cluster-wide but the admission policies, the CRD and the namespaces.
   if grep -hE '^kind: Cluster' "$out"/*.yaml; then die "the chart must not have cluster-wide rights"; fi

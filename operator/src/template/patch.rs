@@ -44,7 +44,12 @@ pub(crate) fn check(template: &CodeSandboxTemplateSpec) -> Result<(), String> {
     if template.trusted {
         return Ok(());
     }
-    only(&part(patch, "spec"), &PLACING, "podPatch.spec")
+    let mut spec = part(patch, "spec");
+    // Users of the pod's own: it takes something from the pod, and is nobody's to fear.
+    if spec.get("hostUsers") == Some(&Value::Bool(false)) {
+        spec.remove("hostUsers");
+    }
+    only(&spec, &PLACING, "podPatch.spec")
         .map_err(|wrong| format!("{wrong}, unless the template is trusted"))
 }
 
@@ -141,6 +146,7 @@ mod tests {
             "spec": {"nodeSelector": {"gpu": "a100"}, "tolerations": [{"key": "gpu", "operator": "Exists"}],
                 "priorityClassName": "low", "schedulerName": "other", "affinity": {"nodeAffinity": {}}}});
         assert_eq!(check(&template(&placing, false)), Ok(()));
+        assert_eq!(check(&template(&json!({"spec": {"hostUsers": false}}), false)), Ok(()));
         for spec in [
             json!({"hostNetwork": true}),
             json!({"hostUsers": true}),
