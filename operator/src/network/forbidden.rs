@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use api::{CodeSandbox, Effective, reason};
+use api::{CodeSandbox, Effective, PortRange, reason};
 
 use crate::{
     cidr::Cidr,
@@ -28,6 +28,9 @@ const LINK_LOCAL: &str = "169.254.0.0/16";
 /// Where NodeLocal DNSCache answers, which is link-local as well.
 const NODE_LOCAL_DNS: IpAddr = IpAddr::V4(Ipv4Addr::new(169, 254, 20, 10));
 
+/// The port of resolvers.
+const DNS: u16 = 53;
+
 /// Ready's verdict on a sandbox whose network is not made as it asks; none where it is.
 ///
 /// A policy that opened the canary would have the agent wait for a proof that never comes, and end with words that do not
@@ -36,7 +39,7 @@ pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict>
     let effective = sandbox.effective();
     let allow = effective.allow.iter().enumerate().filter_map(|(index, reach)| {
         let cidr = reach.peer.cidr.as_deref()?;
-        let why = range(cidr).map_or_else(Some, |range| closed(&range, config))?;
+        let why = range(cidr).map_or_else(Some, |range| closed(&range, &reach.ports, config))?;
         Some(format!("network.allow[{index}].cidr {why}"))
     });
     let ports = effective.ports.iter().enumerate().flat_map(|(index, open)| {
@@ -91,25 +94,30 @@ fn range(text: &str) -> Result<Cidr, String> {
     Err(format!("{text} names an address within a range: write {whole}, or {}", range.only()))
 }
 
-/// Why a range is closed to every sandbox, if it is.
-fn closed(range: &Cidr, config: &Config) -> Option<String> {
+/// Why a range is closed to every sandbox on these ports, if it is.
+fn closed(range: &Cidr, ports: &[PortRange], config: &Config) -> Option<String> {
     if let Some(canary) = config.canaries().find(|canary| range.contains(*canary)) {
         return Some(format!(
             "{range} contains {canary}, by which a sandbox sees that its network is closed: name ranges without it"
         ));
     }
     let secret = CREDENTIALS.into_iter().find(|secret| {
-        secret.parse().is_ok_and(|secret| range.overlaps(&secret)) && !is_resolver(range, config)
+        secret.parse().is_ok_and(|secret| range.overlaps(&secret))
+            && !is_resolver(range, ports, config)
     })?;
     Some(format!(
         "{range} has addresses of {secret}, from which nodes get their credentials: name ranges without them"
     ))
 }
 
-/// Whether a range is a resolver's one address.
-fn is_resolver(range: &Cidr, config: &Config) -> bool {
-    let resolvers = config.dns_servers.iter().chain([&NODE_LOCAL_DNS]);
-    *range == range.only() && resolvers.into_iter().any(|resolver| range.contains(*resolver))
+/// Whether a range is a resolver's one address, on the port of resolvers alone: some clouds have theirs where they hand out
+/// credentials on another port.
+fn is_resolver(range: &Cidr, ports: &[PortRange], config: &Config) -> bool {
+    let is_dns = |ports: &PortRange| (ports.port, ports.end_port.unwrap_or(DNS)) == (DNS, DNS);
+    let is_asked = !ports.is_empty() && ports.iter().all(is_dns);
+    let is_one = |resolver: &IpAddr| range.contains(*resolver);
+    *range == range.only()
+        && (is_one(&NODE_LOCAL_DNS) || is_asked && config.dns_servers.iter().any(is_one))
 }
 
 #[cfg(test)]
@@ -174,11 +182,34 @@ mod tests {
             let message = said(range, &config).unwrap_or_default();
             assert!(message.contains("get their credentials"), "{range}: {message}");
         }
-        // Resolvers on the node, which are link-local as well.
-        for resolver in ["169.254.20.10/32", "169.254.25.10/32"] {
-            assert_eq!(said(resolver, &config), None);
-        }
+        // A resolver on the node, which is link-local as well.
+        assert_eq!(said("169.254.20.10/32", &config), None);
         assert_eq!(said("fd00:1::/64", &config), None);
+    }
+
+    /// Google Cloud's answers beside the metadata, Azure's beside the node's secrets.
+    #[test]
+    fn resolvers_with_credentials_beside_them_are_reached_on_their_port_alone() {
+        let mut config = config();
+        config.dns_servers = ["169.254.169.254", "168.63.129.16", "169.254.25.10"]
+            .map(|ip| ip.parse().unwrap())
+            .into();
+        let dns = json!({"port": 53, "protocol": "UDP"});
+        for (ports, refused) in [
+            (json!([dns]), false),
+            (json!([dns, {"port": 53, "endPort": 53}]), false),
+            (json!([]), true),
+            (json!([{"port": 80}]), true),
+            (json!([dns, {"port": 80}]), true),
+            (json!([{"port": 53, "endPort": 80}]), true),
+        ] {
+            for resolver in ["169.254.169.254/32", "168.63.129.16/32", "169.254.25.10/32"] {
+                let place = json!({"allow": [{"cidr": resolver, "ports": ports}]});
+                assert_eq!(verdict(&asking(&place), &config).is_some(), refused, "{place}");
+            }
+        }
+        let other = json!({"allow": [{"cidr": "169.254.169.253/32", "ports": [dns]}]});
+        assert!(verdict(&asking(&other), &config).is_some(), "it is no resolver of theirs");
     }
 
     #[test]
