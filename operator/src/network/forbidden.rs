@@ -2,7 +2,7 @@
 
 use std::net::{IpAddr, Ipv4Addr};
 
-use api::{CodeSandbox, Effective, PortRange, reason};
+use api::{CodeSandbox, Effective, Peer, PortRange, reason};
 
 use crate::{
     cidr::Cidr,
@@ -37,18 +37,12 @@ const DNS: u16 = 53;
 /// say which entry it was. What else leads to the API server, behind selectors and addresses of nodes, nobody knows here.
 pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict> {
     let effective = sandbox.effective();
-    let allow = effective.allow.iter().enumerate().filter_map(|(index, reach)| {
-        let cidr = reach.peer.cidr.as_deref()?;
-        let why = range(cidr).map_or_else(Some, |range| closed(&range, &reach.ports, config))?;
-        Some(format!("network.allow[{index}].cidr {why}"))
+    let ranges = peers(&effective).filter_map(|(at, peer, reached)| {
+        let closed = |range: Cidr| reached.and_then(|ports| self::closed(&range, ports, config));
+        let why = range(peer.cidr.as_deref()?).map_or_else(Some, closed)?;
+        Some(format!("{at}.cidr {why}"))
     });
-    let ports = effective.ports.iter().enumerate().flat_map(|(index, open)| {
-        open.from.iter().enumerate().filter_map(move |(nth, peer)| {
-            let why = range(peer.cidr.as_deref()?).err()?;
-            Some(format!("network.ports[{index}].from[{nth}].cidr {why}"))
-        })
-    });
-    let found: Vec<_> = allow.chain(ports).chain(selectors(&effective)).collect();
+    let found: Vec<_> = ranges.chain(selectors(&effective)).collect();
     (!found.is_empty()).then(|| {
         let said = format!(
             "{}; create the sandbox anew without that, or from a template without it",
@@ -58,15 +52,21 @@ pub(crate) fn verdict(sandbox: &CodeSandbox, config: &Config) -> Option<Verdict>
     })
 }
 
-/// The labels that a policy does not take: the API server would refuse it again and again, in words about the policy.
-fn selectors(effective: &Effective) -> impl Iterator<Item = String> {
-    let allow = effective.allow.iter().enumerate();
-    let allow = allow.map(|(index, reach)| (format!("network.allow[{index}]"), &reach.peer));
+/// All ends of connections that are named, and where; with the ports there of those that are reached, which others are not.
+fn peers(effective: &Effective) -> impl Iterator<Item = (String, &Peer, Option<&[PortRange]>)> {
+    let allow = effective.allow.iter().enumerate().map(|(index, reach)| {
+        (format!("network.allow[{index}]"), &reach.peer, Some(&*reach.ports))
+    });
     let ports = effective.ports.iter().enumerate().flat_map(|(index, open)| {
         let from = open.from.iter().enumerate();
-        from.map(move |(nth, peer)| (format!("network.ports[{index}].from[{nth}]"), peer))
+        from.map(move |(nth, peer)| (format!("network.ports[{index}].from[{nth}]"), peer, None))
     });
-    allow.chain(ports).flat_map(|(at, peer)| {
+    allow.chain(ports)
+}
+
+/// The labels that a policy does not take: the API server would refuse it again and again, in words about the policy.
+fn selectors(effective: &Effective) -> impl Iterator<Item = String> {
+    peers(effective).flat_map(|(at, peer, _)| {
         let selectors =
             [("podSelector", &peer.pod_selector), ("namespaceSelector", &peer.namespace_selector)];
         selectors.into_iter().flat_map(move |(field, selector)| {
