@@ -28,9 +28,8 @@ impl Sandboxes {
         let (name, now) = (sandbox.name_any(), Timestamp::now().to_string());
         let metadata = json!({"uid": sandbox.metadata.uid, "annotations": {names::WAKE: now}});
         let patch = Patch::Merge(json!({"metadata": metadata}));
-        let params =
-            PatchParams { field_manager: Some(names::FRONTEND.into()), ..PatchParams::default() };
-        let woken = self.kube("wake", &name, self.api.patch_metadata(&name, &params, &patch)).await;
+        let woken =
+            self.kube("wake", &name, self.api.patch_metadata(&name, &as_front_end(), &patch)).await;
         woken.map(drop).or_else(unless_gone)
     }
 
@@ -44,9 +43,7 @@ impl Sandboxes {
         let ObjectMeta { uid, resource_version, .. } = &sandbox.metadata;
         let metadata = json!({"uid": uid, "resourceVersion": resource_version});
         let patch = Patch::Merge(json!({"metadata": metadata, "spec": {"ttl": ttl}}));
-        let params =
-            PatchParams { field_manager: Some(names::FRONTEND.into()), ..PatchParams::default() };
-        match self.kube("extend", &name, self.api.patch(&name, &params, &patch)).await {
+        match self.kube("extend", &name, self.api.patch(&name, &as_front_end(), &patch)).await {
             Err(error) if refusal(&error).is_some_and(Status::is_conflict) => Ok(None),
             extended => extended.map(Some),
         }
@@ -64,6 +61,10 @@ impl Sandboxes {
         self.deleted.lock().unwrap_or_else(PoisonError::into_inner).extend(uid);
         Ok(())
     }
+}
+
+fn as_front_end() -> PatchParams {
+    PatchParams { field_manager: Some(names::FRONTEND.into()), ..PatchParams::default() }
 }
 
 /// What the API server refused with, if it did.
