@@ -4,11 +4,10 @@ use std::collections::BTreeSet;
 
 use anyhow::Context;
 use api::{CodeSandbox, Gpu, Settings, condition, reason};
-use e2e::{Cluster, Sandbox, is, kubectl, kubectl_with, output, reason};
+use e2e::{Cluster, Sandbox, deaths::node, is, kubectl, kubectl_with, reason};
 use k8s_openapi::api::resource::v1::ResourceClaim;
 use kube::{Api, api::ListParams};
 use serde_json::json;
-use tokio::process::Command;
 
 const CLASS: &str = "e2e-gpu";
 /// The name under which Kubernetes has the devices of a class as an extended resource.
@@ -18,8 +17,7 @@ const NAMED: &str = "example.com/e2e-gpu";
 
 /// Gives the node of e2e/cluster a number of such devices.
 async fn offer(devices: u8) -> anyhow::Result<()> {
-    let cluster = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster");
-    output(Command::new(cluster).args(["dra", &devices.to_string()]), "").await.map(drop)
+    node::cluster(&["dra", &devices.to_string()]).await
 }
 
 fn spec(resource: &str, optional: bool) -> Settings {

@@ -5,15 +5,17 @@ use std::collections::BTreeSet;
 use anyhow::Context;
 use api::{CodeSandbox, Gpu, OnIdle, Settings, condition, reason};
 use e2e::{
-    Cluster, STUBBORN, Sandbox, is, kubectl,
+    Cluster, STUBBORN, Sandbox,
+    deaths::node,
+    is, kubectl,
     mcp::{Answer, Door},
-    output, reason,
+    reason,
 };
 use futures::future::join_all;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use kube::{Resource, ResourceExt, api::DeleteParams};
 use serde_json::{Value, json};
-use tokio::{process::Command, sync::Mutex};
+use tokio::sync::Mutex;
 
 const GPU: &str = "nvidia.com/gpu";
 const DEVICES: &str = "printenv NVIDIA_VISIBLE_DEVICES";
@@ -23,8 +25,7 @@ static ALONE: Mutex<()> = Mutex::const_new(());
 
 /// Gives the node of e2e/cluster a number of GPUs, by a real device plugin without devices.
 async fn offer(gpus: u8) -> anyhow::Result<()> {
-    let cluster = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster");
-    output(Command::new(cluster).args(["gpu", &gpus.to_string()]), "").await.map(drop)
+    node::cluster(&["gpu", &gpus.to_string()]).await
 }
 
 fn spec() -> Settings {

@@ -12,14 +12,13 @@ use std::{
 
 use anyhow::{Context, ensure};
 use api::{CodeSandbox, Settings, condition, names};
-use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, is, kubectl, kubectl_with, output, reason};
+use e2e::{Cluster, NAMESPACE, RELEASE_NAMESPACE, deaths::node, is, kubectl, kubectl_with, reason};
 use futures::{StreamExt, TryStreamExt, stream};
 use kube::{
     ResourceExt,
     api::{DeleteParams, ListParams, PostParams},
 };
 use serde_json::{Value, json};
-use tokio::process::Command;
 
 const SANDBOXES: u64 = 1000;
 /// Of a hundred pods each, and some more: the scheduler fills none to the last place.
@@ -48,8 +47,7 @@ const SELECTOR: &str = "app.kubernetes.io/component=operator";
 const OPERATOR: &str = "deployment/codesandbox-operator";
 
 async fn fake_nodes(args: &[&str]) -> anyhow::Result<()> {
-    let cluster = concat!(env!("CARGO_MANIFEST_DIR"), "/cluster/cluster");
-    output(Command::new(cluster).arg("kwok").args(args), "").await.map(drop)
+    node::cluster(&[&["kwok"], args].concat()).await
 }
 
 /// Sends the pods of this test's sandboxes to the fake nodes.
