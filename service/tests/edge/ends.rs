@@ -1,40 +1,27 @@
 //! What a caller is told of a sandbox that is gone.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+use std::sync::{Arc, Mutex};
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
-
-use client::Sandboxes;
-use http::{Request, Response};
-use kube::client::Body;
 use serde_json::{Value, json};
-use service::{Code, Config, Principal, Service};
+use service::{Code, Service};
 
-const SANDBOX: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes/demo";
+use crate::support::{self, Asked, SANDBOX, me, refused, verbs};
+
 const LAST_EVENT: &str = "/api/v1/namespaces/default/events/demo.ended";
 
 /// The verbs over an API server that has just these objects, and the paths it was asked for.
 fn service(objects: Vec<(&'static str, Value)>) -> (Service, Arc<Mutex<Vec<String>>>) {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = asked.clone();
-    let answer = move |request: Request<Body>| {
-        let path = request.uri().path().to_owned();
-        let object = objects.iter().find(|(known, _)| *known == path);
-        let (code, body) = match object {
+    let answer = move |Asked { uri, .. }: Asked| {
+        let object = objects.iter().find(|(known, _)| *known == uri.path());
+        log.lock().unwrap().push(uri.path().to_owned());
+        std::future::ready(match object {
             Some((_, object)) => (200, object.clone()),
-            None => (404, json!({"kind": "Status", "code": 404, "reason": "NotFound"})),
-        };
-        log.lock().unwrap().push(path);
-        let body = Body::from(serde_json::to_vec(&body).unwrap());
-        let answer = Response::builder().status(code).body(body).unwrap();
-        async { Ok::<_, Infallible>(answer) }
+            None => refused(404, "NotFound"),
+        })
     };
-    let kube = kube::Client::new(tower::service_fn(answer), "default");
-    let config = Config { class: "codesandbox".into() };
-    (Service::new(Sandboxes::new(kube, "default"), config), asked)
+    (verbs(support::sandboxes(answer)), asked)
 }
 
 fn last_event(owner: &str, class: &str) -> Value {
@@ -61,7 +48,7 @@ fn sandbox(owner: &str) -> Value {
 
 /// What a caller named `me` is told who asks for a sandbox that is not there.
 async fn told(service: &Service, name: &str) -> String {
-    let error = service.get(&Principal::new("me"), name).await.unwrap_err();
+    let error = service.get(&me(), name).await.unwrap_err();
     assert_eq!(error.code, Code::SandboxNotFound);
     error.to_string()
 }
@@ -91,7 +78,7 @@ async fn an_end_that_is_somebody_elses_is_told_to_nobody() {
 async fn a_namesake_is_found_as_ever_and_hides_what_was_before_to_its_owner_alone() {
     let event = || (LAST_EVENT, last_event("me", "codesandbox"));
     let (mine, asked) = service(vec![event(), (SANDBOX, sandbox("me"))]);
-    let found = mine.get(&Principal::new("me"), "demo").await.unwrap();
+    let found = mine.get(&me(), "demo").await.unwrap();
     assert_eq!(found.metadata.uid.as_deref(), Some("2"));
     assert!(!asked.lock().unwrap().iter().any(|path| path == LAST_EVENT));
 
@@ -117,6 +104,6 @@ async fn what_could_not_name_a_sandbox_is_looked_for_nowhere() {
 #[tokio::test]
 async fn a_deletion_of_what_is_gone_does_not_ask_how_it_ended() {
     let (service, asked) = service(vec![]);
-    service.delete(&Principal::new("me"), "demo").await.unwrap();
+    service.delete(&me(), "demo").await.unwrap();
     assert!(!asked.lock().unwrap().iter().any(|path| path == LAST_EVENT));
 }

@@ -1,20 +1,13 @@
 //! What becomes of a sandbox whose end is put off.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
+use std::sync::{Arc, Mutex};
 
-use std::{
-    convert::Infallible,
-    sync::{Arc, Mutex},
-};
-
-use client::Sandboxes;
-use http::{Method, Request, Response};
+use http::Method;
 use jiff::{SignedDuration, Timestamp};
-use kube::client::Body;
 use serde_json::{Value, json};
-use service::{Code, Config, Principal, Service};
+use service::{Code, Principal, Service};
 
-const SANDBOX: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes/demo";
+use crate::support::{self, Asked, SANDBOX, me, refused, verbs};
 
 /// What the API server has, and the ttls that were written.
 #[derive(Default)]
@@ -27,38 +20,27 @@ struct Stored {
 
 fn service(stored: &Arc<Mutex<Stored>>) -> Service {
     let stored = stored.clone();
-    let answer = move |request: Request<Body>| {
-        let stored = stored.clone();
-        async move {
-            let ours = request.uri().path() == SANDBOX;
-            let patches = request.method() == Method::PATCH;
-            let sent = request.into_body().collect_bytes().await.unwrap();
-            let mut stored = stored.lock().unwrap();
-            let refused =
-                |code, reason| (code, json!({"kind": "Status", "code": code, "reason": reason}));
-            let (code, body) = match (ours, patches) {
-                (true, true) if stored.conflicts > 0 => {
-                    stored.conflicts -= 1;
-                    // As another front end's that wants less.
-                    stored.sandbox["spec"]["ttl"] = "5400s".into();
-                    refused(409, "Conflict")
-                }
-                (true, true) => {
-                    let sent: Value = serde_json::from_slice(&sent).unwrap();
-                    assert_eq!(sent["metadata"], json!({"uid": "1", "resourceVersion": "5"}));
-                    stored.ttls.push(sent["spec"]["ttl"].as_str().unwrap().into());
-                    stored.sandbox["spec"]["ttl"] = sent["spec"]["ttl"].clone();
-                    (200, stored.sandbox.clone())
-                }
-                (true, false) => (200, stored.sandbox.clone()),
-                (false, _) => refused(404, "NotFound"),
-            };
-            let body = Body::from(serde_json::to_vec(&body).unwrap());
-            Ok::<_, Infallible>(Response::builder().status(code).body(body).unwrap())
-        }
+    let answer = move |Asked { method, uri, body }: Asked| {
+        let mut stored = stored.lock().unwrap();
+        std::future::ready(match (uri.path() == SANDBOX, method == Method::PATCH) {
+            (true, true) if stored.conflicts > 0 => {
+                stored.conflicts -= 1;
+                // As another front end's that wants less.
+                stored.sandbox["spec"]["ttl"] = "5400s".into();
+                refused(409, "Conflict")
+            }
+            (true, true) => {
+                let sent: Value = serde_json::from_slice(&body).unwrap();
+                assert_eq!(sent["metadata"], json!({"uid": "1", "resourceVersion": "5"}));
+                stored.ttls.push(sent["spec"]["ttl"].as_str().unwrap().into());
+                stored.sandbox["spec"]["ttl"] = sent["spec"]["ttl"].clone();
+                (200, stored.sandbox.clone())
+            }
+            (true, false) => (200, stored.sandbox.clone()),
+            (false, _) => refused(404, "NotFound"),
+        })
     };
-    let kube = kube::Client::new(tower::service_fn(answer), "default");
-    Service::new(Sandboxes::new(kube, "default"), Config { class: "codesandbox".into() })
+    verbs(support::sandboxes(answer))
 }
 
 /// A sandbox of mine that is as old as this and lives for an hour.
@@ -74,10 +56,6 @@ fn sandbox(age: SignedDuration) -> Arc<Mutex<Stored>> {
         "spec": {"className": "codesandbox", "ttl": "1h"},
     });
     Arc::new(Mutex::new(Stored { sandbox, ..Stored::default() }))
-}
-
-fn me() -> Principal {
-    Principal::new("me")
 }
 
 #[tokio::test]

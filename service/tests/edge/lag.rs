@@ -1,21 +1,16 @@
 //! What callers are told while the watch shows a sandbox as it was.
 
-#![allow(clippy::unwrap_used, reason = "these are tests, helpers included")]
-
 use std::{
-    convert::Infallible,
     sync::{Arc, Mutex},
     time::Duration,
 };
 
-use client::Sandboxes;
 use futures::future::{Either, pending, ready};
-use http::{Request, Response};
-use kube::client::Body;
 use serde_json::{Value, json};
-use service::{Code, Config, Error, Principal, Service};
+use service::{Code, Error, Service};
 
-const SANDBOXES: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes";
+use crate::support::{self, SANDBOX, SANDBOXES, me, refused, verbs};
+
 const FIRST: &str = "/api/v1/namespaces/default/pods/demo-0/exec";
 const SECOND: &str = "/api/v1/namespaces/default/pods/demo-1/exec";
 
@@ -27,30 +22,25 @@ struct Asked(Arc<Mutex<Vec<String>>>);
 async fn service(shown: Value, now: Option<Value>) -> (Service, Asked) {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let log = asked.clone();
-    let answer = move |request: Request<Body>| {
-        let path = request.uri().path().to_owned();
-        let watches = request.uri().query().unwrap_or_default().contains("watch=true");
+    let answer = move |asked: support::Asked| {
+        let path = asked.uri.path().to_owned();
+        let watches = asked.uri.query().unwrap_or_default().contains("watch=true");
         log.lock().unwrap().push(path.clone());
-        let not_found = || (404, json!({"kind": "Status", "code": 404, "reason": "NotFound"}));
-        let (code, body) = match &*path {
+        Either::Right(ready(match &*path {
             SANDBOXES if watches => return Either::Left(pending()),
             SANDBOXES => (200, json!({"metadata": {"resourceVersion": "5"}, "items": [shown]})),
-            SECOND => (500, json!({"kind": "Status", "code": 500, "reason": "InternalError"})),
-            path if path.starts_with(SANDBOXES) => {
-                let now = now.clone().map_or_else(not_found, |now| (200, now));
-                if now.1.is_null() { (503, json!({"kind": "Status", "code": 503})) } else { now }
-            }
-            _ => not_found(),
-        };
-        let body = Body::from(serde_json::to_vec(&body).unwrap());
-        let answer = Response::builder().status(code).body(body).unwrap();
-        Either::Right(ready(Ok::<_, Infallible>(answer)))
+            SECOND => refused(500, "InternalError"),
+            SANDBOX => match &now {
+                Some(Value::Null) => refused(503, "ServiceUnavailable"),
+                Some(now) => (200, now.clone()),
+                None => refused(404, "NotFound"),
+            },
+            _ => refused(404, "NotFound"),
+        }))
     };
-    let kube = kube::Client::new(tower::service_fn(answer), "default");
-    let sandboxes = Sandboxes::new(kube, "default");
+    let sandboxes = support::sandboxes(answer);
     assert!(sandboxes.synced(Duration::from_secs(30)).await);
-    let config = Config { class: "codesandbox".into() };
-    (Service::new(sandboxes, config), Asked(asked))
+    (verbs(sandboxes), Asked(asked))
 }
 
 /// A sandbox of mine whose pod of this number is ready.
@@ -83,7 +73,7 @@ fn suspended(version: u32) -> Value {
 /// What a caller is told, and which pods were asked.
 async fn told(shown: Value, now: Option<Value>) -> (Error, Vec<String>) {
     let (service, Asked(asked)) = service(shown, now).await;
-    let error = service.languages(&Principal::new("me"), "demo").await.unwrap_err();
+    let error = service.languages(&me(), "demo").await.unwrap_err();
     let mut pods = asked.lock().unwrap().clone();
     pods.retain(|path| path.ends_with("/exec"));
     pods.dedup();
@@ -141,9 +131,8 @@ async fn what_is_known_is_told_though_the_api_server_does_not_answer() {
     let mut finished = sandbox(5, 0, 0);
     finished["status"]["conditions"][0]["type"] = "Finished".into();
     let (service, Asked(asked)) = service(finished, Some(Value::Null)).await;
-    let error = service.languages(&Principal::new("me"), "demo").await.unwrap_err();
+    let error = service.languages(&me(), "demo").await.unwrap_err();
     assert_eq!(error.code, Code::SandboxFinished);
     let asked = asked.lock().unwrap();
-    let one = format!("{SANDBOXES}/demo");
-    assert!(!asked.contains(&one), "it is over, whatever comes: {asked:?}");
+    assert!(!asked.iter().any(|path| path == SANDBOX), "it is over, whatever comes: {asked:?}");
 }
