@@ -33,11 +33,11 @@ pub(crate) const STEPS: [&str; 7] = [
 pub(crate) struct Cold {
     /// Milliseconds from the request to each step.
     pub(crate) spans: Vec<[f64; STEPS.len()]>,
-    /// The memory of an idle agent: ready, and nobody has come; in KiB. None where the node is not this machine, or the
-    /// runtime shows it no processes.
+    /// The memory of an agent that nobody has come to yet, in KiB. None where the node is not this machine, or the runtime
+    /// shows it no processes.
+    pub(crate) fresh_kib: Vec<f64>,
+    /// The same once somebody has come and nothing has been run: an open stream is no use of a sandbox, so it is idle.
     pub(crate) idle_kib: Vec<f64>,
-    /// The same once somebody has come and nothing has been run.
-    pub(crate) called_kib: Vec<f64>,
 }
 
 type Seen = Arc<Mutex<BTreeMap<String, BTreeMap<&'static str, Instant>>>>;
@@ -68,11 +68,11 @@ pub(crate) async fn measure(
             |sandbox: Option<&CodeSandbox>| sandbox.filter(|s| is(s, condition::READY)).cloned();
         let ready =
             sandboxes.wait(&created, deadline, ready).await.context("it never was ready")?;
-        let idle = agent_kib(&ready);
+        let fresh = agent_kib(&ready);
         let session = sandboxes.session(&ready).context("a ready sandbox has a pod")?;
         session.warm().await?;
         note(&seen, &name, "agent connected");
-        let called = agent_kib(&ready);
+        let idle = agent_kib(&ready);
         let command = Command { argv: vec!["echo".into(), "x".into()], ..Command::default() };
         let mut run = session.run(
             "first".into(),
@@ -84,8 +84,8 @@ pub(crate) async fn measure(
             }
         }
         let steps = seen.lock().expect("nobody panics").remove(&name).unwrap_or_default();
+        cold.fresh_kib.extend(fresh);
         cold.idle_kib.extend(idle);
-        cold.called_kib.extend(called);
         cold.spans.push(STEPS.map(|step| {
             steps.get(step).map_or(f64::NAN, |at| at.duration_since(began).as_secs_f64() * 1e3)
         }));

@@ -103,13 +103,13 @@ impl Report {
                 let (p50, most) = (percentile(kib, 50.0), percentile(kib, 100.0));
                 format!("p50 {p50:.0} KiB, at most {most:.0} KiB")
             };
-            let (idle, called) = (of(&cold.idle_kib), of(&cold.called_kib));
+            let (fresh, idle) = (of(&cold.fresh_kib), of(&cold.idle_kib));
             let _ = writeln!(
                 text,
-                "\nThe agent's memory (RSS): idle, {idle}; once somebody has come and nothing has been run, {called}."
+                "\nThe agent's memory (RSS) when somebody has come and nothing has been run: {idle}; before that: {fresh}."
             );
             self.results["agent_idle_kib"][runtime] = spread(&cold.idle_kib);
-            self.results["agent_called_kib"][runtime] = spread(&cold.called_kib);
+            self.results["agent_fresh_kib"][runtime] = spread(&cold.fresh_kib);
         }
         self.section(&text);
     }
