@@ -9,7 +9,7 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds");
 
 /// Client-side `kubectl apply` keeps the whole object, as JSON, in an annotation of at most 256 KiB;
 /// a CRD a person can read stays far below.
-const MAX_BYTES: usize = 20 * 1024;
+const MAX_BYTES: usize = 24 * 1024;
 
 fn crds() -> [CustomResourceDefinition; 2] {
     [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd()]
