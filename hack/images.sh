@@ -26,8 +26,9 @@ binaries() {
   # Static, because the images are empty but for them. With an explicit --target the flags leave build scripts and macros alone.
   flags=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUSTFLAGS
   (cd "$TOP" && env "$flags=$static" cargo build --locked --release --target "$host" -p operator -p mcp-frontend) >&2
-  # Its list of addresses to adjust, which is read at every start, packed into a few pages.
-  (cd "$TOP" && env "$flags=$static -C link-arg=-Wl,-z,pack-relative-relocs" cargo build --locked --profile agent --target "$host" -p agent) >&2
+  # At a fixed address: to adjust it to another, each sandbox would write to a quarter of a megabyte of pages that are then its
+  # own. What it costs is that the place of the agent's code can be guessed, by user code, whose user the agent is anyway.
+  (cd "$TOP" && env "$flags=$static -C relocation-model=static" cargo build --locked --profile agent --target "$host" -p agent) >&2
   BINARIES=$built/shipped
   mkdir -p "$BINARIES"
   cp "$built"/release/{operator,mcp-frontend} "$built/agent/agent" "$BINARIES/"
