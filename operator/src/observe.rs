@@ -1,5 +1,5 @@
-//! Reads the few objects a sandbox depends on: its pod, the one before and its probe where there are such, and the network
-//! policies that concern it.
+//! Reads the few objects a sandbox depends on: its pod, the one before and its probe where there are such, the network policies
+//! that concern it, and what was said of a pod that takes long to start.
 
 use std::{sync::Arc, time::Duration};
 
@@ -7,7 +7,7 @@ use api::{CodeSandbox, CodeSandboxTemplate, condition, names, reason};
 use jiff::Timestamp;
 use k8s_openapi::{
     api::{
-        core::v1::{PersistentVolumeClaim, Pod},
+        core::v1::{Event, PersistentVolumeClaim, Pod},
         networking::v1::NetworkPolicy,
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
@@ -20,7 +20,9 @@ use crate::{
     controller::Context,
     expiry,
     injection::Injection,
-    network, plan, pod, template,
+    network, plan, pod,
+    starting::hindrance,
+    template,
 };
 
 /// How long a sandbox waits for the first list of templates. It takes milliseconds, where there is such a kind.
@@ -43,6 +45,8 @@ pub(crate) struct Observed {
     pub(crate) probe: Option<Pod>,
     /// The namespace's policies that concern the sandbox.
     pub(crate) policies: Vec<Arc<NetworkPolicy>>,
+    /// What was said of the pod that boded ill, where it takes long to start.
+    pub(crate) warnings: Vec<Event>,
     /// The namespace's templates, where the sandbox has to do with one and they are known.
     pub(crate) templates: Option<Vec<Arc<CodeSandboxTemplate>>>,
     /// That the API server will not have something, and when to ask again.
@@ -102,6 +106,11 @@ pub(crate) async fn observe(
             former = self::pod(caller, &name).await?;
         }
     }
+    let slow = pod.as_ref().filter(|pod| hindrance::is_slow(pod, now));
+    let warnings = match slow {
+        Some(pod) => warnings(caller, pod).await?,
+        None => Vec::new(),
+    };
     let (mut claim, mut holder) = (None, None);
     if pod.is_none() && needs_claim(sandbox, now) {
         claim = self::claim(caller, &sandbox.name_any()).await?;
@@ -136,6 +145,7 @@ pub(crate) async fn observe(
         injection,
         probe,
         policies,
+        warnings,
         templates,
         refusal: None,
     })
@@ -160,6 +170,15 @@ pub(crate) fn is_probing(sandbox: &CodeSandbox) -> bool {
 pub(crate) async fn pod(caller: &Caller, name: &str) -> Result<Option<Pod>, Error> {
     let pods: Api<Pod> = caller.api();
     caller.request(Verb::Get, Kind::Pod, name, pods.get_opt(name)).await
+}
+
+/// What was said of a pod that bodes ill.
+async fn warnings(caller: &Caller, pod: &Pod) -> Result<Vec<Event>, Error> {
+    let (events, name): (Api<Event>, _) = (caller.api(), pod.name_any());
+    let uid = pod.uid().unwrap_or_default();
+    let params = ListParams::default().fields(&format!("involvedObject.uid={uid},type=Warning"));
+    let listed = caller.request(Verb::List, Kind::Event, &name, events.list(&params)).await?;
+    Ok(listed.items)
 }
 
 /// The claim for the disk of a sandbox of this name.

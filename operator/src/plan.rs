@@ -24,7 +24,8 @@ use crate::{
     observe::Observed,
     pod,
     probe::Verdict,
-    starting, status, termination,
+    starting::{self, hindrance},
+    status, termination,
 };
 
 pub(crate) mod policies;
@@ -303,7 +304,11 @@ fn requeue(
     };
     let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
     let warns = expiry::warns_at(sandbox).filter(|warns| *warns > now);
-    let times = proof.into_iter().chain(warns).chain(expiry::ends_at(&judged));
+    let look = match situation {
+        Situation::Alive(pod) => hindrance::look_at(pod, now),
+        _ => None,
+    };
+    let times = proof.into_iter().chain(look).chain(warns).chain(expiry::ends_at(&judged));
     soon.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
 }
 

@@ -14,6 +14,8 @@ use crate::{
     },
 };
 
+pub(crate) mod hindrance;
+
 /// What is left of gVisor's answer when its kernel ends while it starts a container. The command it was to start is named
 /// beside it, and has no part in that.
 const KERNEL_ENDED: &str = "StartSubcontainer\" failed: EOF";
@@ -69,7 +71,7 @@ fn uninstalled(pod: &Pod) -> Option<Verdict> {
         return Some(
             ends(installer)
                 .next()
-                .map_or_else(|| being_started(pod), |end| agent_failed(pod, &words_of(end))),
+                .map_or_else(being_started, |end| agent_failed(pod, &words_of(end))),
         );
     }
     let message = waiting.and_then(|waiting| waiting.message.as_deref()).unwrap_or_default();
@@ -100,7 +102,7 @@ fn setting_up(pod: &Pod) -> Option<Verdict> {
         None => {}
     }
     let waiting = state.and_then(|state| state.waiting.as_ref());
-    Some(waiting.map_or_else(|| being_started(pod), |waiting| stuck(pod, setup, waiting)))
+    Some(waiting.map_or_else(being_started, |waiting| stuck(pod, setup, waiting)))
 }
 
 /// How the init container ended: in its own words or the kubelet's, which it leaves in the message.
@@ -110,22 +112,15 @@ fn words_of(end: &ContainerStateTerminated) -> String {
     format!("{why}, exit code {}: {said}", end.exit_code)
 }
 
-/// The node is at it. Where it cannot make the pod's sandbox at all, for want of the runtime's handler for example, it
-/// says so in events alone, so that this is all there is to see.
-fn being_started(pod: &Pod) -> Verdict {
-    let said = "the node is starting the sandbox";
-    let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
-    let said = class.map_or_else(|| said.to_owned(), |class| {
-        let name = pod.metadata.name.as_deref().unwrap_or_default();
-        format!("{said}; if it stays so, the node may not have the handler of RuntimeClass {class}: see `kubectl describe pod {name}`")
-    });
-    Verdict::no(reason::STARTING, said)
+/// The node is at it. What keeps it from making the pod's sandbox at all it says in events alone ([`hindrance`]).
+fn being_started() -> Verdict {
+    Verdict::no(reason::STARTING, "the node is starting the sandbox")
 }
 
 /// No container yet: it is the scheduler's turn, or the kubelet has not said anything.
 fn unstarted(pod: &Pod) -> Verdict {
     match pod_condition(pod, "PodScheduled") {
-        Some(scheduled) if scheduled.status == "True" => being_started(pod),
+        Some(scheduled) if scheduled.status == "True" => being_started(),
         Some(scheduled) if scheduled.reason.as_deref() == Some("Unschedulable") => {
             let said = words(scheduled.message.as_deref().unwrap_or("no node takes the pod"));
             let next = "it is tried again by itself; if it stays, ask for less in spec.resources and spec.gpu or have nodes added";
@@ -192,7 +187,7 @@ fn underway(pod: &Pod, container: &ContainerStatus) -> Verdict {
     match container.state.as_ref().and_then(terminated) {
         // In between two attempts, of which the next is told of as crashed.
         Some(exit) if never_ran(exit) => unstartable(pod, exit),
-        None if container.restart_count == 0 => being_started(pod),
+        None if container.restart_count == 0 => being_started(),
         _ => restarting(pod),
     }
 }

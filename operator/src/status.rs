@@ -18,7 +18,9 @@ use crate::{
     gpu, isolation,
     observe::Observed,
     plan::{self, Situation},
-    pod, restart, starting, template, termination,
+    pod, restart,
+    starting::{self, hindrance},
+    template, termination,
 };
 
 mod pending;
@@ -118,7 +120,9 @@ pub(crate) fn status(
             describe(&mut new, pod);
             new.last_termination = termination::restarted(pod).or(new.last_termination);
             new.set_up |= pod::setup::is_done_for_good(sandbox, pod);
-            let mut ready = gpu::told(sandbox, starting::ready(pod, now));
+            let started = starting::ready(pod, now);
+            let started = hindrance::told(pod, started, &observed.warnings, now);
+            let mut ready = gpu::told(sandbox, started);
             if let Some(policy) = plan::policies::needless(sandbox, observed, config, Some(pod)) {
                 let said = format!(
                     "NetworkPolicy {} still opens public addresses, which spec.setup alone was to reach",

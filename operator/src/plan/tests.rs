@@ -2,7 +2,10 @@ use std::collections::BTreeMap;
 
 use api::{TerminationReason, condition, reason};
 use k8s_openapi::{
-    api::networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec},
+    api::{
+        core::v1::Event,
+        networking::v1::{NetworkPolicyIngressRule, NetworkPolicySpec},
+    },
     apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference, Time},
 };
 use serde_json::{Value, json};
@@ -28,6 +31,8 @@ use crate::{
 struct World {
     pods: BTreeMap<String, Pod>,
     claim: Option<PersistentVolumeClaim>,
+    /// What nodes have said of pods.
+    warnings: Vec<Event>,
     policies: BTreeMap<String, NetworkPolicy>,
     made: u32,
     /// Whether a pod that is deleted takes its time to go.
@@ -49,6 +54,7 @@ impl World {
             former: super::former(sandbox).and_then(there),
             probe: self.pods.get("box-probe").cloned(),
             claim: self.claim.clone(),
+            warnings: self.warnings.clone(),
             ..observed(pod, self.policies.values().cloned().collect())
         }
     }
@@ -185,6 +191,34 @@ fn its_own_policy_comes_before_the_pod_and_after_the_deny_policy() {
         ];
         assert_eq!(world.done(), expected);
     }
+}
+
+/// No watch tells of what is said of it.
+#[test]
+fn a_pod_that_takes_long_to_start_is_looked_at_again_and_says_what_its_node_says() {
+    let (mut world, mut sandbox) = (World::default(), sandbox());
+    world.settle(&mut sandbox, 1);
+    world.kubelet(
+        "box-1",
+        &json!({"phase": "Pending", "conditions": [
+        {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(2).to_string()}]}),
+    );
+    world.settle(&mut sandbox, 2);
+    world.done();
+    let plan = world.reconcile(&mut sandbox, 2);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(10)));
+    let said = json!({"metadata": {}, "involvedObject": {}, "type": "Warning", "reason": "FailedMount",
+        "message": "configmap \"a\" not found", "lastTimestamp": at(3).to_string()});
+    world.warnings = vec![serde_json::from_value(said).unwrap()];
+    world.settle(&mut sandbox, 12);
+    assert_eq!(world.done(), ["status 1 False StartFailed"]);
+    let plan = world.reconcile(&mut sandbox, 20);
+    assert_eq!(plan.requeue, Some(Duration::from_secs(30)));
+    assert!(world.done().is_empty(), "the same again is no news");
+
+    world.kubelet("box-1", &running());
+    world.settle(&mut sandbox, 30);
+    assert_eq!(world.done(), ["status 1 True PodReady"]);
 }
 
 #[test]

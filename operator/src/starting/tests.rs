@@ -135,22 +135,6 @@ fn the_users_image_is_not_blamed_on_the_agent_behind_an_init_container_either() 
 }
 
 #[test]
-fn where_a_runtime_is_named_a_start_that_hangs_is_no_riddle() {
-    let mut sandbox = sandbox();
-    let mut said = |class: Option<&str>| {
-        sandbox.spec.settings.runtime_class_name = class.map(Into::into);
-        let mut pod = pod::pod(&sandbox, &config(), Way::ImageVolume, 1);
-        pod.status = pod_with(&waiting("ContainerCreating", "")).status;
-        ready(&pod, at(0)).message
-    };
-    assert_eq!(said(None), "the node is starting the sandbox");
-    assert_eq!(
-        said(Some("kata")),
-        "the node is starting the sandbox; if it stays so, the node may not have the handler of RuntimeClass kata: see `kubectl describe pod box-1`"
-    );
-}
-
-#[test]
 fn what_is_about_the_agent_is_not_blamed_on_the_users_image() {
     let image = config().agent_image;
     for status in [
