@@ -13,6 +13,8 @@ mod network;
 mod sandbox;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod settings;
+#[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
+mod setup;
 mod status;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 #[allow(clippy::duplicated_attributes, reason = "each column has its type")]
@@ -26,8 +28,9 @@ pub use network::{Egress, Labels, Network, OpenPort, Peer, PortRange, Protocol, 
 pub use sandbox::{CodeSandbox, CodeSandboxSpec, Rest};
 pub use settings::{
     EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, OnIdle, Resources,
-    RestartPolicy, SecretKeyRef, Settings, Setup, Workspace,
+    RestartPolicy, SecretKeyRef, Settings, Workspace,
 };
+pub use setup::{ConfigMapKeyRef, Git, Setup, SetupFile};
 pub use status::{
     CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,
 };

@@ -69,6 +69,13 @@ pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
 pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
 /// The value of [`CANARY_ENV`] that stands for the API server's Service.
 pub const API_SERVER_CANARY: &str = "kubernetes";
+/// The variables that tell the agent what to write into each file of the setup: with the file's number behind it.
+pub const SETUP_FILE_ENV: &str = "CODESANDBOX_SETUP_FILE_";
+/// The directory that has, by their numbers, the files of the setup that come from ConfigMaps.
+pub const SETUP_FILES_DIR: &str = "/.codesandbox/files";
+/// The variables that tell git, and nobody else, who is cloning: by the keys of a Secret of type kubernetes.io/basic-auth.
+pub const GIT_ENV: [(&str, &str); 2] =
+    [("username", "CODESANDBOX_GIT_USERNAME"), ("password", "CODESANDBOX_GIT_PASSWORD")];
 /// The annotation on a sandbox's pod that describes the machine, as JSON.
 pub const MACHINE: &str = "codesandbox.dev/machine";
 /// The file in a sandbox that holds it.

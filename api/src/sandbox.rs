@@ -36,6 +36,8 @@ use crate::{
         .message("only spec.ttl and spec.suspend can be changed; to change anything else, delete the CodeSandbox and create a new one"),
     validation = Rule::new("has(self.templateRef) || !has(self.env) || self.env.all(e, !has(e.valueFrom) || e.valueFrom.secretKeyRef.name.startsWith('sandbox-'))")
         .message("only Secrets whose name begins with sandbox- can be used; copy what the sandbox needs into one, or name a template that allows another"),
+    validation = Rule::new("has(self.templateRef) || !has(self.setup) || !has(self.setup.git) || !has(self.setup.git.secretRef) || self.setup.git.secretRef.name.startsWith('sandbox-')")
+        .message("only Secrets whose name begins with sandbox- can be used; copy what the setup needs into one, or name a template that allows another"),
 )]
 pub struct CodeSandboxSpec {
     /// The installation whose operator makes this sandbox.

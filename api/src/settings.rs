@@ -5,7 +5,7 @@ use kube::KubeSchema;
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 
-use crate::{Duration, Egress, Network, names};
+use crate::{Duration, Network, Setup, names};
 
 /// How a sandbox is made. What is absent is the template's, or else the default.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, KubeSchema)]
@@ -152,26 +152,6 @@ pub struct Workspace {
     /// Whether the disk stays when the sandbox goes, for the next of its name, owner and class that retains. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub retain: Option<bool>,
-}
-
-/// What is done before a sandbox takes calls, in an init container of the same image and files.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
-pub struct Setup {
-    /// Lines for /bin/sh in workingDir. The first that fails is the end of the sandbox (SetupFailed).
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 16), inner(length(min = 1, max = 4096)))]
-    pub commands: Vec<String>,
-    /// Whether to install then what requirements.txt and package.json in workingDir name. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub auto: Option<bool>,
-    /// What this may reach, if more than the sandbox. It is closed again before the sandbox takes calls. Default: network.egress.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub egress: Option<Egress>,
-    /// How long it may take. Default: 5m.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[x_kube(validation = Rule::new("duration(self) >= duration('1s') && duration(self) <= duration('24h')")
-        .message("must be between 1s and 24h"))]
-    pub timeout: Option<Duration>,
 }
 
 /// An object of the sandbox's namespace.

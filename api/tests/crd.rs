@@ -87,6 +87,13 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
         "resources.memory",
         "setup.auto",
         "setup.egress",
+        "setup.files[].configMapKeyRef",
+        "setup.files[].content",
+        "setup.git",
+        "setup.git.depth",
+        "setup.git.directory",
+        "setup.git.revision",
+        "setup.git.secretRef",
         "setup.timeout",
         "workspace.retain",
         "workspace.storageClassName",
@@ -103,8 +110,14 @@ fn only_what_the_code_takes_as_absent_may_be_null() {
     assert_eq!(read, CodeSandboxSpec::default());
     let value = json!({"resources": {"cpu": null, "memory": null, "ephemeralStorage": null}, "network": {"egress": null}});
     assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
-    let value = json!({"setup": {"auto": null, "egress": null, "timeout": null}});
-    assert!(serde_json::from_value::<CodeSandboxSpec>(value).is_ok());
+    let git =
+        json!({"url": "a", "depth": null, "directory": null, "revision": null, "secretRef": null});
+    let files = json!([{"path": "a", "content": null, "configMapKeyRef": null}]);
+    for git in [git, Value::Null] {
+        let value = json!({"setup": {"auto": null, "egress": null, "timeout": null, "git": git, "files": files}});
+        let read = serde_json::from_value::<CodeSandboxSpec>(value);
+        assert!(read.is_ok(), "{read:?}");
+    }
     let peer = json!({"cidr": null});
     let mut allow = peer.clone();
     allow["ports"] = json!([{"port": 1, "endPort": null, "protocol": null}]);
@@ -190,8 +203,8 @@ fn a_template_takes_nulls_as_absent() {
                 Some(name) => json!({name: [value]}),
                 None => json!({name: value}),
             });
-        // What an item of a list, a workspace or a GPU needs besides is not said here.
-        let needs_more = ["defaults.workspace.", "defaults.gpu."];
+        // What an item of a list, a workspace, a GPU or a repository needs besides is not said here.
+        let needs_more = ["defaults.workspace.", "defaults.gpu.", "defaults.setup.git."];
         if !path.contains("[]") && !needs_more.iter().any(|part| path.starts_with(part)) {
             let read = serde_json::from_value::<CodeSandboxTemplateSpec>(value);
             assert!(read.is_ok(), "{path}: {read:?}");

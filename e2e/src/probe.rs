@@ -119,6 +119,31 @@ pub async fn listen(cluster: &Cluster, sandbox: &Sandbox) -> anyhow::Result<Valu
 
 /// The pods that no policy selects, with a sandbox's image: one to probe from, and one that answers.
 pub async fn open_pods(cluster: &Cluster, sandbox: &Sandbox) -> anyhow::Result<()> {
+    let exec = json!({"exec": {"command": ["true"]}});
+    open_pod(cluster, sandbox, "probe", &json!(["sleep", "infinity"]), exec).await?;
+    answering_pod(cluster, sandbox, "neighbour", NEIGHBOUR).await.map(drop)
+}
+
+/// A pod that no policy selects, with a sandbox's image, a program in Python that listens on port 8000, and the label `e2e` with
+/// its name; its address.
+pub async fn answering_pod(
+    cluster: &Cluster,
+    sandbox: &Sandbox,
+    name: &str,
+    program: &str,
+) -> anyhow::Result<String> {
+    let listens = json!({"tcpSocket": {"port": 8000}});
+    open_pod(cluster, sandbox, name, &json!(["python3", "-c", program]), listens).await
+}
+
+/// A pod that no policy selects and that is ready; its address.
+async fn open_pod(
+    cluster: &Cluster,
+    sandbox: &Sandbox,
+    name: &str,
+    command: &Value,
+    mut readiness: Value,
+) -> anyhow::Result<String> {
     let pod = cluster.pods.get(&sandbox.pod()).await?;
     let container = pod.spec.and_then(|spec| spec.containers.into_iter().next());
     let image = container.and_then(|container| container.image).context("the pod has an image")?;
@@ -126,26 +151,18 @@ pub async fn open_pods(cluster: &Cluster, sandbox: &Sandbox) -> anyhow::Result<(
     let metadata = ObjectMeta { name: Some(OPEN.into()), ..ObjectMeta::default() };
     there(namespaces, Namespace { metadata, ..Namespace::default() }).await?;
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), OPEN);
-    for (name, command, ready) in [
-        ("probe", json!(["sleep", "infinity"]), json!({"exec": {"command": ["true"]}})),
-        ("neighbour", json!(["python3", "-c", NEIGHBOUR]), json!({"tcpSocket": {"port": 8000}})),
-    ] {
-        let mut readiness = ready;
-        readiness["periodSeconds"] = json!(1);
-        let pod = serde_json::from_value(json!({
-            "metadata": {"name": name},
-            "spec": {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "containers": [{
-                "name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
-                "command": command, "readinessProbe": readiness,
-            }]},
-        }))?;
-        there(pods.clone(), pod).await?;
-    }
-    for name in ["probe", "neighbour"] {
-        let ready = await_condition(pods.clone(), name, is_ready);
-        timeout(PATIENCE, ready).await.with_context(|| format!("{name} never was ready"))??;
-    }
-    Ok(())
+    readiness["periodSeconds"] = json!(1);
+    let pod = serde_json::from_value(json!({
+        "metadata": {"name": name, "labels": {"e2e": name}},
+        "spec": {"terminationGracePeriodSeconds": 0, "automountServiceAccountToken": false, "containers": [{
+            "name": "main", "image": image, "imagePullPolicy": "IfNotPresent",
+            "command": command, "readinessProbe": readiness,
+        }]},
+    }))?;
+    there(pods.clone(), pod).await?;
+    let ready = timeout(PATIENCE, await_condition(pods, name, is_ready)).await;
+    let pod = ready.with_context(|| format!("{name} never was ready"))??;
+    pod.and_then(|pod| pod.status?.pod_ip).context("a ready pod has an address")
 }
 
 /// Every address of the cluster and around it that a sandbox must not reach, and the internet.

@@ -35,6 +35,7 @@ pub(super) fn leave(at: &Path, command: &str, failure: &Failure, log: &Path) {
 
 fn said(command: &str, failure: &Failure, tail: &str) -> String {
     let how = match failure {
+        Failure::NotDone(why) => format!("could not be done ({why})"),
         Failure::NotStarted(why) => format!("could not be started ({why})"),
         Failure::Exited(code) => format!("ended with exit code {code}"),
         Failure::Signaled(signal) => format!("was ended by signal {signal}"),
@@ -73,6 +74,7 @@ mod tests {
     #[test]
     fn how_each_failure_is_told() {
         for (failure, how) in [
+            (Failure::NotDone("no space".into()), "could not be done (no space)"),
             (Failure::NotStarted("no such file".into()), "could not be started (no such file)"),
             (Failure::Exited(1), "ended with exit code 1"),
             (Failure::Signaled(9), "was ended by signal 9"),

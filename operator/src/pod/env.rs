@@ -84,7 +84,12 @@ fn users_own(variable: &api::EnvVar) -> EnvVar {
         key: source.secret_key_ref.key.clone(),
         ..SecretKeySelector::default()
     };
-    from(&variable.name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
+    of_secret(&variable.name, key)
+}
+
+/// The value that a Secret has.
+pub(super) fn of_secret(name: &str, key: SecretKeySelector) -> EnvVar {
+    from(name, EnvVarSource { secret_key_ref: Some(key), ..EnvVarSource::default() })
 }
 
 /// A value taken as it is: the kubelet expands `$(NAME)` and turns `$$` into `$`, so every `$` is doubled.

@@ -167,6 +167,7 @@ fn a_setup_has_all_that_the_sandbox_has_but_gpus_and_resolvers_of_its_own() {
         auto: Some(true),
         egress: Some(Egress::Internet),
         timeout: Some("90s".into()),
+        ..api::Setup::default()
     });
     let pod = pod(&sandbox, &config(), Way::InitContainer, 1);
     let spec = pod.spec.unwrap();
@@ -181,6 +182,43 @@ fn a_setup_has_all_that_the_sandbox_has_but_gpus_and_resolvers_of_its_own() {
     assert!(of(&spec.containers[0].volume_mounts) && !of(&setup.volume_mounts));
     let annotations = pod.metadata.annotations.unwrap();
     assert_eq!(annotations[names::RESOLV_CONF], "nameserver 127.0.0.1\n");
+}
+
+/// Of all of it the sandbox that follows has nothing but what it left.
+#[test]
+fn a_setup_alone_has_its_files_and_who_clones() {
+    let setup = |setup: serde_json::Value| {
+        let mut sandbox = sandbox();
+        sandbox.spec.settings.setup = serde_json::from_value(setup).unwrap();
+        let spec = pod(&sandbox, &config(), Way::ImageVolume, 1).spec.unwrap();
+        let [container] = &spec.containers[..] else { panic!("it has one") };
+        let variables = container.env.iter().flatten().map(|one| one.name.as_str());
+        assert!(variables.clone().all(|name| !name.contains("SETUP") && !name.contains("GIT")));
+        let mounts = container.volume_mounts.iter().flatten().map(|one| one.name.as_str());
+        assert!(mounts.clone().all(|name| name != "files"));
+        let setup = spec.init_containers.unwrap().remove(0);
+        let env = setup.env.unwrap().into_iter().filter(|one| {
+            one.name.starts_with("CODESANDBOX_SETUP") || one.name.starts_with("CODESANDBOX_GIT")
+        });
+        let volume = spec.volumes.unwrap().into_iter().find(|one| one.name == "files");
+        let mount = setup.volume_mounts.unwrap().into_iter().find(|one| one.name == "files");
+        (env.collect::<Vec<_>>(), volume, mount)
+    };
+    let all = setup(serde_json::json!({
+        "git": {"url": "https://example.com/a.git", "revision": "v1", "secretRef": {"name": "sandbox-git"}},
+        "files": [
+            {"path": "a", "content": "$HOME\n"},
+            {"path": "/home/sandbox/b", "configMapKeyRef": {"name": "settings", "key": "b.json"}},
+            {"path": "c", "configMapKeyRef": {"name": "others", "key": "c"}},
+        ],
+    }));
+    insta::assert_yaml_snapshot!(all);
+    let (env, volume, mount) = setup(serde_json::json!({"files": [{"path": "a", "content": ""}]}));
+    assert_eq!(
+        env.iter().map(|one| one.name.as_str()).collect::<Vec<_>>(),
+        ["CODESANDBOX_SETUP", "CODESANDBOX_SETUP_FILE_0"]
+    );
+    assert_eq!((volume, mount), (None, None));
 }
 
 /// For the sandbox that follows it to know what is to be out of reach by then.

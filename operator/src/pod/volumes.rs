@@ -6,7 +6,7 @@ use k8s_openapi::{
     apimachinery::pkg::api::resource::Quantity,
 };
 
-use super::{agent, machine};
+use super::{agent, machine, setup};
 use crate::{config::Config, injection::Way};
 
 /// What the logs of runs may take: the agent keeps them far below.
@@ -71,6 +71,7 @@ pub(super) fn volumes(
         .into_iter()
         .chain(disk)
         .chain(of_the_pod)
+        .chain(setup::volume(effective))
         .collect()
 }
 

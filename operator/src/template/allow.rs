@@ -34,13 +34,14 @@ pub(crate) fn forbidden(asked: &Settings, template: &CodeSandboxTemplateSpec) ->
     }
     found.extend(network::internet(asked, template));
     found.extend(network::places(asked, template));
-    let secrets = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
-    for name in secrets.map(|source| &source.secret_key_ref.name) {
-        if !name.starts_with(api::names::SECRET_PREFIX) && !allow.secrets.contains(name) {
-            found.push(format!(
-                "spec.env of Secret {name} (allowed: {}*)",
-                api::names::SECRET_PREFIX
-            ));
+    let variables = asked.env.iter().flatten().filter_map(|one| one.value_from.as_ref());
+    let variables = variables.map(|source| ("env of", &source.secret_key_ref.name));
+    let git = asked.setup.iter().filter_map(|setup| setup.git.as_ref()?.secret_ref.as_ref());
+    let git = git.filter(|_| asked.setup != defaults.setup);
+    for (what, name) in variables.chain(git.map(|secret| ("setup.git with", &secret.name))) {
+        if !name.starts_with(names::SECRET_PREFIX) && !allow.secrets.contains(name) {
+            let prefix = names::SECRET_PREFIX;
+            found.push(format!("spec.{what} Secret {name} (allowed: {prefix}*)"));
         }
     }
     found.extend(shared(asked, template));
@@ -181,6 +182,17 @@ mod tests {
         assert!(check(of("sandbox-a"), json!({})).is_empty());
         assert_eq!(check(of("db"), json!({})), ["spec.env of Secret db (allowed: sandbox-*)"]);
         assert!(check(of("db"), json!({"allow": {"secrets": ["db"]}})).is_empty());
+        let git = |name: &str| json!({"setup": {"git": {"url": "https://example.com/a", "secretRef": {"name": name}}}});
+        assert!(check(git("sandbox-a"), json!({})).is_empty());
+        assert_eq!(
+            check(git("db"), json!({})),
+            ["spec.setup.git with Secret db (allowed: sandbox-*)"]
+        );
+        assert!(check(git("db"), json!({"allow": {"secrets": ["db"]}})).is_empty());
+        assert!(
+            check(git("db"), json!({"defaults": git("db")})).is_empty(),
+            "it is the template's"
+        );
     }
 
     #[test]

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "tests may")]
 
+mod sources;
+
 use std::fs;
 use std::net::TcpListener;
 use std::path::Path;

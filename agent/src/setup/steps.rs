@@ -1,0 +1,177 @@
+//! The steps of a setup, one after another, until one fails.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::os::unix::process::{CommandExt, ExitStatusExt};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use nix::sys::signal::{Signal, killpg};
+use nix::unistd::Pid;
+use tokio::time::{Instant, sleep, timeout};
+
+use super::git::{Git, Target};
+use super::{Failure, Plan};
+use crate::settings::{self, Settings};
+
+/// How often it is looked whether a command has ended.
+const LOOK: Duration = Duration::from_millis(20);
+
+/// Where steps are done, and until when.
+pub(super) struct Steps<'a> {
+    settings: &'a Settings,
+    /// Where all their output goes.
+    log: File,
+    deadline: Instant,
+}
+
+impl<'a> Steps<'a> {
+    pub(super) fn new(settings: &'a Settings, log: File, deadline: Instant) -> Self {
+        Self { settings, log, deadline }
+    }
+
+    /// Does all of a plan; gives what failed, and how.
+    pub(super) async fn all(mut self, plan: &Plan) -> Result<(), (String, Failure)> {
+        if let Some(git) = &plan.git {
+            self.clone_from(git).await?;
+        }
+        for (number, file) in plan.files.iter().enumerate() {
+            let written = file.write(number, &self.settings.workspace);
+            written.map_err(|error| {
+                (format!("write {}", file.path), Failure::NotDone(error.to_string()))
+            })?;
+        }
+        for line in &plan.commands {
+            self.line(line).await?;
+        }
+        // Only now: what they look for may be what the others have brought.
+        let found = |name: &str| plan.auto && self.settings.workspace.join(name).is_file();
+        for line in installs(found) {
+            self.line(line).await?;
+        }
+        Ok(())
+    }
+
+    /// Clones a repository.
+    async fn clone_from(&mut self, git: &Git) -> Result<(), (String, Failure)> {
+        let failed = |error: io::Error| {
+            (format!("git clone {}", git.url), Failure::NotDone(error.to_string()))
+        };
+        let into = git.into(&self.settings.workspace);
+        let target = Target::prepare(into.clone()).map_err(failed)?;
+        for step in git.steps(&into, &target.clone) {
+            self.run(&step.said(), step.command()).await?;
+        }
+        target.fill().map_err(failed)
+    }
+
+    /// Runs a line of a shell.
+    async fn line(&mut self, line: &str) -> Result<(), (String, Failure)> {
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", line]);
+        settings::hide_ours(&mut command);
+        self.run(line, command).await
+    }
+
+    /// Runs a command to its end, with all output in the log.
+    async fn run(&mut self, said: &str, command: Command) -> Result<(), (String, Failure)> {
+        // What cannot be logged is run all the same.
+        let _ = writeln!(self.log, "$ {said}");
+        let program = command.get_program().to_string_lossy().into_owned();
+        let ended = match self.start(command) {
+            Ok(child) => self.follow(child).await,
+            Err(error) => Err(Failure::NotStarted(why(&error, &program))),
+        };
+        ended.map_err(|failure| (said.to_owned(), failure))
+    }
+
+    fn start(&self, mut command: Command) -> io::Result<Child> {
+        command.current_dir(&self.settings.workspace).process_group(0);
+        command.stdin(Stdio::null());
+        command.stdout(self.log.try_clone()?).stderr(self.log.try_clone()?).spawn()
+    }
+
+    async fn follow(&self, mut child: Child) -> Result<(), Failure> {
+        let ended = async {
+            loop {
+                match child.try_wait() {
+                    Ok(Some(status)) => return Ok(status),
+                    Ok(None) => sleep(LOOK).await,
+                    Err(error) => return Err(error),
+                }
+            }
+        };
+        let left = self.deadline.saturating_duration_since(Instant::now());
+        let ended = timeout(left, ended).await;
+        end_all(&child);
+        match ended {
+            Ok(Ok(status)) => judge(status),
+            Ok(Err(error)) => Err(Failure::NotStarted(error.to_string())),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+}
+
+/// Why a program could not be started.
+fn why(error: &io::Error, program: &str) -> String {
+    match error.kind() {
+        io::ErrorKind::NotFound => {
+            format!("the image has no {program}: use another, or do without what needs it")
+        }
+        _ => error.to_string(),
+    }
+}
+
+/// What installs what a project's files name, of those that are there.
+fn installs(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
+    let python = is_there("requirements.txt").then_some(
+        "python3 -m pip install --no-input --disable-pip-version-check -r requirements.txt",
+    );
+    let node = is_there("package.json").then(|| {
+        if is_there("package-lock.json") {
+            "npm ci --no-audit --no-fund"
+        } else {
+            "npm install --no-audit --no-fund"
+        }
+    });
+    python.into_iter().chain(node).collect()
+}
+
+/// Ends what a command has left, so that it does not go on beside the next one. What has left its group ends with the container.
+fn end_all(child: &Child) {
+    if let Ok(group) = i32::try_from(child.id()) {
+        // Mostly there is nobody left in it.
+        let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
+    }
+}
+
+fn judge(status: ExitStatus) -> Result<(), Failure> {
+    match (status.code(), status.signal()) {
+        (Some(0), _) => Ok(()),
+        (Some(code), _) => Err(Failure::Exited(code)),
+        (None, signal) => Err(Failure::Signaled(signal.unwrap_or_default())),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_installed_follows_from_the_files_that_are_there() {
+        let pip =
+            "python3 -m pip install --no-input --disable-pip-version-check -r requirements.txt";
+        for (files, expected) in [
+            (&[][..], &[][..]),
+            (&["requirements.txt"], &[pip]),
+            (&["package.json"], &["npm install --no-audit --no-fund"]),
+            (&["package-lock.json"], &[]),
+            (
+                &["package-lock.json", "package.json", "requirements.txt"],
+                &[pip, "npm ci --no-audit --no-fund"],
+            ),
+        ] {
+            assert_eq!(installs(|name| files.contains(&name)), expected, "{files:?}");
+        }
+    }
+}
