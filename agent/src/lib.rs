@@ -3,9 +3,11 @@
 //! `agent serve` is the container's command, `agent connect` is what `pods/exec` starts, and
 //! `agent supervise` is the small parent that `serve` gives to every run, and `agent enter` what gives a
 //! program its terminal. `agent install` and `agent version` are how it gets into a pod, and how that is
-//! tried out; `agent setup` is what comes before `serve` where the user wants something done first.
+//! tried out; `agent setup` is what comes before `serve` where the user wants something done first, and
+//! `agent archive` and `agent extract` take copies of directories.
 
 mod adoption;
+mod backup;
 mod clock;
 mod connect;
 mod context;
@@ -37,10 +39,13 @@ use std::path::Path;
 use std::process::ExitCode;
 
 const USAGE: &str =
-    "usage: agent serve | agent connect [socket] | agent setup | agent install DIRECTORY | agent version
+    "usage: agent serve | agent connect [socket] | agent setup | agent archive PATH | agent extract DIRECTORY
+       agent install DIRECTORY | agent version
   serve    PID 1 of a sandbox: runs code and commands for who calls on its socket
   connect  a bridge between stdin, stdout and that socket
   setup    does what a sandbox is to be set up with, before it is served
+  archive  writes a file, or what is below a directory, to stdout as a tar stream
+  extract  unpacks a tar stream from stdin into a directory
   install  copies the agent into a directory, for another container to run
   version  prints the version of the agent and of the protocol it speaks";
 
@@ -61,6 +66,16 @@ pub fn main() -> ExitCode {
             let socket = arguments.next().unwrap_or(settings.socket);
             connect::connect(&socket)
                 .map_err(|error| format!("could not bridge to {socket}: {error}"))
+        }
+        Some(face @ ("archive" | "extract")) => {
+            let Some(path) = arguments.next() else {
+                return say(std::io::stderr(), USAGE, ExitCode::from(2));
+            };
+            if face == "archive" {
+                backup::archive(&settings, &path)
+            } else {
+                backup::extract(&settings, &path)
+            }
         }
         Some(control::SUPERVISE) => match arguments.next() {
             None => supervise::supervise(),

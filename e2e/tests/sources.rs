@@ -170,3 +170,31 @@ async fn a_config_map_that_comes_late_is_named_and_waited_for() -> anyhow::Resul
     sandbox.delete().await?;
     removed("configmap", "e2e-late").await
 }
+
+/// As docs/workspaces.md says it.
+#[tokio::test]
+async fn a_workspace_is_copied_out_and_into_another_sandbox() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let from = cluster.ready("copied-from", spec()).await?;
+    from.says(
+        "mkdir -p a/b && head -c 20M /dev/urandom > a/b/large && echo small > a/small && ln -s small a/link",
+    )
+    .await?;
+    let to = cluster.ready("copied-to", spec()).await?;
+    let copy = std::env::temp_dir().join("codesandbox-e2e-workspace.tar");
+    let exec = |pod: &str, how: &str| {
+        format!("kubectl exec {how} -n {NAMESPACE} {pod} -c sandbox -- /.codesandbox/bin/agent")
+    };
+    let out = format!("{} archive /workspace > {}", exec(&from.pod(), ""), copy.display());
+    let into = format!("{} extract /workspace < {}", exec(&to.pod(), "-i"), copy.display());
+    for line in [out, into] {
+        e2e::output(tokio::process::Command::new("sh").args(["-c", &line]), "").await?;
+    }
+    let all = "find . -type f -exec sha256sum {} + | sort; readlink a/link";
+    let expected = from.says(all).await?;
+    assert_eq!(expected.lines().count(), 3);
+    assert_eq!(to.says(all).await?, expected);
+    std::fs::remove_file(copy)?;
+    from.delete().await?;
+    to.delete().await
+}
