@@ -80,6 +80,9 @@ struct Args {
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 1024,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     max_connections: usize,
+    /// How many sandboxes a caller may have at once. 0: as many as the namespace takes.
+    #[arg(long, env = "MAX_SANDBOXES", default_value_t = 100)]
+    max_sandboxes: usize,
     /// Tools to offer beside those that everybody needs: each costs every model that sees it.
     #[arg(long, env = "TOOLSETS", value_delimiter = ',', value_enum)]
     toolsets: Vec<Toolset>,
@@ -125,7 +128,8 @@ async fn run() -> anyhow::Result<()> {
 impl Args {
     fn server(&self, kube: kube::Client) -> Server {
         let sandboxes = Sandboxes::new(kube, &self.namespace);
-        let config = service::Config { class: self.class.clone() };
+        let max_sandboxes = Some(self.max_sandboxes).filter(|most| *most > 0);
+        let config = service::Config { class: self.class.clone(), max_sandboxes };
         let service = Arc::new(Service::new(sandboxes, config));
         let tools = toolsets::tools(&self.toolsets);
         Server::new(service, Arc::default(), Shutdown::default()).with(tools)

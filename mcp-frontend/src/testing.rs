@@ -37,6 +37,6 @@ pub(crate) fn service() -> Arc<Service> {
         }),
         "default",
     );
-    let config = service::Config { class: "codesandbox".into() };
+    let config = service::Config { class: "codesandbox".into(), max_sandboxes: None };
     Arc::new(Service::new(Sandboxes::new(kube, "default"), config))
 }

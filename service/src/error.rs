@@ -11,6 +11,8 @@ pub enum Code {
     SandboxNotFound,
     /// The name is taken by a sandbox that was asked for differently.
     SandboxExists,
+    /// The caller has as many sandboxes as it may, or the namespace has no room for another.
+    QuotaExceeded,
     /// The sandbox does not run yet.
     SandboxNotReady,
     /// The sandbox has no pod, because its user wants none for now.
@@ -42,6 +44,7 @@ impl Code {
             Self::InvalidArgument => "INVALID_ARGUMENT",
             Self::SandboxNotFound => "SANDBOX_NOT_FOUND",
             Self::SandboxExists => "SANDBOX_EXISTS",
+            Self::QuotaExceeded => "QUOTA_EXCEEDED",
             Self::SandboxNotReady => "SANDBOX_NOT_READY",
             Self::SandboxSuspended => "SANDBOX_SUSPENDED",
             Self::SandboxFinished => "SANDBOX_FINISHED",
@@ -133,6 +136,11 @@ fn kube(error: &client::Error, source: &kube::Error) -> Error {
     };
     let (code, next) = match status.code {
         400 | 422 => (Code::InvalidArgument, "Correct the request."),
+        // A ResourceQuota's refusal has no reason of its own.
+        403 if status.message.contains("exceeded quota: ") => (
+            Code::QuotaExceeded,
+            "Delete sandboxes that are not needed, wait for the end of others' ttl, or tell the administrator.",
+        ),
         403 => (Code::Forbidden, "Ask for less, or tell the administrator."),
         404 => (Code::SandboxNotFound, "Call sandbox_create for a new one."),
         409 => (Code::SandboxExists, "Choose another name."),
@@ -164,7 +172,11 @@ mod tests {
     use super::*;
 
     fn refused(code: u16) -> client::Error {
-        let status = Status { code, message: "no such luck".into(), ..Status::default() };
+        refused_with(code, "no such luck")
+    }
+
+    fn refused_with(code: u16, message: &str) -> client::Error {
+        let status = Status { code, message: message.into(), ..Status::default() };
         let source = Box::new(kube::Error::Api(Box::new(status)));
         client::Error::Kube { doing: "create", sandbox: "a".into(), source }
     }
@@ -184,6 +196,14 @@ mod tests {
         for (error, code, words) in [
             (refused(422), Code::InvalidArgument, "could not create CodeSandbox a: no such luck"),
             (refused(403), Code::Forbidden, "no such luck"),
+            (
+                refused_with(
+                    403,
+                    "forbidden: exceeded quota: a, requested: 1, used: 1, limited: 1",
+                ),
+                Code::QuotaExceeded,
+                "limited: 1. Delete sandboxes that are not needed",
+            ),
             (refused(409), Code::SandboxExists, "no such luck"),
             (refused(500), Code::Unavailable, "no such luck"),
             (refused_exec(404, "NotFound"), Code::SandboxReplaced, "create a new sandbox"),

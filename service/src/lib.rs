@@ -8,6 +8,7 @@ mod extend;
 mod inside;
 mod principal;
 mod queue;
+mod quota;
 mod request;
 mod session;
 mod verbs;

@@ -1,30 +1,37 @@
 //! The verbs about sandboxes. Each authorises the handle it is given: an id is a name, not a capability.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
-use api::CodeSandbox;
+use api::{CodeSandbox, condition};
 use client::{End, Sandboxes};
 use kube::ResourceExt;
 
-use crate::{Code, Create, Error, Principal, Queue, queue, request::is_same};
+use crate::{Code, Create, Error, Principal, Queue, queue, quota::Quota, request::is_same};
 
 /// What the verbs need to know.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The class of the sandboxes that are made and seen.
     pub class: String,
+    /// How many sandboxes a caller may have at once; none: as many as the namespace takes.
+    pub max_sandboxes: Option<usize>,
 }
 
 /// What callers may do with the sandboxes of one namespace.
 pub struct Service {
     pub(crate) sandboxes: Arc<Sandboxes>,
     config: Config,
+    quota: Quota,
 }
 
 impl Service {
     /// The verbs over a namespace's sandboxes.
     pub fn new(sandboxes: Arc<Sandboxes>, config: Config) -> Self {
-        Self { sandboxes, config }
+        let quota = Quota::new(config.max_sandboxes);
+        Self { sandboxes, config, quota }
     }
 
     /// Whether the service can answer: its cache has been filled.
@@ -46,11 +53,13 @@ impl Service {
     ) -> Result<Arc<CodeSandbox>, Error> {
         let name = request.name.clone().unwrap_or_else(new_name);
         let object = request.object(&name, principal, &self.config.class);
-        let error: Error = match self.sandboxes.create(&object).await {
+        let error = match self.made(principal, &name, &object).await {
             Ok(created) => return Ok(Arc::new(created)),
-            Err(error) => error.into(),
+            Err(error) => error,
         };
-        if error.code != Code::SandboxExists {
+        // One that is there takes no place.
+        let may_exist = error.code == Code::QuotaExceeded && request.name.is_some();
+        if error.code != Code::SandboxExists && !may_exist {
             return Err(error);
         }
         match self.found(principal, &name).await {
@@ -64,11 +73,31 @@ impl Service {
                     "sandbox {name} exists with other settings. Use it as it is, delete it first, or choose another name."
                 ),
             )),
+            Ok(None) | Err(_) if may_exist => Err(error),
             Ok(None) | Err(_) => Err(Error::new(
                 Code::SandboxExists,
                 format!("the name {name} is taken. Choose another name, or none."),
             )),
         }
+    }
+
+    /// The sandbox, if its owner may have one more.
+    async fn made(
+        &self,
+        principal: &Principal,
+        name: &str,
+        object: &CodeSandbox,
+    ) -> Result<CodeSandbox, Error> {
+        let lives = |sandbox: &Arc<CodeSandbox>| {
+            let status = sandbox.status.as_ref();
+            !status.is_some_and(|status| status.is_true(condition::FINISHED))
+        };
+        let has = self.list(principal).into_iter().filter(lives);
+        let has = has.map(|one| one.name_any()).collect();
+        let place = self.quota.take(principal, name, &has, Instant::now())?;
+        let created = self.sandboxes.create(object).await?;
+        place.keep(Instant::now());
+        Ok(created)
     }
 
     /// The caller's sandboxes, by name.

@@ -6,4 +6,5 @@
 mod ends;
 mod extend;
 mod lag;
+mod quota;
 mod support;

@@ -45,7 +45,7 @@ where
 
 /// The verbs over them.
 pub fn verbs(sandboxes: Arc<Sandboxes>) -> Service {
-    Service::new(sandboxes, Config { class: "codesandbox".into() })
+    Service::new(sandboxes, Config { class: "codesandbox".into(), max_sandboxes: None })
 }
 
 pub fn me() -> Principal {
