@@ -14,11 +14,6 @@ use wire::v1::{WriteEnd, WriteRequest, WriteStart};
 use crate::files::{self, Extracts};
 use crate::settings::Settings;
 
-/// What a tar stream consists of, in bytes.
-const BLOCK: usize = 512;
-/// What it ends with, in zeros: two empty blocks. A stream that broke has no such end.
-const END: usize = 2 * BLOCK;
-
 /// Writes what is below a directory to stdout, and in one line to stderr what that was.
 pub(crate) fn archive(settings: &Settings, path: &str) -> Result<(), String> {
     run(async {
@@ -49,29 +44,22 @@ pub(crate) fn extract(settings: &Settings, path: &str) -> Result<(), String> {
         let extracts = Extracts::default();
         let reply = files::extract(&settings.workspace, &extracts, parts).await.map_err(said)?;
         tell("extracted", reply.entries, reply.skipped);
+        if reply.stripped > 0 {
+            crate::log(&format!("{} of them without setuid, setgid or sticky bit", reply.stripped));
+        }
         Ok(())
     })
 }
 
-/// What a reader has, and its end where it is one.
+/// What a reader has, and its end: whether that is the archive's as well is seen by who unpacks it.
 fn parts(mut reader: impl Read) -> impl Stream<Item = io::Result<WriteRequest>> {
-    let (mut read, mut zeros) = (0, 0);
     let parts = iter::from_fn(move || {
         let mut data = vec![0; CHUNK];
         // Nobody else is waiting: who unpacks has a thread of its own.
-        let length = match reader.read(&mut data) {
-            Ok(0) => {
-                return (zeros >= END && read % BLOCK == 0)
-                    .then(|| Ok(Part::End(WriteEnd::default())));
-            }
-            Ok(length) => length,
-            Err(error) => return Some(Err(error)),
-        };
-        data.truncate(length);
-        let trailing = data.iter().rev().take_while(|byte| **byte == 0).count();
-        zeros = if trailing == length { zeros + length } else { trailing };
-        read += length;
-        Some(Ok(Part::Data(data.into())))
+        Some(reader.read(&mut data).map(|read| {
+            data.truncate(read);
+            if read == 0 { Part::End(WriteEnd::default()) } else { Part::Data(data.into()) }
+        }))
     });
     stream::iter(parts.map(|part| part.map(|part| WriteRequest { part: Some(part) })))
 }

@@ -36,6 +36,7 @@ const KEPT: &str = "CODESANDBOX_SETUP_KEPT";
 const LOG: &str = "setup.log";
 /// What says on the sandbox's disk, if it has one, that this very plan has been done there.
 const DONE: &str = ".codesandbox-setup";
+
 /// What is to be done.
 #[derive(Debug, Default, Deserialize)]
 #[serde(rename_all = "camelCase", default)]
@@ -71,7 +72,10 @@ pub(crate) fn setup(settings: &Settings) -> io::Result<ExitCode> {
     let plan: Plan = serde_json::from_str(&text).map_err(io::Error::other)?;
     let kept = std::env::var(KEPT).map_or_else(|_| Ok(Vec::new()), |kept| kept::read(&kept))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(follow(settings, &plan, &text, &kept))
+    let ended = runtime.block_on(follow(settings, &plan, &text, &kept));
+    // Not waiting for a file that does not let itself be written.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn follow(

@@ -58,14 +58,22 @@ fn a_copy_that_was_cut_off_is_refused() {
     fs::write(from.path().join("file"), "whole").unwrap();
     let whole = agent(from.path(), "archive", ".", b"").stdout;
     assert_eq!(whole.len(), 512 + 512 + 1024);
-    // Within a file's bytes, behind it, and within what ends the archive.
-    for length in [0, 600, 1024, 1536, whole.len() - 1] {
+    // Before all, within a file's bytes, and behind it.
+    for (length, said) in
+        [(0, "the archive has no end"), (600, "no tar that can be unpacked"), (1024, "has no end")]
+    {
         let place = to.path().join(format!("new-{length}"));
         let cut = agent(to.path(), "extract", place.to_str().unwrap(), &whole[..length]);
         assert_eq!(cut.status.code(), Some(1), "{length}");
-        assert!(stderr(&cut).contains("the stream broke off before its end"), "{}", stderr(&cut));
+        assert!(stderr(&cut).contains(said), "{}", stderr(&cut));
         assert!(!place.exists(), "{length}");
     }
+    // Zeros are no end where they are a file's.
+    fs::write(from.path().join("file"), [0; 4096]).unwrap();
+    let zeros = agent(from.path(), "archive", ".", b"").stdout;
+    let cut = agent(to.path(), "extract", ".", &zeros[..512 + 4096]);
+    assert!(stderr(&cut).contains("the archive has no end"), "{}", stderr(&cut));
+    fs::remove_file(to.path().join("file")).unwrap();
     let nonsense = agent(to.path(), "extract", ".", &[b'x'; 4096]);
     assert_eq!(nonsense.status.code(), Some(1));
     assert_eq!(fs::read_dir(to.path()).unwrap().count(), 0);

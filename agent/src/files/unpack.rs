@@ -23,6 +23,9 @@ use wire::{Code, Error};
 
 use super::failed;
 
+/// What an archive ends with, in zeros: two of these, of which the first is read.
+const BLOCK: u64 = 512;
+
 /// What comes of an archive; when nothing more comes and there was no end, the stream broke.
 pub(super) enum Piece {
     Data(Bytes),
@@ -81,7 +84,14 @@ impl Unpacking {
         let mut directories: Vec<(PathBuf, Entry<'_, Received>)> = Vec::new();
         loop {
             self.header.set(EXTRACT_HEADER);
-            let Some(entry) = entries.next() else { break };
+            let Some(entry) = entries.next() else {
+                // Who reads archives takes the end of the stream for theirs, and a copy that was cut between two entries for whole.
+                let read = EXTRACT_HEADER - self.header.get();
+                if read < BLOCK {
+                    return Err(self.cut());
+                }
+                break;
+            };
             let mut entry = entry.map_err(|error| no(self, &error))?;
             self.header.set(u64::MAX);
             let name = self.name(&entry)?;
@@ -116,6 +126,13 @@ impl Unpacking {
             self.directory(&directory, &mut entry)?;
         }
         Ok(())
+    }
+
+    /// That the archive has no end.
+    fn cut(&self) -> Error {
+        let shown = self.shown.display();
+        let message = format!("{shown}: the archive has no end, so it was cut off; send all of it");
+        Error::new(Code::InvalidArgument, message)
     }
 
     /// A directory whose contents are there.

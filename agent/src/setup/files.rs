@@ -10,7 +10,7 @@ use sha2::{Digest, Sha256};
 const CONTENT: &str = "CODESANDBOX_SETUP_FILE_";
 
 /// A file that is to be written.
-#[derive(Debug, Deserialize)]
+#[derive(Clone, Debug, Deserialize)]
 pub(super) struct Planned {
     /// Where, in the workspace unless it is absolute.
     pub(super) path: String,

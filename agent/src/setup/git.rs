@@ -1,10 +1,12 @@
 //! The repository that a setup clones, by the git of the sandbox's image.
 
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::{env, fs, io};
 
-use serde::Deserialize;
+use rustix::process::geteuid;
+use serde::{Deserialize, Serialize};
 
 use crate::settings;
 
@@ -14,9 +16,13 @@ const CREDENTIALS: [&str; 2] = ["CODESANDBOX_GIT_USERNAME", "CODESANDBOX_GIT_PAS
 const HELPER: &str = r#"!f() { printf 'username=%s\npassword=%s\n' "$CODESANDBOX_GIT_USERNAME" "$CODESANDBOX_GIT_PASSWORD"; }; f"#;
 /// The directory that a repository is cloned to at first, in the one where it is to be.
 const CLONE: &str = ".codesandbox-clone";
+/// What says in the home directory, which lives as long as the workspace, which repository has been cloned.
+const CLONED: &str = ".codesandbox-cloned";
+/// The variables of a user that git has where it knows who is cloning. Others make it tell.
+const HARMLESS: [&str; 2] = ["GIT_SSL_CAINFO", "GIT_SSL_CAPATH"];
 
 /// What is to be cloned.
-#[derive(Debug, Deserialize)]
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Git {
     pub(super) url: String,
     /// A branch, a tag or a commit.
@@ -35,14 +41,14 @@ pub(super) struct Step {
 }
 
 impl Git {
-    /// Where it is put.
-    pub(super) fn into(&self, workspace: &Path) -> PathBuf {
+    /// Where it is to be.
+    pub(super) fn directory(&self, workspace: &Path) -> PathBuf {
         self.directory.as_ref().map_or_else(|| workspace.to_owned(), |one| workspace.join(one))
     }
 
     /// The calls that bring it. A server gives a commit by its digits to who asks for that alone, and `clone` cannot.
-    pub(super) fn steps(&self, into: &Path, clone: &Path) -> Vec<Step> {
-        let (into, clone) = (into.to_string_lossy(), clone.to_string_lossy());
+    pub(super) fn steps(&self, target: &Target) -> Vec<Step> {
+        let clone = target.clone.to_string_lossy();
         let here = |arguments: &[&str]| Step {
             arguments: arguments.iter().map(ToString::to_string).collect(),
             server: None,
@@ -51,22 +57,24 @@ impl Git {
         let depth = (self.depth > 0).then(|| format!("--depth={}", self.depth));
         let depth = depth.as_deref();
         // The directory of a volume is root's, and git shuns what is somebody else's.
-        let trusted = here(&["config", "--global", "--add", "safe.directory", &into]);
+        let directory = target.directory.to_string_lossy();
+        let trusted = here(&["config", "--global", "--add", "safe.directory", &directory]);
+        let trusted = target.is_anothers.then_some(trusted);
         let commit = self.revision.as_deref().filter(|revision| is_commit(revision));
         let Some(commit) = commit else {
             let branch = self.revision.as_ref().map(|revision| format!("--branch={revision}"));
             let some = ["clone"].into_iter().chain(depth).chain(branch.as_deref());
             let all: Vec<_> = some.chain(["--", &self.url, &clone]).collect();
-            return vec![trusted, asked(&all)];
+            return trusted.into_iter().chain([asked(&all)]).collect();
         };
         let fetch = ["-C", &clone, "fetch"].into_iter().chain(depth).chain(["origin", commit]);
-        vec![
-            trusted,
+        let all = [
             here(&["init", "--quiet", &clone]),
             here(&["-C", &clone, "remote", "add", "origin", &self.url]),
             asked(&fetch.collect::<Vec<_>>()),
             here(&["-C", &clone, "checkout", "--quiet", "--detach", commit]),
-        ]
+        ];
+        trusted.into_iter().chain(all).collect()
     }
 
     /// The URL up to the end of the server's name and port.
@@ -81,24 +89,52 @@ fn is_commit(revision: &str) -> bool {
     revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
+/// Who is cloning.
+#[derive(Debug)]
+pub(super) struct Credentials([(&'static str, String); 2]);
+
+impl Credentials {
+    /// Those of the environment, if there are any. A Secret that was made from a file ends in a line break, which is not meant; one
+    /// within would end what git is told, or begin something else that it is told.
+    pub(super) fn from_env() -> Result<Option<Self>, String> {
+        let told = CREDENTIALS.map(|name| {
+            let text = env::var(name).ok()?;
+            Some((name, text.trim_end_matches(['\r', '\n']).to_owned()))
+        });
+        let [Some(username), Some(password)] = told else { return Ok(None) };
+        if [&username.1, &password.1].iter().any(|text| text.contains(['\r', '\n'])) {
+            return Err("the username or the password of its Secret has several lines".into());
+        }
+        Ok(Some(Self([username, password])))
+    }
+}
+
 impl Step {
     pub(super) fn said(&self) -> String {
         format!("git {}", self.arguments.join(" "))
     }
 
+    /// Whether it asks the server.
+    pub(super) fn asks(&self) -> bool {
+        self.server.is_some()
+    }
+
     /// The call itself. Credentials are told to what asks the server, and for that server alone: it may send git to another.
-    pub(super) fn command(&self) -> Command {
+    pub(super) fn command(&self, credentials: Option<&Credentials>) -> Command {
         let mut command = Command::new("git");
         settings::hide_ours(&mut command);
-        command.env("GIT_TERMINAL_PROMPT", "0");
-        if let Some(server) = &self.server
-            && CREDENTIALS.iter().all(|name| env::var_os(name).is_some())
-        {
+        if let (Some(server), Some(Credentials(credentials))) = (&self.server, credentials) {
+            for (name, _) in env::vars_os() {
+                let meddles = name.as_encoded_bytes().starts_with(b"GIT_");
+                if meddles && !HARMLESS.iter().any(|harmless| name == *harmless) {
+                    command.env_remove(name);
+                }
+            }
             command.args(["-c", "credential.helper="]);
             command.args(["-c", &format!("credential.{server}.helper={HELPER}")]);
-            command.envs(CREDENTIALS.iter().filter_map(|name| Some((name, env::var_os(name)?))));
+            command.envs(credentials.iter().map(|(name, text)| (name, text)));
         }
-        command.args(&self.arguments);
+        command.env("GIT_TERMINAL_PROMPT", "0").args(&self.arguments);
         command
     }
 }
@@ -107,28 +143,53 @@ impl Step {
 #[derive(Debug)]
 pub(super) struct Target {
     directory: PathBuf,
+    /// Whether it is somebody else's.
+    is_anothers: bool,
     /// Where in there it is cloned to at first: what a clone has left that was ended from outside is known by this name.
-    pub(super) clone: PathBuf,
+    clone: PathBuf,
+    /// What says that it has been cloned, and in which words.
+    cloned: (PathBuf, String),
 }
 
 impl Target {
-    /// Prepares it. Nothing is removed but what is left of another clone.
-    pub(super) fn prepare(directory: PathBuf) -> io::Result<Self> {
-        let clone = directory.join(CLONE);
+    /// Prepares it; none where the repository has been cloned before, as it is where a setup is begun anew. Nothing is removed but what
+    /// is left of another clone.
+    pub(super) fn prepare(git: &Git, workspace: &Path, home: &Path) -> io::Result<Option<Self>> {
+        let directory = git.directory(workspace);
         fs::create_dir_all(&directory)?;
-        match fs::remove_dir_all(&clone) {
+        // As git compares it.
+        let directory = fs::canonicalize(directory)?;
+        let is_anothers = fs::metadata(&directory)?.uid() != geteuid().as_raw();
+        let clone = directory.join(CLONE);
+        let cloned = (home.join(CLONED), serde_json::to_string(git)?);
+        let target = Self { directory, is_anothers, clone, cloned };
+        if fs::read_to_string(&target.cloned.0).is_ok_and(|said| said == target.cloned.1) {
+            target.move_all()?;
+            return Ok(None);
+        }
+        match fs::remove_dir_all(&target.clone) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),
             _ => {}
         }
-        if fs::read_dir(&directory)?.next().is_some() {
-            return Err(io::Error::other(format!("{} is not empty", directory.display())));
+        if fs::read_dir(&target.directory)?.next().is_some() {
+            let said = format!("{} is not empty", target.directory.display());
+            return Err(io::Error::other(said));
         }
-        Ok(Self { directory, clone })
+        Ok(Some(target))
     }
 
-    /// Puts what has been cloned where it belongs.
+    /// Puts what has been cloned where it belongs. Whoever is ended here goes on where it was when it is begun anew.
     pub(super) fn fill(self) -> io::Result<()> {
-        for entry in fs::read_dir(&self.clone)? {
+        fs::write(&self.cloned.0, &self.cloned.1)?;
+        self.move_all()
+    }
+
+    fn move_all(&self) -> io::Result<()> {
+        let entries = match fs::read_dir(&self.clone) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            entries => entries?,
+        };
+        for entry in entries {
             let entry = entry?;
             fs::rename(entry.path(), self.directory.join(entry.file_name()))?;
         }
@@ -142,15 +203,19 @@ mod tests {
 
     use super::*;
 
-    fn steps(git: Value) -> Vec<String> {
-        let git: Git = serde_json::from_value(git).unwrap();
-        git.steps(Path::new("/w"), Path::new("/w/c")).iter().map(Step::said).collect()
+    fn steps(git: &Value, is_anothers: bool) -> Vec<Step> {
+        let target = Target {
+            directory: "/w".into(),
+            is_anothers,
+            clone: "/w/c".into(),
+            cloned: ("/h".into(), String::new()),
+        };
+        serde_json::from_value::<Git>(git.clone()).unwrap().steps(&target)
     }
 
     #[test]
     fn a_branch_or_a_tag_is_cloned_and_a_commit_is_fetched() {
         let url = "https://example.com/a.git";
-        let trusted = "git config --global --add safe.directory /w";
         let commit = "0123456789abcdef0123456789abcdef01234567";
         for (git, calls) in [
             (
@@ -172,10 +237,13 @@ mod tests {
                 ],
             ),
         ] {
-            let calls: Vec<_> = calls.iter().map(|call| format!("git {call}")).collect();
-            assert_eq!(steps(git)[1..], calls);
+            let mut calls: Vec<_> = calls.iter().map(|call| format!("git {call}")).collect();
+            let said =
+                |is_anothers| steps(&git, is_anothers).iter().map(Step::said).collect::<Vec<_>>();
+            assert_eq!(said(false), calls);
+            calls.insert(0, "git config --global --add safe.directory /w".into());
+            assert_eq!(said(true), calls);
         }
-        assert_eq!(steps(json!({"url": url, "depth": 1}))[0], trusted);
     }
 
     #[test]
@@ -186,8 +254,7 @@ mod tests {
             ("https://example.com", "https://example.com"),
             ("https://example.com?a=/b", "https://example.com"),
         ] {
-            let git: Git = serde_json::from_value(json!({"url": url, "depth": 1})).unwrap();
-            let steps = git.steps(Path::new("/w"), Path::new("/w/c"));
+            let steps = steps(&json!({"url": url, "depth": 1}), true);
             let servers: Vec<_> = steps.into_iter().map(|step| step.server).collect();
             assert_eq!(servers, [None, Some(server.to_owned())]);
         }
@@ -196,19 +263,38 @@ mod tests {
     #[test]
     fn what_another_clone_left_is_removed_and_nothing_else_ever_is() {
         let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("a/b");
+        let (workspace, home) = (directory.path().join("w"), directory.path().join("h"));
+        fs::create_dir(&home).unwrap();
+        let git = |url: &str| {
+            let git = json!({"url": url, "depth": 1, "directory": "a/./b/"});
+            serde_json::from_value::<Git>(git).unwrap()
+        };
+        let (first, second) = (git("http://a/first"), git("http://a/second"));
+        let prepare = |git: &Git| Target::prepare(git, &workspace, &home);
+        let path = workspace.join("a/b");
         fs::create_dir_all(path.join(CLONE).join("half")).unwrap();
-        let target = Target::prepare(path.clone()).unwrap();
+        let target = prepare(&first).unwrap().expect("it has not been cloned");
+        assert_eq!(target.directory, fs::canonicalize(&path).unwrap());
         fs::create_dir_all(target.clone.join(".git")).unwrap();
         fs::write(target.clone.join("file"), "one").unwrap();
         target.fill().unwrap();
-        let mut names: Vec<_> =
-            fs::read_dir(&path).unwrap().map(|entry| entry.unwrap().file_name()).collect();
-        names.sort();
-        assert_eq!(names, [".git", "file"]);
+        let names = || {
+            let entries = fs::read_dir(&path).unwrap();
+            let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name()).collect();
+            names.sort();
+            names
+        };
+        assert_eq!(names(), [".git", "file"]);
 
-        let error = Target::prepare(path.clone()).unwrap_err();
-        assert_eq!(error.to_string(), format!("{} is not empty", path.display()));
+        // Begun anew, it is not cloned again, and what was not yet in its place is put there.
+        fs::create_dir(path.join(CLONE)).unwrap();
+        fs::write(path.join(CLONE).join("late"), "two").unwrap();
+        assert!(prepare(&first).unwrap().is_none());
+        assert_eq!(names(), [".git", "file", "late"]);
+
+        let error = prepare(&second).unwrap_err();
+        let shown = fs::canonicalize(&path).unwrap();
+        assert_eq!(error.to_string(), format!("{} is not empty", shown.display()));
         assert_eq!(fs::read_to_string(path.join("file")).unwrap(), "one");
     }
 }

@@ -8,14 +8,18 @@ use std::time::Duration;
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, timeout};
 
-use super::git::{Git, Target};
+use super::files::Planned;
+use super::git::{Credentials, Git, Target};
 use super::{Failure, Plan};
 use crate::settings::{self, Settings};
 
 /// How often it is looked whether a command has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// The pauses before a server is asked again: the network of a new pod may only just be opening.
+const PAUSES: [Duration; 2] = [Duration::from_millis(500), Duration::from_millis(1500)];
 
 /// Where steps are done, and until when.
 pub(super) struct Steps<'a> {
@@ -36,10 +40,7 @@ impl<'a> Steps<'a> {
             self.clone_from(git).await?;
         }
         for (number, file) in plan.files.iter().enumerate() {
-            let written = file.write(number, &self.settings.workspace);
-            written.map_err(|error| {
-                (format!("write {}", file.path), Failure::NotDone(error.to_string()))
-            })?;
+            self.file(number, file).await.map_err(|why| (format!("write {}", file.path), why))?;
         }
         for line in &plan.commands {
             self.line(line).await?;
@@ -52,17 +53,41 @@ impl<'a> Steps<'a> {
         Ok(())
     }
 
-    /// Clones a repository.
+    /// Clones a repository, unless that has been done.
     async fn clone_from(&mut self, git: &Git) -> Result<(), (String, Failure)> {
-        let failed = |error: io::Error| {
-            (format!("git clone {}", git.url), Failure::NotDone(error.to_string()))
+        let failed = |why: String| (format!("git clone {}", git.url), Failure::NotDone(why));
+        let credentials = Credentials::from_env().map_err(failed)?;
+        let target = Target::prepare(git, &self.settings.workspace, &self.settings.home);
+        let Some(target) = target.map_err(|error| failed(error.to_string()))? else {
+            return Ok(());
         };
-        let into = git.into(&self.settings.workspace);
-        let target = Target::prepare(into.clone()).map_err(failed)?;
-        for step in git.steps(&into, &target.clone) {
-            self.run(&step.said(), step.command()).await?;
+        for step in git.steps(&target) {
+            let mut pauses = PAUSES.into_iter().filter(|_| step.asks());
+            loop {
+                let ran = self.run(&step.said(), step.command(credentials.as_ref())).await;
+                match (ran, pauses.next()) {
+                    (Err((_, Failure::Exited(_))), Some(pause)) => sleep(pause).await,
+                    (ran, _) => break ran?,
+                }
+            }
         }
-        target.fill().map_err(failed)
+        target.fill().map_err(|error| failed(error.to_string()))
+    }
+
+    /// Writes a file. What is at its place may let nobody write for ever.
+    async fn file(&self, number: usize, file: &Planned) -> Result<(), Failure> {
+        let (file, workspace) = (file.clone(), self.settings.workspace.clone());
+        let written = spawn_blocking(move || file.write(number, &workspace));
+        match timeout(self.left(), written).await {
+            Ok(Ok(written)) => written.map_err(|error| Failure::NotDone(error.to_string())),
+            Ok(Err(error)) => Err(Failure::NotDone(error.to_string())),
+            Err(_) => Err(Failure::TimedOut),
+        }
+    }
+
+    /// How long all of it may still take.
+    fn left(&self) -> Duration {
+        self.deadline.saturating_duration_since(Instant::now())
     }
 
     /// Runs a line of a shell.
@@ -101,8 +126,7 @@ impl<'a> Steps<'a> {
                 }
             }
         };
-        let left = self.deadline.saturating_duration_since(Instant::now());
-        let ended = timeout(left, ended).await;
+        let ended = timeout(self.left(), ended).await;
         end_all(&child);
         match ended {
             Ok(Ok(status)) => judge(status),

@@ -14,6 +14,8 @@ const MAX: usize = 4096;
 const TAIL: usize = 1500;
 /// How much of the command.
 const COMMAND: usize = 200;
+/// How much of how it ended, which may name a path. With the command it fits even where each byte becomes six.
+const HOW: usize = 400;
 
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -42,10 +44,11 @@ fn said(command: &str, failure: &Failure, tail: &str) -> String {
         Failure::TimedOut => "did not end in time".into(),
     };
     let command = &command[..command.floor_char_boundary(COMMAND)];
+    let how = &how[..how.floor_char_boundary(HOW)];
     let mut longest = TAIL;
     loop {
         let tail = &tail[tail.ceil_char_boundary(tail.len().saturating_sub(longest))..];
-        let words = Words { reason: "SetupFailed", command, how: &how, tail: tail.trim() };
+        let words = Words { reason: "SetupFailed", command, how, tail: tail.trim() };
         let words = serde_json::to_string(&words).expect("strings are JSON");
         // A byte may have become six.
         if words.len() <= MAX || longest == 0 {
@@ -91,9 +94,11 @@ mod tests {
     fn whatever_a_command_says_the_words_fit_and_are_json() {
         for text in ["\u{1}", "é", "\"", "\u{fffd}", "a"] {
             let long = text.repeat(9000);
-            let words = said(&long, &Failure::TimedOut, &long);
-            assert!(words.len() <= MAX, "{text:?}: {}", words.len());
-            assert!(serde_json::from_str::<Value>(&words).is_ok());
+            for failure in [Failure::TimedOut, Failure::NotDone(long.clone())] {
+                let words = said(&long, &failure, &long);
+                assert!(words.len() <= MAX, "{text:?}: {}", words.len());
+                assert!(serde_json::from_str::<Value>(&words).is_ok());
+            }
         }
     }
 }

@@ -94,6 +94,18 @@ fn a_file_that_cannot_be_written_is_the_end_and_says_why() {
     assert!(!sandbox.path("workspace/never").exists());
 }
 
+/// A pipe that nobody reads, as on a disk that was kept.
+#[test]
+fn a_file_that_lets_nobody_write_ends_in_time() {
+    let mut sandbox = Sandbox::new(plan(&[]));
+    sandbox.plan["files"] = json!([{"path": "pipe"}]);
+    sandbox.plan["timeoutMs"] = 300.into();
+    let mut mkfifo = Command::new("mkfifo");
+    assert!(mkfifo.arg(sandbox.path("workspace/pipe")).status().unwrap().success());
+    assert_eq!(sandbox.set_up_with(&[("CODESANDBOX_SETUP_FILE_0", "")]).status.code(), Some(1));
+    assert_eq!(sandbox.word()["how"], "did not end in time");
+}
+
 #[test]
 fn a_repository_is_cloned_by_branch_tag_or_commit_before_files_are_written() {
     let repository = Repository::new();
@@ -119,9 +131,23 @@ fn a_repository_is_cloned_by_branch_tag_or_commit_before_files_are_written() {
         assert_eq!(sandbox.read("workspace/more"), "more");
         assert_eq!(sandbox.read("tmp/commits").trim(), commits, "{revision:?} {depth}");
         assert_eq!(sandbox.read("tmp/branch").trim(), branch, "{revision:?}");
-        let trusted = sandbox.read("home/.gitconfig");
-        assert!(trusted.contains(&*sandbox.path("workspace").to_string_lossy()), "{trusted}");
+        assert!(!sandbox.path("home/.gitconfig").exists(), "the directory is ours");
     }
+}
+
+/// As where its node's daemon ended it, or its sandbox was suspended.
+#[test]
+fn a_setup_that_is_begun_anew_behind_its_clone_goes_on() {
+    let repository = Repository::new();
+    let mut sandbox = Sandbox::new(plan(&["echo more >> file; test -e ../tmp/again"]));
+    sandbox.plan["git"] = json!({"url": repository.url(), "depth": 1});
+    assert_eq!(sandbox.set_up(), Some(1));
+    fs::write(sandbox.path("tmp/again"), "").unwrap();
+    assert_eq!(sandbox.set_up(), Some(0), "{}", sandbox.read("tmp/setup.log"));
+    assert_eq!(sandbox.read("workspace/file"), "secondmore\nmore\n", "what is there is kept");
+
+    sandbox.plan["git"]["revision"] = "v1".into();
+    assert_eq!(sandbox.set_up(), Some(1), "another one would have to be in the same place");
 }
 
 #[test]
@@ -148,7 +174,8 @@ fn a_clone_that_fails_says_so_in_gits_words_and_leaves_what_was_there() {
 
     let full = sandbox(".");
     assert_eq!(full.set_up(), Some(1));
-    let how = format!("could not be done ({} is not empty)", full.path("workspace/.").display());
+    let shown = fs::canonicalize(full.path("workspace")).unwrap();
+    let how = format!("could not be done ({} is not empty)", shown.display());
     let said = json!({"reason": "SetupFailed", "command": "git clone file:///nowhere/at/all", "how": how, "tail": ""});
     assert_eq!(full.word(), said);
     for sandbox in [nowhere, full] {
@@ -183,9 +210,12 @@ fn credentials_are_gits_alone() {
     let home = sandbox.path("home");
     let env = [
         ("HOME", home.to_str().unwrap()),
-        ("CODESANDBOX_GIT_USERNAME", "reader"),
-        // As of a Secret that was made from a file.
+        // As of a Secret that was made from files.
+        ("CODESANDBOX_GIT_USERNAME", "reader\n"),
         ("CODESANDBOX_GIT_PASSWORD", "pass\\n'\"$word\n"),
+        // What a sandbox's user may have in its env.
+        ("GIT_TRACE_CURL", "1"),
+        ("GIT_TRACE_REDACT", "0"),
     ];
     assert_eq!(sandbox.set_up_with(&env).status.code(), Some(1), "nobody has such a repository");
     let asked: Vec<_> = told.try_iter().collect();
@@ -193,16 +223,34 @@ fn credentials_are_gits_alone() {
     let basic = "Basic cmVhZGVyOnBhc3NcbiciJHdvcmQ=";
     assert_eq!(asked.first(), Some(&None), "not before it is asked for");
     assert_eq!(asked.last(), Some(&Some(basic.to_owned())), "{asked:?}");
-    for place in ["tmp/setup.log", "home/.gitconfig", "word"] {
-        assert!(!sandbox.read(place).contains("word\n"), "{place}");
-        assert!(!sandbox.read(place).contains("$word"), "{place}");
+    for place in ["tmp/setup.log", "word"] {
+        let said = sandbox.read(place);
+        assert!(said.contains("not found"), "{place}: {said}");
+        assert!(!said.contains("$word") && !said.contains("Basic"), "{place}: {said}");
     }
 
     // What runs after git has none of it.
+    let repository = Repository::new();
     let mut sandbox = Sandbox::new(plan(&["env > environment"]));
-    sandbox.plan["git"] = json!({"url": Repository::new().url(), "depth": 1});
-    sandbox.set_up_with(&env);
-    assert!(!sandbox.read("workspace/environment").contains("CODESANDBOX_"));
+    sandbox.plan["git"] = json!({"url": repository.url(), "depth": 1});
+    assert_eq!(sandbox.set_up_with(&env).status.code(), Some(0));
+    let environment = sandbox.read("workspace/environment");
+    assert!(environment.contains("PATH=") && !environment.contains("CODESANDBOX_"));
+}
+
+/// git would be told something else behind the break, or print it.
+#[test]
+fn credentials_of_several_lines_are_told_to_nobody() {
+    for (username, password) in [("a\nb", "word"), ("a", "\nword"), ("a", "wo\r\nrd")] {
+        let mut sandbox = Sandbox::new(plan(&[]));
+        sandbox.plan["git"] = json!({"url": "https://example.com/a", "depth": 1});
+        let env = [("CODESANDBOX_GIT_USERNAME", username), ("CODESANDBOX_GIT_PASSWORD", password)];
+        assert_eq!(sandbox.set_up_with(&env).status.code(), Some(1));
+        let how =
+            "could not be done (the username or the password of its Secret has several lines)";
+        assert_eq!(sandbox.word()["how"], how);
+        assert_eq!(sandbox.read("tmp/setup.log"), "");
+    }
 }
 
 /// Answers one request, and says who asked.
