@@ -27,7 +27,7 @@ binaries() {
   flags=CARGO_TARGET_$(tr 'a-z-' 'A-Z_' <<<"$host")_RUSTFLAGS
   (cd "$TOP" && env "$flags=$static" cargo build --locked --release --target "$host" -p operator -p mcp-frontend) >&2
   # At a fixed address: to adjust it to another, each sandbox would write to a quarter of a megabyte of pages that are then its
-  # own. What it costs is that the place of the agent's code can be guessed, by user code, whose user the agent is anyway.
+  # own. What it costs is that the place of the agent's code is known to user code, which has the agent's uid anyway.
   (cd "$TOP" && env "$flags=$static -C relocation-model=static" cargo build --locked --profile agent --target "$host" -p agent) >&2
   BINARIES=$built/shipped
   mkdir -p "$BINARIES"

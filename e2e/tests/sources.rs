@@ -181,7 +181,7 @@ async fn a_workspace_is_copied_out_and_into_another_sandbox() -> anyhow::Result<
     )
     .await?;
     let to = cluster.ready("copied-to", spec()).await?;
-    let copy = std::env::temp_dir().join("codesandbox-e2e-workspace.tar");
+    let copy = std::env::temp_dir().join(format!("codesandbox-e2e-{}.tar", std::process::id()));
     let exec = |pod: &str, how: &str| {
         format!("kubectl exec {how} -n {NAMESPACE} {pod} -c sandbox -- /.codesandbox/bin/agent")
     };

@@ -28,6 +28,9 @@ use crate::{
 /// How long a sandbox waits for the first list of templates. It takes milliseconds, where there is such a kind.
 const TEMPLATES: Duration = Duration::from_secs(1);
 
+/// How long one waits for what was said of a pod.
+const WARNINGS: Duration = Duration::from_secs(2);
+
 /// What was seen of the objects a sandbox depends on, and what the API server answered when one was written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Observed {
@@ -108,7 +111,7 @@ pub(crate) async fn observe(
     }
     let slow = pod.as_ref().filter(|pod| hindrance::is_slow(pod, now));
     let warnings = match slow {
-        Some(pod) => warnings(caller, pod).await?,
+        Some(pod) => warnings(caller, pod).await,
         None => Vec::new(),
     };
     let (mut claim, mut holder) = (None, None);
@@ -172,13 +175,19 @@ pub(crate) async fn pod(caller: &Caller, name: &str) -> Result<Option<Pod>, Erro
     caller.request(Verb::Get, Kind::Pod, name, pods.get_opt(name)).await
 }
 
-/// What was said of a pod that bodes ill.
-async fn warnings(caller: &Caller, pod: &Pod) -> Result<Vec<Event>, Error> {
+/// What was said of a pod that bodes ill. Where it cannot be had the status says less, and all else goes on.
+async fn warnings(caller: &Caller, pod: &Pod) -> Vec<Event> {
     let (events, name): (Api<Event>, _) = (caller.api(), pod.name_any());
     let uid = pod.uid().unwrap_or_default();
     let params = ListParams::default().fields(&format!("involvedObject.uid={uid},type=Warning"));
-    let listed = caller.request(Verb::List, Kind::Event, &name, events.list(&params)).await?;
-    Ok(listed.items)
+    let listing = events.list(&params);
+    match caller.request_within(WARNINGS, Verb::List, Kind::Event, &name, listing).await {
+        Ok(listed) => listed.items,
+        Err(error) => {
+            tracing::debug!(pod = name, %error, "could not look why a pod takes long to start");
+            Vec::new()
+        }
+    }
 }
 
 /// The claim for the disk of a sandbox of this name.

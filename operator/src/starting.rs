@@ -199,7 +199,7 @@ fn restarting(pod: &Pod) -> Verdict {
 }
 
 fn start_failed(said: &str) -> Verdict {
-    let next = "check spec.image, spec.env (do its Secrets exist?), spec.workingDir and spec.runtimeClassName; what cannot be mended outside is changed by creating the sandbox anew";
+    let next = "check spec.image, spec.env and spec.setup (do their Secrets exist?), spec.workingDir and spec.runtimeClassName; what cannot be mended outside is changed by creating the sandbox anew";
     Verdict::no(reason::START_FAILED, format!("{}; {next}", words(said)))
 }
 

@@ -14,7 +14,7 @@ use crate::{config::Config, network::internet, status, termination::ends};
 /// How long a setup may take that says nothing of it.
 const TIMEOUT: std::time::Duration = std::time::Duration::from_mins(5);
 /// The volume that has what ConfigMaps say.
-const FILES: &str = "files";
+const FILES: &str = "setup-files";
 /// The sandbox's resolvers where its setup has others: none, so that names fail at once.
 const NO_RESOLVERS: &str = "nameserver 127.0.0.1\n";
 

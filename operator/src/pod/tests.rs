@@ -195,13 +195,13 @@ fn a_setup_alone_has_its_files_and_who_clones() {
         let variables = container.env.iter().flatten().map(|one| one.name.as_str());
         assert!(variables.clone().all(|name| !name.contains("SETUP") && !name.contains("GIT")));
         let mounts = container.volume_mounts.iter().flatten().map(|one| one.name.as_str());
-        assert!(mounts.clone().all(|name| name != "files"));
+        assert!(mounts.clone().all(|name| name != "setup-files"));
         let setup = spec.init_containers.unwrap().remove(0);
         let env = setup.env.unwrap().into_iter().filter(|one| {
             one.name.starts_with("CODESANDBOX_SETUP") || one.name.starts_with("CODESANDBOX_GIT")
         });
-        let volume = spec.volumes.unwrap().into_iter().find(|one| one.name == "files");
-        let mount = setup.volume_mounts.unwrap().into_iter().find(|one| one.name == "files");
+        let volume = spec.volumes.unwrap().into_iter().find(|one| one.name == "setup-files");
+        let mount = setup.volume_mounts.unwrap().into_iter().find(|one| one.name == "setup-files");
         (env.collect::<Vec<_>>(), volume, mount)
     };
     let all = setup(serde_json::json!({

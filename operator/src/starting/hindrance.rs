@@ -11,8 +11,9 @@ use crate::status::{Verdict, pod_condition, words};
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
 /// How often they are looked for then.
 const AGAIN: SignedDuration = SignedDuration::from_secs(30);
-/// How old they may be. A node that still cannot do it says so again within two minutes.
-const FRESH: SignedDuration = SignedDuration::from_secs(150);
+/// How old they may be. A node that still cannot do it tries again within two minutes, but of what it says about one pod only the
+/// first 25 events are made at once, and then one in five minutes (client-go's spam filter).
+const FRESH: SignedDuration = SignedDuration::from_secs(450);
 /// The reasons of events that stand for something that has to be done before a container can be made. Others are noise,
 /// such as DNSConfigForming, or are in the pod's own status as well.
 const REASONS: [&str; 6] = [
@@ -25,6 +26,8 @@ const REASONS: [&str; 6] = [
 ];
 /// What the kubelet says beside the cause: that it has been waiting.
 const WAITED: &str = "Unable to attach or mount volumes";
+/// What is put before a message of which there were ten alike.
+const COMBINED: &str = "(combined from similar events): ";
 /// How many hexadecimal digits in a row are a number of the attempt's own, which would make each a new message.
 const NUMBER: usize = 32;
 
@@ -40,21 +43,23 @@ pub(crate) fn is_slow(pod: &Pod, now: Timestamp) -> bool {
 }
 
 fn slow_at(pod: &Pod, now: Timestamp) -> Option<Timestamp> {
-    let starting = super::ready(pod, now).reason == reason::STARTING;
-    Some(scheduled_at(pod).filter(|_| starting)? + PATIENCE)
+    let scheduled = pod_condition(pod, "PodScheduled").filter(|one| one.status == "True")?;
+    let scheduled = scheduled.last_transition_time.as_ref()?.0;
+    is_hindered(pod, now).then_some(scheduled + PATIENCE)
 }
 
-fn scheduled_at(pod: &Pod) -> Option<Timestamp> {
-    let scheduled = pod_condition(pod, "PodScheduled").filter(|one| one.status == "True")?;
-    Some(scheduled.last_transition_time.as_ref()?.0)
+/// Whether a pod may be one of those: volumes and the pod's sandbox are made before anything of a container is, and what comes
+/// after them, such as a large image, is in the pod's status.
+fn is_hindered(pod: &Pod, now: Timestamp) -> bool {
+    let made =
+        pod_condition(pod, "PodReadyToStartContainers").is_some_and(|one| one.status == "True");
+    !made && super::ready(pod, now).reason == reason::STARTING
 }
 
 /// Ready's verdict on a pod, and if that is that it is being started, what its node says keeps it.
 pub(crate) fn told(pod: &Pod, ready: Verdict, events: &[Event], now: Timestamp) -> Verdict {
-    let scheduled = scheduled_at(pod).filter(|_| ready.reason == reason::STARTING);
-    let Some(event) = scheduled.and_then(|scheduled| newest(events, scheduled, now)) else {
-        return ready;
-    };
+    let hindered = ready.reason == reason::STARTING && is_hindered(pod, now);
+    let Some(event) = newest(events, now).filter(|_| hindered) else { return ready };
     let why = event.reason.as_deref().unwrap_or_default();
     let said = steady(event.message.as_deref().unwrap_or_default());
     let class = pod.spec.as_ref().and_then(|spec| spec.runtime_class_name.as_deref());
@@ -62,20 +67,16 @@ pub(crate) fn told(pod: &Pod, ready: Verdict, events: &[Event], now: Timestamp) 
         Some(class) => format!(
             "the node may not have the handler of RuntimeClass {class}: have the administrator add it, or create the sandbox anew with another spec.runtimeClassName"
         ),
-        None => "it is tried again by itself, so create what is missing; what cannot be mended outside is changed by creating the sandbox anew".into(),
+        None => "it is tried again by itself, so mend or create what is named; what cannot be mended outside is changed by creating the sandbox anew".into(),
     };
     Verdict::no(reason::START_FAILED, format!("{why}: {}; {next}", words(&said)))
 }
 
-/// The event that tells the cause: the newest since the pod has its node, and of what is said at once the cause.
-fn newest(events: &[Event], scheduled: Timestamp, now: Timestamp) -> Option<&Event> {
+/// The event that tells the cause: the newest, and of what is said at once the cause. A pod has had no other node.
+fn newest(events: &[Event], now: Timestamp) -> Option<&Event> {
     let tell = events.iter().filter(|event| {
         let known = event.reason.as_deref().is_some_and(|reason| REASONS.contains(&reason));
-        // The kubelet's clock is another one, and tells whole seconds.
-        known
-            && seen(event).is_some_and(|at| {
-                at + SignedDuration::from_secs(1) >= scheduled && at + FRESH > now
-            })
+        known && seen(event).is_some_and(|at| at + FRESH > now)
     });
     let waited =
         |event: &Event| event.message.as_deref().is_some_and(|said| said.starts_with(WAITED));
@@ -89,8 +90,9 @@ fn seen(event: &Event) -> Option<Timestamp> {
     series.map(|time| time.0).or(last).or(event.event_time.as_ref().map(|time| time.0))
 }
 
-/// Words without the numbers that are others at each attempt.
+/// Words without what is another at each attempt.
 fn steady(said: &str) -> String {
+    let said = said.strip_prefix(COMBINED).unwrap_or(said);
     let mut steady = String::with_capacity(said.len());
     for part in said.split_inclusive(|letter: char| !letter.is_ascii_hexdigit()) {
         let digits = part.trim_end_matches(|letter: char| !letter.is_ascii_hexdigit());
@@ -142,16 +144,22 @@ mod tests {
         let running = json!({"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}],
             "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "", "ready": true, "restartCount": 0,
                 "state": {"running": {}}}]});
-        for status in [json!({"phase": "Pending"}), running] {
+        // Its images are being pulled, which its status says.
+        let pulling = json!({"phase": "Pending", "conditions": [
+            {"type": "PodScheduled", "status": "True", "lastTransitionTime": at(0).to_string()},
+            {"type": "PodReadyToStartContainers", "status": "True"}]});
+        for status in [json!({"phase": "Pending"}), pulling.clone(), running] {
             let pod = pod_with(&status);
             assert_eq!((is_slow(&pod, at(999)), look_at(&pod, at(999))), (false, None), "{status}");
         }
+        let mended = judge(&pod_with(&pulling), &[event("FailedMount", "not found", 20)], 30);
+        assert_eq!(mended.reason, reason::STARTING);
     }
 
     #[test]
     fn what_keeps_a_node_from_starting_a_pod_is_told_in_its_words() {
         let mount = "MountVolume.SetUp failed for volume \"files\" : configmap \"a\" not found";
-        let next = "it is tried again by itself, so create what is missing; what cannot be mended outside is changed by creating the sandbox anew";
+        let next = "it is tried again by itself, so mend or create what is named; what cannot be mended outside is changed by creating the sandbox anew";
         let waited = "Unable to attach or mount volumes: timed out waiting for the condition";
         for (events, said) in [
             (vec![event("FailedMount", mount, 20)], format!("FailedMount: {mount}; {next}")),
@@ -178,14 +186,13 @@ mod tests {
     #[test]
     fn what_is_old_or_of_another_matter_is_not_told() {
         let stale = [
-            event("FailedMount", "before it had this node", -5),
             event("DNSConfigForming", "too many search domains", 20),
             event("FailedToRetrieveImagePullSecret", "it may not need it", 20),
         ];
         assert_eq!(judge(&starting(None), &stale, 30).reason, reason::STARTING);
         let once = [event("FailedMount", "not found", 20)];
-        assert_eq!(judge(&starting(None), &once, 169).reason, reason::START_FAILED);
-        assert_eq!(judge(&starting(None), &once, 170).reason, reason::STARTING, "it was mended");
+        assert_eq!(judge(&starting(None), &once, 469).reason, reason::START_FAILED);
+        assert_eq!(judge(&starting(None), &once, 470).reason, reason::STARTING, "it was mended");
     }
 
     #[test]
@@ -195,6 +202,7 @@ mod tests {
             format!("failed to setup network for sandbox \"{id}\": plugin failed (add), {id}");
         let expected = "failed to setup network for sandbox \"…\": plugin failed (add), …";
         assert_eq!(steady(&said), expected);
+        assert_eq!(steady(&format!("{COMBINED}{said}")), expected);
         assert_eq!(steady("a deadbeef, a feed"), "a deadbeef, a feed");
     }
 }
