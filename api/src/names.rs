@@ -65,6 +65,8 @@ pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
 /// The variable that tells the agent how long nobody may use the sandbox, in milliseconds.
 pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
+/// The variable that tells the agent that this time begins with the first call, whatever its value: its pod waits in a pool.
+pub const AWAITS_CALL_ENV: &str = "CODESANDBOX_AWAITS_CALL";
 /// The variable that tells the agent by which address it sees that the network is closed: [`API_SERVER_CANARY`], or address and port.
 pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
 /// The value of [`CANARY_ENV`] that stands for the API server's Service.
