@@ -8,12 +8,15 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "codesandbox";
 /// The label that says which installation an object belongs to: the Helm release's name.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// The label that holds a sandbox's name on its pod.
+/// The label that holds a sandbox's name on its pod. On a pod of a pool it is empty until a sandbox claims it: the deny policy
+/// selects whatever has the label.
 pub const SANDBOX: &str = "codesandbox.dev/sandbox";
 /// The label that holds a sandbox's UID on its pod and selects it in its own policy.
 pub const SANDBOX_UID: &str = "codesandbox.dev/sandbox-uid";
-/// The label that holds a pool's name on its pods.
+/// The label that holds a pool's name on its pods, also once they are a sandbox's.
 pub const POOL: &str = "codesandbox.dev/pool";
+/// The label on a pool's pod that stands for all that is in it. A sandbox claims one that is what its own would be.
+pub const POD_HASH: &str = "codesandbox.dev/pod-hash";
 /// The annotation on a CodeSandbox that holds the principal who made it.
 pub const OWNER: &str = "codesandbox.dev/owner";
 /// The annotation on the last event about a CodeSandbox that holds its class; the owner is beside it.
@@ -91,6 +94,16 @@ pub fn pod(sandbox: &str, attempt: u32) -> String {
 /// The name of the pod that finds out for a sandbox how the agent gets into its own. No attempt's pod is called so.
 pub fn probe(sandbox: &str) -> String {
     format!("{sandbox}-probe")
+}
+
+/// The name of a pool's pod by its number. No sandbox's pod is called so: those end in a number alone.
+pub fn member(pool: &str, number: u32) -> String {
+    format!("{pool}-m{number}")
+}
+
+/// What selects the pods of a pool that no sandbox has claimed.
+pub fn unclaimed(pool: &str) -> String {
+    format!("{POOL}={pool},!{SANDBOX_UID}")
 }
 
 /// The name of the pod that shows whether the API server takes those of a template. It is never made.

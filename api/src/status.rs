@@ -243,6 +243,14 @@ pub mod reason {
     pub const PAUSED: &str = "Paused";
     /// Not Suspended any more.
     pub const RESUMED: &str = "Resumed";
+    /// Of a pool, Ready: as many pods as are asked for wait for a sandbox.
+    pub const POOL_READY: &str = "PoolReady";
+    /// Of a pool, not Ready: pods are being made.
+    pub const FILLING: &str = "Filling";
+    /// Of a pool, not Ready: a pod ended before a sandbox claimed it.
+    pub const MEMBER_FAILED: &str = "MemberFailed";
+    /// Of a pool, not Ready: a pod of such a template cannot be made before its sandbox.
+    pub const TEMPLATE_UNSUITABLE: &str = "TemplateUnsuitable";
     /// PodScheduled: the pod has a node. Kubernetes gives that no reason.
     pub const SCHEDULED: &str = "Scheduled";
     /// Not Finished: the sandbox lives.

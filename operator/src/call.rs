@@ -28,6 +28,7 @@ pub(crate) enum Kind {
     CodeSandboxStatus,
     CodeSandboxTemplate,
     CodeSandboxTemplateStatus,
+    CodeSandboxPoolStatus,
     Pod,
     PersistentVolumeClaim,
     NetworkPolicy,
@@ -50,6 +51,9 @@ pub(crate) enum Error {
 
     #[error("the network policies of namespace {namespace} are not known yet")]
     PoliciesUnknown { namespace: String },
+
+    #[error("the pods of pools of namespace {namespace} are not known yet")]
+    MembersUnknown { namespace: String },
 
     #[error("NetworkPolicy or Pod of {sandbox} does not become what was applied")]
     Unsettled { sandbox: String },

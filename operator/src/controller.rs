@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{CodeSandbox, CodeSandboxTemplate, reason};
+use api::{CodeSandbox, CodeSandboxPool, CodeSandboxTemplate, reason};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -23,13 +23,14 @@ use tracing::{debug, info, warn};
 
 use crate::{
     act::{self, Done},
-    call::{Caller, Error},
+    call::{Caller, Error, Kind},
     config::Config,
     events::{self, Publisher},
     injection::{Injection, Runtimes},
     memory::Memory,
     metrics::Outcome,
     network,
+    news::News,
     observe::{self, Observed},
     plan::{self, Action as Step, Plan},
     probe::Verdict,
@@ -50,7 +51,15 @@ pub(crate) struct Context {
     pub(crate) policies: Watched<NetworkPolicy>,
     /// Its templates.
     pub(crate) templates: Watched<CodeSandboxTemplate>,
+    /// Its pools.
+    pub(crate) pools: Watched<CodeSandboxPool>,
+    /// The pods of its pools, and those that were.
+    pub(crate) members: Watched<Pod>,
     pub(crate) memory: Memory,
+    /// The same about pools.
+    pub(crate) pool_memory: Memory,
+    /// That templates or policies have changed, which is of interest to all pools.
+    pub(crate) made_of: News,
     /// What is known of the runtimes, which the namespaces share.
     pub(crate) runtimes: Arc<Runtimes>,
     pub(crate) publisher: Publisher,
@@ -69,10 +78,14 @@ pub(crate) fn controller(
     // The store of policies is filled by the same watch that says whom to judge again: with two, a sandbox could be
     // judged by the policies of before the change, and nobody would call again.
     let shown = sandboxes.clone();
+    let told_pools = context.clone();
     let judged_anew = watch::policies(&context.caller, policies)
+        .inspect(move |_| told_pools.made_of.tell())
         .flat_map(move |policy| stream::iter(affected(&policy, &shown)));
     let (shown, config) = (sandboxes.clone(), context.config.clone());
+    let told_pools = context.clone();
     let made_anew = watch::templates(&context.caller, templates)
+        .inspect(move |_| told_pools.made_of.tell())
         .flat_map(move |template| stream::iter(made_from(&template, &shown, &config)));
     let shown = sandboxes.clone();
     let told = context.runtimes.news().flat_map(move |()| stream::iter(waiting(&shown)));
@@ -256,7 +269,9 @@ async fn write_status(
     plan: &mut Plan,
 ) -> Result<(), Error> {
     let Some(status) = plan.status.take() else { return Ok(()) };
-    let Some(written) = act::write_status(&context.caller, sandbox, &status).await? else {
+    let Some(written) =
+        act::write_status(&context.caller, Kind::CodeSandboxStatus, sandbox, &status).await?
+    else {
         return Ok(());
     };
     context.memory.wrote(sandbox, written);

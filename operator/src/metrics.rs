@@ -7,6 +7,8 @@ use std::{
 };
 
 use api::{CodeSandbox, condition, reason};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text},
@@ -22,6 +24,7 @@ use prometheus_client::{
 use crate::{
     call::{Kind, Verb},
     leaks::{Leak, Why},
+    pool::member::{self, Counted},
 };
 
 /// How a reconcile ended.
@@ -65,6 +68,11 @@ struct Happened {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: Kind,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    state: Counted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,10 +127,11 @@ fn state(sandbox: &CodeSandbox) -> &'static str {
     }
 }
 
-/// The sandboxes of a namespace, and the class of those that are ours.
+/// The sandboxes of a namespace, the class of those that are ours, and the pods that are or were of our pools.
 struct Shown {
     sandboxes: Store<CodeSandbox>,
     class: String,
+    members: Store<Pod>,
 }
 
 /// The operator's metrics; clones share them.
@@ -140,7 +149,8 @@ pub(crate) struct Metrics {
     undecodable: Family<OfKind, Counter>,
     leaks: Family<LeftOver, Counter>,
     sandboxes: Family<ByState, Gauge>,
-    /// What `sandboxes` is counted from whenever somebody asks.
+    members: Family<OfPool, Gauge>,
+    /// What `sandboxes` and `members` are counted from whenever somebody asks.
     shown: Arc<Mutex<Vec<Shown>>>,
 }
 
@@ -206,6 +216,12 @@ impl Metrics {
             "Sandboxes by state: the reason of Ready where they are not ready",
             sandboxes.clone(),
         );
+        let members = Family::default();
+        registry.register(
+            "pool_pods",
+            "Pods of pools by state: those that wait for a sandbox (Ready), that will (Starting), that never will (Ended), and those that sandboxes have (Claimed)",
+            members.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -219,6 +235,7 @@ impl Metrics {
             undecodable,
             leaks,
             sandboxes,
+            members,
             shown: Arc::default(),
         }
     }
@@ -262,27 +279,36 @@ impl Metrics {
         self.leaks.get_or_create(&LeftOver { kind: leak.object.kind, why: leak.why }).inc();
     }
 
-    /// Has the sandboxes of a class counted that a store shows.
-    pub(crate) fn shows(&self, sandboxes: Store<CodeSandbox>, class: String) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Shown { sandboxes, class });
+    /// Has the sandboxes of a class counted that a store shows, and the pods of pools that another one does.
+    pub(crate) fn shows(&self, sandboxes: Store<CodeSandbox>, class: String, members: Store<Pod>) {
+        let shown = Shown { sandboxes, class, members };
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
     }
 
-    /// Counts the sandboxes; states that have none say 0.
+    /// Counts sandboxes and pods of pools; states that have none say 0.
     fn count(&self) {
+        let now = Timestamp::now();
+        let mut pods: BTreeMap<_, _> = Counted::ALL.into_iter().map(|state| (state, 0)).collect();
         let mut counts: BTreeMap<_, _> = UNREADY
             .into_iter()
             .chain([NEW, READY, FINISHED, OTHER])
             .map(|state| (state, 0))
             .collect();
-        for Shown { sandboxes, class } in
+        for Shown { sandboxes, class, members } in
             self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter()
         {
+            for pod in members.state() {
+                *pods.entry(member::counted(&pod, now)).or_default() += 1;
+            }
             for sandbox in sandboxes.state_filter(|sandbox| sandbox.spec.class_name == *class) {
                 *counts.entry(state(&sandbox)).or_default() += 1;
             }
         }
         for (state, count) in counts {
             self.sandboxes.get_or_create(&ByState { state }).set(count);
+        }
+        for (state, count) in pods {
+            self.members.get_or_create(&OfPool { state }).set(count);
         }
     }
 
@@ -301,7 +327,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{at, finished, orphan, sandbox};
+    use crate::{
+        pool::testing::{claim, made, pool, warm},
+        testing::{at, finished, orphan, sandbox, store_of},
+    };
 
     /// A sandbox of this name whose Ready is False for this reason, or True for none.
     fn unready(name: &str, reason: Option<&str>) -> CodeSandbox {
@@ -359,7 +388,12 @@ mod tests {
         for sandbox in ours {
             writer.apply_watcher_event(&Event::Apply(sandbox));
         }
-        metrics.shows(store, "codesandbox".into());
+        let pool = pool(3);
+        let mut claimed = warm(&pool, 3, &json!({}));
+        claim(&mut claimed);
+        let members =
+            store_of(vec![warm(&pool, 1, &json!({})), made(&pool, 2, &json!({})), claimed]);
+        metrics.shows(store, "codesandbox".into(), members);
         insta::assert_snapshot!(sorted(&metrics.text().unwrap()));
     }
 
@@ -367,7 +401,7 @@ mod tests {
     fn a_state_without_sandboxes_says_zero_again() {
         let metrics = Metrics::new();
         let (store, mut writer) = reflector::store();
-        metrics.shows(store, "codesandbox".into());
+        metrics.shows(store, "codesandbox".into(), store_of(vec![]));
         writer.apply_watcher_event(&Event::Apply(sandbox()));
         let new = |count| format!("codesandbox_operator_sandboxes{{state=\"New\"}} {count}\n");
         assert!(metrics.text().unwrap().contains(&new(1)));

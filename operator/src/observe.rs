@@ -24,7 +24,7 @@ use crate::{
 };
 
 /// How long a sandbox waits for the first list of templates. It takes milliseconds, where there is such a kind.
-const TEMPLATES: Duration = Duration::from_secs(1);
+pub(crate) const TEMPLATES: Duration = Duration::from_secs(1);
 
 /// What was seen of the objects a sandbox depends on, and what the API server answered when one was written.
 #[derive(Clone, Debug, Default)]

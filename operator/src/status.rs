@@ -23,7 +23,7 @@ use crate::{
 
 mod pending;
 
-pub(crate) use pending::missing_runtime_class;
+pub(crate) use pending::{is_quota, missing_runtime_class};
 
 /// How much of somebody else's words goes into a message, in bytes.
 const MAX_WORDS: usize = 600;

@@ -1,7 +1,5 @@
 //! Sweeps against an API server that answers well, badly or not at all.
 
-use std::sync::Arc;
-
 use api::CodeSandboxStatus;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::{reflector, watcher};
@@ -10,12 +8,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     call::DEADLINE,
-    events::Publisher,
-    injection::{AgentInjection, Runtimes, Way},
-    memory::Memory,
-    metrics::Metrics,
+    injection::{AgentInjection, Way},
     network, pod,
-    testing::{Answer, Log, config, internet, sandbox, server},
+    testing::{Answer, Log, config, context, internet, sandbox, server},
     watched::Watched,
 };
 
@@ -38,7 +33,6 @@ fn setup(
     answer: impl FnMut(&str) -> Answer + Send + 'static,
 ) -> Setup {
     let (client, log) = server(answer);
-    let metrics = Metrics::new();
     let (shown, mut writer) = reflector::store();
     for sandbox in sandboxes {
         writer.apply_watcher_event(&watcher::Event::Apply(sandbox));
@@ -47,17 +41,9 @@ fn setup(
     for policy in policies {
         policy_writer.apply_watcher_event(&watcher::Event::Apply(policy));
     }
-    let (publisher, publishing) = Publisher::new(client.clone(), metrics.clone());
-    std::mem::forget((writer, policy_writer, publishing));
-    let context = Context {
-        caller: Caller { client, namespace: "demo".into(), metrics },
-        config: Arc::new(config()),
-        policies: Watched::new(store),
-        templates: Watched::new(reflector::store().0),
-        memory: Memory::default(),
-        runtimes: Arc::new(Runtimes::new(AgentInjection::ImageVolume)),
-        publisher,
-    };
+    std::mem::forget((writer, policy_writer));
+    let mut context = context(client, AgentInjection::ImageVolume);
+    context.policies = Watched::new(store);
     Setup { context, shown, log }
 }
 
