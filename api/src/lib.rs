@@ -33,7 +33,7 @@ pub use settings::{
     RestartPolicy, SecretKeyRef, Settings, Setup, Workspace,
 };
 pub use status::{
-    CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,
+    CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason, start,
 };
 pub use template::{
     Allow, BoundTemplate, CodeSandboxTemplate, CodeSandboxTemplateSpec, CodeSandboxTemplateStatus,

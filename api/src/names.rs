@@ -76,6 +76,8 @@ pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
 pub const API_SERVER_CANARY: &str = "kubernetes";
 /// The annotation on a sandbox's pod that describes the machine, as JSON.
 pub const MACHINE: &str = "codesandbox.dev/machine";
+/// The annotation on the pod of a sandbox that names a pool and has none of its pods: why.
+pub const START: &str = "codesandbox.dev/start";
 /// The file in a sandbox that holds it.
 pub const MACHINE_FILE: &str = "/etc/codesandbox.json";
 /// What begins the name of every Secret a CodeSandbox may read from.

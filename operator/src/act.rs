@@ -14,7 +14,8 @@
 //! | `codesandbox.dev/codesandboxpools` | list, watch | how many pods are to wait, and of what |
 //! | `codesandbox.dev/codesandboxpools/status` | patch | how many do (`pool::status`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
-//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, what a pool has too many of, and what a sweep finds |
+//! | `pods` | patch | one that waited in a pool becomes a sandbox's |
+//! | `pods` | create, delete | created, and else never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, what a pool has too many of, and what a sweep finds |
 //! | `persistentvolumeclaims` | get, create | the disk of a sandbox that asks for one |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
@@ -39,6 +40,8 @@ use crate::{
     observe::Observed,
     plan::Action,
 };
+
+pub(crate) mod claim;
 
 /// What came of an action.
 #[derive(Debug, PartialEq, Eq)]
@@ -75,8 +78,8 @@ pub(crate) async fn act(
         }
         Action::CreatePod(pod) => create(caller, Kind::Pod, &**pod, &mut observed.pod).await,
         Action::CreateProbe(pod) => create(caller, Kind::Pod, &**pod, &mut observed.probe).await,
-        // Not in the cluster: who shares what is known of the runtimes does it.
-        Action::Conclude(_) => Ok(Done::Observed),
+        // Not here: who shares what is known of the runtimes, and of pods that are being claimed, does it.
+        Action::Conclude(_) | Action::Claim(_) => Ok(Done::Observed),
         Action::DeletePolicy { name, uid } => {
             let policies: Api<NetworkPolicy> = caller.api();
             delete(caller, &policies, Kind::NetworkPolicy, name, only(uid, None)).await?;

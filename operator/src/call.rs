@@ -18,6 +18,7 @@ pub(crate) enum Verb {
     Create,
     Update,
     Apply,
+    Patch,
     Delete,
 }
 

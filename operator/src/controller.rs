@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    act::{self, Done},
+    act::{self, Done, claim::Claimed},
     call::{Caller, Error, Kind},
     config::Config,
     events::{self, Publisher},
@@ -58,6 +58,8 @@ pub(crate) struct Context {
     pub(crate) memory: Memory,
     /// The same about pools.
     pub(crate) pool_memory: Memory,
+    /// The pods of pools that sandboxes have just claimed.
+    pub(crate) claimed: Claimed,
     /// That templates or policies have changed, which is of interest to all pools.
     pub(crate) made_of: News,
     /// What is known of the runtimes, which the namespaces share.
@@ -236,6 +238,9 @@ async fn carry_out(
     now: Timestamp,
 ) -> Result<Done, Error> {
     let Context { caller, runtimes, .. } = context;
+    if let Step::Claim(claims) = action {
+        return act::claim::claim(caller, claims, &context.claimed, observed).await;
+    }
     if matches!(action, Step::CreateProbe(_)) {
         observed.injection = runtimes.ask(sandbox, now);
         if !matches!(observed.injection, Injection::Asking(_)) {
@@ -275,6 +280,10 @@ async fn write_status(
         return Ok(());
     };
     context.memory.wrote(sandbox, written);
+    let had = sandbox.status.as_ref().and_then(|status| status.pod_uid.as_ref());
+    if let Some(start) = status.start.as_ref().filter(|_| status.pod_uid.as_ref() != had) {
+        context.caller.metrics.started(start);
+    }
     if status.is_true(api::condition::READY)
         && let Some(took) = context.memory.ready(&sandbox.name_any(), Instant::now())
     {

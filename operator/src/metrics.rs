@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::{CodeSandbox, condition, reason};
+use api::{CodeSandbox, Start, StartMode, condition, reason, start};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
@@ -68,6 +68,13 @@ struct Happened {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: Kind,
+}
+
+/// The mode of a start is Warm or Cold, and its reason one of those there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Started {
+    mode: &'static str,
+    reason: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -146,6 +153,7 @@ pub(crate) struct Metrics {
     progress: Gauge,
     leader: Gauge,
     happened: Family<Happened, Counter>,
+    starts: Family<Started, Counter>,
     undecodable: Family<OfKind, Counter>,
     leaks: Family<LeftOver, Counter>,
     sandboxes: Family<ByState, Gauge>,
@@ -198,6 +206,12 @@ impl Metrics {
             "What happened to sandboxes, as their events tell it: how they ended (Finish), what kept them from being ready (Start)",
             happened.clone(),
         );
+        let starts = Family::default();
+        registry.register(
+            "starts",
+            "Pods that sandboxes came to have: from a pool (Warm) or made for them (Cold), and why",
+            starts.clone(),
+        );
         let undecodable = Family::default();
         registry.register(
             "undecodable_objects",
@@ -232,6 +246,7 @@ impl Metrics {
             progress,
             leader,
             happened,
+            starts,
             undecodable,
             leaks,
             sandboxes,
@@ -269,6 +284,16 @@ impl Metrics {
     /// Counts a turn in the life of a sandbox.
     pub(crate) fn happened(&self, action: &'static str, reason: &str) {
         self.happened.get_or_create(&Happened { action, reason: reason.into() }).inc();
+    }
+
+    /// Counts a pod that a sandbox came to have.
+    pub(crate) fn started(&self, start: &Start) {
+        let mode = match start.mode {
+            StartMode::Warm => "Warm",
+            StartMode::Cold => "Cold",
+        };
+        let reason = start::ALL.into_iter().find(|reason| *reason == start.reason).unwrap_or(OTHER);
+        self.starts.get_or_create(&Started { mode, reason }).inc();
     }
 
     pub(crate) fn undecodable(&self, kind: Kind) {
@@ -367,6 +392,7 @@ mod tests {
         metrics.happened("Finish", "OOMKilled");
         metrics.happened("Start", reason::IMAGE_PULL);
         metrics.undecodable(Kind::CodeSandbox);
+        metrics.started(&Start { mode: StartMode::Warm, reason: start::CLAIMED.into() });
         metrics.leaked(&orphan());
         metrics.event_dropped();
         metrics.progressed(at(0));

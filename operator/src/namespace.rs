@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    act::claim::Claimed,
     call::{Caller, Error, Kind, Verb},
     config::Config,
     controller::{self, Context},
@@ -71,6 +72,7 @@ pub(crate) async fn work(
         members: Watched::new(members),
         memory: Memory::default(),
         pool_memory: Memory::default(),
+        claimed: Claimed::default(),
         made_of: News::default(),
         runtimes,
         publisher,

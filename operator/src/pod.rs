@@ -111,7 +111,7 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32
 
 /// A pod as sandboxes of a template would have it, to see whether the API server takes it.
 pub(crate) fn trial(template: &CodeSandboxTemplate, config: &Config) -> Pod {
-    let mut sandbox = template::undemanding(template);
+    let mut sandbox = template::undemanding(template::bound(template));
     sandbox.metadata = ObjectMeta {
         name: template.metadata.name.clone(),
         namespace: template.namespace(),

@@ -4,6 +4,7 @@
 //! hash of all that is in it: what is another by now, because the template, our configuration or the builder changed, is
 //! replaced, and a sandbox can have the pod if its own would have the same.
 
+pub(crate) mod claim;
 pub(crate) mod controller;
 pub(crate) mod member;
 mod plan;

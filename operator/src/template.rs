@@ -71,7 +71,7 @@ pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Confi
 }
 
 /// What a sandbox takes down of a template as it is now.
-fn bound(template: &CodeSandboxTemplate) -> BoundTemplate {
+pub(crate) fn bound(template: &CodeSandboxTemplate) -> BoundTemplate {
     BoundTemplate {
         name: template.name_any(),
         generation: template.metadata.generation.unwrap_or_default(),
@@ -81,12 +81,12 @@ fn bound(template: &CodeSandboxTemplate) -> BoundTemplate {
 }
 
 /// The sandbox of nobody that is made from a template and asks for nothing itself.
-pub(crate) fn undemanding(template: &CodeSandboxTemplate) -> CodeSandbox {
+pub(crate) fn undemanding(template: BoundTemplate) -> CodeSandbox {
     CodeSandbox {
         metadata: ObjectMeta::default(),
         spec: CodeSandboxSpec::default(),
         status: Some(CodeSandboxStatus {
-            template: Some(Box::new(bound(template))),
+            template: Some(Box::new(template)),
             ..CodeSandboxStatus::default()
         }),
     }

@@ -21,6 +21,7 @@ use kube::{
 use serde_json::{Value, json};
 
 use crate::{
+    act::claim::Claimed,
     call::{Caller, Kind},
     config::Config,
     controller::Context,
@@ -151,6 +152,7 @@ pub(crate) fn context(client: Client, injection: AgentInjection) -> Context {
         members: Watched::new(store_of(Vec::new())),
         memory: Memory::default(),
         pool_memory: Memory::default(),
+        claimed: Claimed::default(),
         made_of: News::default(),
         runtimes: Arc::new(Runtimes::new(injection)),
         publisher,

@@ -4,6 +4,8 @@ use api::{CodeSandboxStatus, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+mod pools;
+
 use super::*;
 use crate::{
     injection::{AgentInjection, Way},

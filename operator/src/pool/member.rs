@@ -29,7 +29,7 @@ pub(crate) fn pod(
     number: u32,
     config: &Config,
 ) -> Pod {
-    let nobody = template::undemanding(template);
+    let nobody = template::undemanding(template::bound(template));
     let mut pod = pod::pod(&nobody, config, way(config), 1);
     let metadata = &mut pod.metadata;
     metadata.name = Some(names::member(&pool.name_any(), number));
@@ -99,6 +99,11 @@ pub(crate) fn made_at(pod: &Pod) -> Timestamp {
 
 /// The share of a pod's time that it waits in its pool: the rest is a sandbox's for sure.
 const WAITS: u32 = 2;
+
+/// Until when a pod can run; none where that is for ever.
+pub(crate) fn deadline(pod: &Pod) -> Option<Timestamp> {
+    after(pod, lifetime(pod)?)
+}
 
 /// Until when a pod is kept for a sandbox; none where it may run for ever.
 pub(crate) fn kept_until(pod: &Pod) -> Option<Timestamp> {
@@ -197,7 +202,8 @@ mod tests {
     #[test]
     fn what_can_be_given_late_makes_no_other_hash_and_all_else_does() {
         let given = json!({"defaults": {"image": "a:1", "idleTimeout": "5m", "network": {"egress": "Internet"}}});
-        let member = hash(&template::undemanding(&template("a", &given)), &config());
+        let member =
+            hash(&template::undemanding(template::bound(&template("a", &given))), &config());
         for late in [
             json!({}),
             json!({"ttl": "2h", "ttlAfterFinished": "1m"}),
@@ -229,7 +235,10 @@ mod tests {
         }
         let mut config = config();
         config.agent_image = "agent:2".into();
-        assert_ne!(hash(&template::undemanding(&template("a", &given)), &config), member);
+        assert_ne!(
+            hash(&template::undemanding(template::bound(&template("a", &given))), &config),
+            member
+        );
     }
 
     #[test]

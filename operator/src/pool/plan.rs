@@ -16,7 +16,7 @@ use super::{
     source::{self, Source},
     status,
 };
-use crate::{config::Config, expiry, isolation, network, observe::Refusal, starting};
+use crate::{config::Config, expiry, isolation, network, observe::Refusal, starting, template};
 
 /// The least and the most that a pod which ended holds its place.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(10);
@@ -137,7 +137,7 @@ fn action(
     if let Some(superfluous) = superfluous(source, members, wanted, config, now) {
         return removal(superfluous.pod);
     }
-    let Source::Template(template) = source else { return None };
+    let Source::Template(given) = source else { return None };
     let namespace = pool.namespace()?;
     let denied = observed.deny.as_ref().is_some_and(|live| isolation::denies(live, &namespace));
     let lacks = members.len() < wanted;
@@ -147,7 +147,7 @@ fn action(
     if !denied {
         return Some(Action::Apply(Box::new(network::deny(&namespace))));
     }
-    Some(Action::Create(Box::new(member::pod(pool, template, free(pool, observed), config))))
+    Some(Action::Create(Box::new(member::pod(pool, given, free(pool, observed), config))))
 }
 
 /// The pod that is to go next, where one is.
@@ -160,8 +160,8 @@ fn superfluous<'a, 'b>(
 ) -> Option<&'b Member<'a>> {
     match source {
         Source::Unsuitable(_) => return members.first(),
-        Source::Template(template) => {
-            let hash = member::hash(&crate::template::undemanding(template), config);
+        Source::Template(given) => {
+            let hash = member::hash(&template::undemanding(template::bound(given)), config);
             let outdated = |one: &&Member<'_>| member::hash_of(one.pod) != Some(&hash);
             if let Some(outdated) = members.iter().find(outdated) {
                 return Some(outdated);

@@ -56,7 +56,7 @@ pub(crate) fn source<'a>(
 
 /// What of a template no pod can have before it is a sandbox's.
 fn unsuitable(template: &CodeSandboxTemplate, config: &Config) -> Option<String> {
-    let nobody = template::undemanding(template);
+    let nobody = template::undemanding(template::bound(template));
     let effective = nobody.effective();
     if effective.workspace.is_some() {
         return Some("gives a workspace, which is one sandbox's from the beginning".into());
