@@ -176,9 +176,10 @@ where
     }
 }
 
-/// Removes what has outlived its sandbox or its attempt, if it is still the object that was found.
+/// Removes what has outlived its sandbox, its pool or its attempt, if it is still the object that was found.
 pub(crate) async fn remove(caller: &Caller, object: &Marked) -> Result<(), Error> {
-    let (name, preconditions) = (&object.name, only(&object.uid, None));
+    let preconditions = only(&object.uid, object.resource_version.as_ref());
+    let name = &object.name;
     if object.kind == Kind::NetworkPolicy {
         let policies: Api<NetworkPolicy> = caller.api();
         return delete(caller, &policies, object.kind, name, preconditions).await.map(drop);

@@ -29,6 +29,7 @@ pub(crate) enum Kind {
     CodeSandboxStatus,
     CodeSandboxTemplate,
     CodeSandboxTemplateStatus,
+    CodeSandboxPool,
     CodeSandboxPoolStatus,
     Pod,
     PersistentVolumeClaim,

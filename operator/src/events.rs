@@ -132,10 +132,10 @@ pub(crate) fn expiring(sandbox: &CodeSandbox, end: Timestamp) -> Notice {
 
 /// That an object is removed which should not have been there any more.
 pub(crate) fn swept(leak: &Leak) -> Notice {
-    let Marked { kind, name, sandbox, .. } = &leak.object;
+    let Marked { kind, name, made_for, .. } = &leak.object;
     let why = match leak.why {
-        Why::Orphaned => format!("CodeSandbox {sandbox} is gone, and did not take it along"),
-        Why::Superseded => format!("CodeSandbox {sandbox} has come to a later attempt"),
+        Why::Orphaned => format!("{made_for} is gone, and did not take it along"),
+        Why::Superseded => format!("{made_for} has come to a later attempt"),
     };
     Notice {
         warning: true,
