@@ -133,20 +133,20 @@ fn action(
     config: &Config,
     now: Timestamp,
 ) -> Option<Action> {
-    let wanted = pool.spec.replicas as usize;
+    let (wanted, namespace) = (pool.spec.replicas as usize, pool.namespace()?);
+    let denied = observed.deny.as_ref().is_some_and(|live| isolation::denies(live, &namespace));
+    let lacking = match source {
+        Source::Template(given) if members.len() < wanted => Some(given),
+        _ => None,
+    };
+    let needs_policy = lacking.is_some() || !members.is_empty();
+    if needs_policy && !denied && observed.refusal.is_none() {
+        return Some(Action::Apply(Box::new(network::deny(&namespace))));
+    }
     if let Some(superfluous) = superfluous(source, members, wanted, config, now) {
         return removal(superfluous.pod);
     }
-    let Source::Template(given) = source else { return None };
-    let namespace = pool.namespace()?;
-    let denied = observed.deny.as_ref().is_some_and(|live| isolation::denies(live, &namespace));
-    let lacks = members.len() < wanted;
-    if observed.refusal.is_some() || !(lacks || !members.is_empty() && !denied) {
-        return None;
-    }
-    if !denied {
-        return Some(Action::Apply(Box::new(network::deny(&namespace))));
-    }
+    let given = lacking.filter(|_| denied && observed.refusal.is_none())?;
     Some(Action::Create(Box::new(member::pod(pool, given, free(pool, observed), config))))
 }
 

@@ -117,9 +117,29 @@ fn failed() -> Value {
 fn the_deny_policy_comes_before_the_first_pod() {
     let mut world = World { deny: None, ..World::of(2, &json!({})) };
     assert_eq!(world.settle(), ["apply deny", "create pool-m1", "create pool-m2"]);
-    // And is put back over pods that are there.
-    world.deny = None;
-    assert_eq!(world.settle(), ["apply deny"]);
+    // And is put back over pods that are there, also where no more of them are made, and before any goes.
+    for templates in [world.templates.clone(), None] {
+        (world.deny, world.templates) = (None, templates);
+        assert_eq!(world.settle(), ["apply deny"]);
+    }
+    (world.deny, world.pool.spec.replicas) = (None, 1);
+    assert_eq!(world.settle(), ["apply deny", "delete pool-m2"]);
+}
+
+/// Where the API server will not have the policy, what is too much goes all the same, and nothing comes.
+#[test]
+fn without_the_deny_policy_no_pod_is_made() {
+    let no = Refusal {
+        object: "NetworkPolicy codesandbox-deny".into(),
+        words: "not you".into(),
+        retry_at: at(60),
+    };
+    let mut world = World { deny: None, refusal: Some(no), ..World::full(2) };
+    world.pool.spec.replicas = 1;
+    assert_eq!(world.settle(), ["delete pool-m2"]);
+    world.pool.spec.replicas = 3;
+    assert_eq!(world.settle(), Vec::<String>::new());
+    assert_eq!(world.ready().reason, reason::ADMISSION_REFUSED);
 }
 
 #[test]
