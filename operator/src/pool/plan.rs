@@ -210,7 +210,9 @@ fn requeue(observed: &Observed, members: &[Member<'_>], now: Timestamp) -> Optio
         State::Starting(_) => starting::proven_at(one.pod),
         State::Ready => member::kept_until(one.pod),
     });
-    let times = refusal.into_iter().chain(members).filter(|time| *time > now);
+    // What has the end of time is told of by the watch.
+    let times = refusal.into_iter().chain(members);
+    let times = times.filter(|time| *time > now && *time < Timestamp::MAX);
     unknown.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
 }
 

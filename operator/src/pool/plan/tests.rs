@@ -142,6 +142,19 @@ fn without_the_deny_policy_no_pod_is_made() {
     assert_eq!(world.ready().reason, reason::ADMISSION_REFUSED);
 }
 
+/// As one whose agent sees the network open, and whose container does not run: when that ends the watch tells.
+#[test]
+fn what_has_no_end_is_not_waited_for() {
+    let mut world = World::of(1, &json!({}));
+    world.settle();
+    let seen = json!({"terminated": {"exitCode": 1, "message": r#"{"reason":"NotIsolated"}"#}});
+    let waiting = json!({"waiting": {"reason": "CrashLoopBackOff"}});
+    world.kubelet(&json!({"phase": "Running", "containerStatuses": [{"name": "sandbox", "image": "", "imageID": "",
+        "ready": false, "restartCount": 1, "state": waiting, "lastState": seen}]}));
+    world.settle();
+    assert_eq!((&*world.ready().reason, world.plan().requeue), (reason::NOT_ISOLATED, None));
+}
+
 #[test]
 fn a_pool_is_ready_when_as_many_pods_as_are_asked_for_are() {
     let mut world = World::of(2, &json!({}));
