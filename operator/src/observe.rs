@@ -138,8 +138,11 @@ pub(crate) async fn observe(
     // The pod's own labels where there is one: somebody may have added some, and a policy may select by those.
     let labels = pod.as_ref().and_then(|pod| pod.metadata.labels.clone());
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
-    let policies =
-        policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
+    // And those of the pods that it may claim, which have others besides.
+    let policies = policies.store.state_filter(|policy| {
+        network::concerns(policy, &sandbox_name, &labels)
+            || pooled.pods.iter().any(|pod| network::selects(policy, pod.labels()))
+    });
     Ok(Observed {
         pod,
         former,

@@ -1,6 +1,7 @@
 //! Sandboxes that name a pool.
 
 use api::{LocalObjectReference, names, start};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::*;
 use crate::{
@@ -85,6 +86,22 @@ async fn a_claim_is_one_patch_of_the_very_pod_that_was_seen() {
     assert_eq!(status["start"], json!({"mode": "Warm", "reason": "Claimed"}));
     let metrics = context.caller.metrics.text().unwrap();
     assert!(metrics.contains(r#"starts_total{mode="Warm",reason="Claimed"} 1"#), "{metrics}");
+}
+
+#[tokio::test]
+async fn a_policy_that_opens_the_pods_of_a_pool_is_said_with_the_claim() {
+    let (mut context, log) = with_pool(willing);
+    let mut opener = testing::opener("opens-pool");
+    opener.spec.as_mut().unwrap().pod_selector = Some(LabelSelector {
+        match_labels: Some([(names::POOL.into(), "pool".into())].into()),
+        ..LabelSelector::default()
+    });
+    let policies = deny().into_iter().chain([opener]).collect();
+    Arc::get_mut(&mut context).unwrap().policies = Watched::new(store_of(policies));
+    run(&context, bound()).await.unwrap();
+    let body = log.last_body();
+    assert_eq!(body["status"]["start"]["mode"], "Warm");
+    assert_eq!(reason(&body, condition::NETWORK_ISOLATED), reason::OPENED_BY_POLICY);
 }
 
 #[tokio::test]
