@@ -2,6 +2,9 @@
 //!
 //! Use is a run that goes on and a call that moves data. An open connection, its pings, an interpreter that waits
 //! and a look at what there is are not, or a client that merely exists would keep its sandbox for ever.
+//!
+//! A pod of a pool waits for the sandbox whose it becomes, and hears nothing of that: nobody tells a pod anything. So its time
+//! does not begin before its first call, which only a client of its sandbox makes.
 
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -28,6 +31,8 @@ struct State {
     uses: usize,
     /// When the last use ended, by the clock that nobody sets.
     since: Instant,
+    /// Whether nobody is expected before the first call.
+    awaits: bool,
     ending: bool,
 }
 
@@ -36,8 +41,17 @@ struct State {
 pub(crate) struct Use(Usage);
 
 impl Usage {
-    pub(crate) fn new() -> Self {
-        Self(Arc::new(Mutex::new(State { uses: 0, since: Instant::now(), ending: false })))
+    /// Of a sandbox that may be used from now on, or from its first call where it `awaits` that.
+    pub(crate) fn new(awaits: bool) -> Self {
+        Self(Arc::new(Mutex::new(State { uses: 0, since: Instant::now(), awaits, ending: false })))
+    }
+
+    /// Takes note of a call, whatever it is: where the first one was awaited, the time begins.
+    fn called(&self) {
+        let mut state = self.lock();
+        if std::mem::take(&mut state.awaits) {
+            state.since = Instant::now();
+        }
     }
 
     /// Begins a use; refused where the sandbox is ending.
@@ -63,9 +77,10 @@ impl Usage {
     /// How long it is at least until there has been no use for the limit; none where that is so, which is final.
     fn left(&self, limit: Duration) -> Option<Duration> {
         let mut state = self.lock();
-        let left = match state.uses {
-            0 => limit.saturating_sub(state.since.elapsed()),
-            _ => limit,
+        let left = if state.uses == 0 && !state.awaits {
+            limit.saturating_sub(state.since.elapsed())
+        } else {
+            limit
         };
         state.ending = left.is_zero();
         (!left.is_zero()).then_some(left)
@@ -109,6 +124,7 @@ where
     }
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
+        self.usage.called();
         let name = request.uri().path().rsplit('/').next().unwrap_or_default();
         let held = if LOOKS.contains(&name) { Ok(None) } else { self.usage.enter().map(Some) };
         match held {
@@ -142,14 +158,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_sandbox_that_nobody_ever_uses_is_idle() {
-        let usage = Usage::new();
+        let usage = Usage::new(false);
         assert!(!ends_within(&usage, ALMOST).await);
         assert!(ends_within(&usage, Duration::from_mins(2)).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_use_of_any_length_keeps_it() {
-        let usage = Usage::new();
+        let usage = Usage::new(false);
         let (one, other) = (usage.enter().unwrap(), usage.hold());
         assert!(!ends_within(&usage, 100 * HOUR).await);
         drop(one);
@@ -161,7 +177,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_counts_anew_from_every_use() {
-        let usage = Usage::new();
+        let usage = Usage::new(false);
         for _ in 0..3 {
             assert!(!ends_within(&usage, ALMOST).await);
             drop(usage.enter().unwrap());
@@ -170,8 +186,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_time_of_one_that_awaits_somebody_begins_with_the_first_call() {
+        let usage = Usage::new(true);
+        assert!(!ends_within(&usage, 100 * HOUR).await);
+        usage.called();
+        assert!(!ends_within(&usage, ALMOST).await);
+        // Only the first: what is no use keeps nothing.
+        usage.called();
+        assert!(ends_within(&usage, Duration::from_mins(2)).await);
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn an_ending_sandbox_takes_no_more() {
-        let usage = Usage::new();
+        let usage = Usage::new(false);
         usage.until_idle(HOUR).await;
         assert_eq!(usage.enter().unwrap_err().code, Code::IdleEnding);
     }

@@ -68,7 +68,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
-    let usage = Usage::new();
+    let usage = Usage::new(settings.awaits_call);
     let canary = isolation::canary(settings.canary.as_deref())?;
     let proof = Arc::new(Proof::new(canary, setup::opened(&settings.runs)));
     let (idle_timeout, last_words) = (settings.idle_timeout, settings.last_words.clone());

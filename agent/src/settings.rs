@@ -21,6 +21,8 @@ pub(crate) struct Settings {
     pub(crate) home: PathBuf,
     /// How long nobody may use the sandbox before it ends: `CODESANDBOX_IDLE_TIMEOUT_MS`. None: for as long as it lives.
     pub(crate) idle_timeout: Option<Duration>,
+    /// Whether that time begins with the first call, and not at once: `CODESANDBOX_AWAITS_CALL`, of any value.
+    pub(crate) awaits_call: bool,
     /// What has to be out of reach before anything runs: `CODESANDBOX_CANARY`. None: nothing has to be.
     pub(crate) canary: Option<String>,
     /// Where the kubelet finds a pod's last words: `CODESANDBOX_TERMINATION_LOG`, or Kubernetes' own default.
@@ -43,6 +45,7 @@ impl Settings {
             idle_timeout: var("IDLE_TIMEOUT_MS")
                 .and_then(|milliseconds| milliseconds.parse().ok())
                 .map(Duration::from_millis),
+            awaits_call: var("AWAITS_CALL").is_some(),
             canary: var("CANARY"),
             last_words: var("TERMINATION_LOG")
                 .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from),

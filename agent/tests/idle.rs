@@ -43,6 +43,19 @@ async fn a_sandbox_that_nobody_uses_ends_and_says_why() {
     assert!(since.elapsed() >= IDLE);
 }
 
+/// As a pod of a pool waits for its sandbox.
+#[tokio::test]
+async fn one_that_awaits_its_first_call_is_not_idle_before_it() {
+    let waits = ("CODESANDBOX_AWAITS_CALL", "true");
+    let mut agent = Agent::start_with(&[("CODESANDBOX_IDLE_TIMEOUT_MS", "400"), waits]);
+    let mut client = agent.client().await;
+    sleep(LONG).await;
+    let since = Instant::now();
+    client.hello(HelloRequest { protocol: wire::PROTOCOL }).await.unwrap();
+    ends_for_want_of_use(&mut agent).await;
+    assert!(since.elapsed() >= IDLE);
+}
+
 #[tokio::test]
 async fn a_run_is_use_for_as_long_as_it_goes_on() {
     let mut agent = agent();

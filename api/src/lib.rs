@@ -10,6 +10,9 @@ pub mod names;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod network;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
+#[allow(clippy::duplicated_attributes, reason = "each column has its type")]
+mod pool;
+#[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod sandbox;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod settings;
@@ -25,6 +28,7 @@ pub use decode::Decoder;
 pub use duration::Duration;
 pub use effective::Effective;
 pub use network::{Egress, Labels, Network, OpenPort, Peer, PortRange, Protocol, Reach};
+pub use pool::{CodeSandboxPool, CodeSandboxPoolSpec, CodeSandboxPoolStatus};
 pub use sandbox::{CodeSandbox, CodeSandboxSpec, Rest};
 pub use settings::{
     EnvSource, EnvVar, Gpu, ImagePullPolicy, LocalObjectReference, OnIdle, Resources,
@@ -32,7 +36,7 @@ pub use settings::{
 };
 pub use setup::{ConfigMapKeyRef, Git, Setup, SetupFile};
 pub use status::{
-    CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason,
+    CodeSandboxStatus, Start, StartMode, Termination, TerminationReason, condition, reason, start,
 };
 pub use template::{
     Allow, BoundTemplate, CodeSandboxTemplate, CodeSandboxTemplateSpec, CodeSandboxTemplateStatus,

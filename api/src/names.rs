@@ -8,12 +8,15 @@ pub const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 pub const MANAGER: &str = "codesandbox";
 /// The label that says which installation an object belongs to: the Helm release's name.
 pub const INSTANCE: &str = "app.kubernetes.io/instance";
-/// The label that holds a sandbox's name on its pod.
+/// The label that holds a sandbox's name on its pod. On a pod of a pool it is empty until a sandbox claims it: the deny policy
+/// selects whatever has the label.
 pub const SANDBOX: &str = "codesandbox.dev/sandbox";
 /// The label that holds a sandbox's UID on its pod and selects it in its own policy.
 pub const SANDBOX_UID: &str = "codesandbox.dev/sandbox-uid";
-/// The label that holds a pool's name on its pods.
+/// The label that holds a pool's name on its pods, also once they are a sandbox's.
 pub const POOL: &str = "codesandbox.dev/pool";
+/// The label on a pool's pod that stands for all that is in it. A sandbox claims one that is what its own would be.
+pub const POD_HASH: &str = "codesandbox.dev/pod-hash";
 /// The annotation on a CodeSandbox that holds the principal who made it.
 pub const OWNER: &str = "codesandbox.dev/owner";
 /// The annotation on the last event about a CodeSandbox that holds its class; the owner is beside it.
@@ -65,6 +68,8 @@ pub const POD_UID_ENV: &str = "CODESANDBOX_POD_UID";
 pub const WORKDIR_ENV: &str = "CODESANDBOX_WORKDIR";
 /// The variable that tells the agent how long nobody may use the sandbox, in milliseconds.
 pub const IDLE_TIMEOUT_ENV: &str = "CODESANDBOX_IDLE_TIMEOUT_MS";
+/// The variable that tells the agent that this time begins with the first call, whatever its value: its pod waits in a pool.
+pub const AWAITS_CALL_ENV: &str = "CODESANDBOX_AWAITS_CALL";
 /// The variable that tells the agent by which address it sees that the network is closed: [`API_SERVER_CANARY`], or address and port.
 pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
 /// The value of [`CANARY_ENV`] that stands for the API server's Service.
@@ -78,6 +83,8 @@ pub const GIT_ENV: [(&str, &str); 2] =
     [("username", "CODESANDBOX_GIT_USERNAME"), ("password", "CODESANDBOX_GIT_PASSWORD")];
 /// The annotation on a sandbox's pod that describes the machine, as JSON.
 pub const MACHINE: &str = "codesandbox.dev/machine";
+/// The annotation on the pod of a sandbox that names a pool and has none of its pods: why.
+pub const START: &str = "codesandbox.dev/start";
 /// The file in a sandbox that holds it.
 pub const MACHINE_FILE: &str = "/etc/codesandbox.json";
 /// What begins the name of every Secret a CodeSandbox may read from.
@@ -96,6 +103,16 @@ pub fn pod(sandbox: &str, attempt: u32) -> String {
 /// The name of the pod that finds out for a sandbox how the agent gets into its own. No attempt's pod is called so.
 pub fn probe(sandbox: &str) -> String {
     format!("{sandbox}-probe")
+}
+
+/// The name of a pool's pod by its number. No sandbox's pod is called so: those end in a number alone.
+pub fn member(pool: &str, number: u32) -> String {
+    format!("{pool}-m{number}")
+}
+
+/// What selects the pods of a pool that no sandbox has claimed.
+pub fn unclaimed(pool: &str) -> String {
+    format!("{POOL}={pool},!{SANDBOX_UID}")
 }
 
 /// The name of the pod that shows whether the API server takes those of a template. It is never made.

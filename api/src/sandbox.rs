@@ -32,12 +32,14 @@ use crate::{
 // and refuses the whole CRD.
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.className == oldSelf.className && (has(self.templateRef) == has(oldSelf.templateRef) && (!has(self.templateRef) || self.templateRef == oldSelf.templateRef)) && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && (has(self.workingDir) == has(oldSelf.workingDir) && (!has(self.workingDir) || self.workingDir == oldSelf.workingDir)) && (has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)) && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && (has(self.network) == has(oldSelf.network) && (!has(self.network) || self.network == oldSelf.network)) && (has(self.workspace) == has(oldSelf.workspace) && (!has(self.workspace) || self.workspace == oldSelf.workspace)) && (has(self.setup) == has(oldSelf.setup) && (!has(self.setup) || self.setup == oldSelf.setup)) && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && (has(self.idleTimeout) == has(oldSelf.idleTimeout) && (!has(self.idleTimeout) || self.idleTimeout == oldSelf.idleTimeout)) && (has(self.onIdle) == has(oldSelf.onIdle) && (!has(self.onIdle) || self.onIdle == oldSelf.onIdle)) && (has(self.restartPolicy) == has(oldSelf.restartPolicy) && (!has(self.restartPolicy) || self.restartPolicy == oldSelf.restartPolicy)) && (has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)) && (has(self.ttlAfterFinished) == has(oldSelf.ttlAfterFinished) && (!has(self.ttlAfterFinished) || self.ttlAfterFinished == oldSelf.ttlAfterFinished))")
+    validation = Rule::new("self.className == oldSelf.className && (has(self.templateRef) == has(oldSelf.templateRef) && (!has(self.templateRef) || self.templateRef == oldSelf.templateRef)) && (has(self.poolRef) == has(oldSelf.poolRef) && (!has(self.poolRef) || self.poolRef == oldSelf.poolRef)) && (has(self.image) == has(oldSelf.image) && (!has(self.image) || self.image == oldSelf.image)) && (has(self.imagePullPolicy) == has(oldSelf.imagePullPolicy) && (!has(self.imagePullPolicy) || self.imagePullPolicy == oldSelf.imagePullPolicy)) && (has(self.imagePullSecrets) == has(oldSelf.imagePullSecrets) && (!has(self.imagePullSecrets) || self.imagePullSecrets == oldSelf.imagePullSecrets)) && (has(self.env) == has(oldSelf.env) && (!has(self.env) || self.env == oldSelf.env)) && (has(self.workingDir) == has(oldSelf.workingDir) && (!has(self.workingDir) || self.workingDir == oldSelf.workingDir)) && (has(self.resources) == has(oldSelf.resources) && (!has(self.resources) || self.resources == oldSelf.resources)) && (has(self.gpu) == has(oldSelf.gpu) && (!has(self.gpu) || self.gpu == oldSelf.gpu)) && (has(self.network) == has(oldSelf.network) && (!has(self.network) || self.network == oldSelf.network)) && (has(self.workspace) == has(oldSelf.workspace) && (!has(self.workspace) || self.workspace == oldSelf.workspace)) && (has(self.setup) == has(oldSelf.setup) && (!has(self.setup) || self.setup == oldSelf.setup)) && (has(self.runtimeClassName) == has(oldSelf.runtimeClassName) && (!has(self.runtimeClassName) || self.runtimeClassName == oldSelf.runtimeClassName)) && (has(self.idleTimeout) == has(oldSelf.idleTimeout) && (!has(self.idleTimeout) || self.idleTimeout == oldSelf.idleTimeout)) && (has(self.onIdle) == has(oldSelf.onIdle) && (!has(self.onIdle) || self.onIdle == oldSelf.onIdle)) && (has(self.restartPolicy) == has(oldSelf.restartPolicy) && (!has(self.restartPolicy) || self.restartPolicy == oldSelf.restartPolicy)) && (has(self.backoffLimit) == has(oldSelf.backoffLimit) && (!has(self.backoffLimit) || self.backoffLimit == oldSelf.backoffLimit)) && (has(self.ttlAfterFinished) == has(oldSelf.ttlAfterFinished) && (!has(self.ttlAfterFinished) || self.ttlAfterFinished == oldSelf.ttlAfterFinished))")
         .message("only spec.ttl and spec.suspend can be changed; to change anything else, delete the CodeSandbox and create a new one"),
     validation = Rule::new("has(self.templateRef) || !has(self.env) || self.env.all(e, !has(e.valueFrom) || e.valueFrom.secretKeyRef.name.startsWith('sandbox-'))")
         .message("only Secrets whose name begins with sandbox- can be used; copy what the sandbox needs into one, or name a template that allows another"),
     validation = Rule::new("has(self.templateRef) || !has(self.setup) || !has(self.setup.git) || !has(self.setup.git.secretRef) || self.setup.git.secretRef.name.startsWith('sandbox-')")
         .message("only Secrets whose name begins with sandbox- can be used; copy what the setup needs into one, or name a template that allows another"),
+    validation = Rule::new("has(self.templateRef) || !has(self.poolRef)")
+        .message("spec.poolRef needs spec.templateRef, which names the template of the pool: the sandbox is made from it where the pool has no pod ready"),
 )]
 pub struct CodeSandboxSpec {
     /// The installation whose operator makes this sandbox.
@@ -49,6 +51,11 @@ pub struct CodeSandboxSpec {
     /// (chart value `sandbox.defaultTemplate`), or none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub template_ref: Option<LocalObjectReference>,
+
+    /// A CodeSandboxPool of this namespace, of the same template. Where it has a pod that is what the sandbox asks for, the sandbox
+    /// has that one at once; else one is made. status.start says which, and why.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_ref: Option<LocalObjectReference>,
 
     /// Whether the sandbox is to have no pod for now. Files are kept on a workspace alone. It can be changed. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -65,6 +72,7 @@ impl Default for CodeSandboxSpec {
         Self {
             class_name: default::class(),
             template_ref: None,
+            pool_ref: None,
             suspend: None,
             settings: Settings::default(),
         }

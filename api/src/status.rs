@@ -114,7 +114,7 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 pub struct Start {
     /// From a pool (Warm) or with a pod of its own (Cold).
     pub mode: StartMode,
-    /// Why.
+    /// Why: Claimed; or NoPool, PoolNotFound, TemplateDiffers, SettingsDiffer, NoPodReady, ClaimRefused, LaterAttempt.
     pub reason: String,
 }
 
@@ -163,6 +163,37 @@ pub enum TerminationReason {
     Killed,
     /// None of these.
     Unknown,
+}
+
+/// The reasons of starts.
+pub mod start {
+    /// Warm: the pool had a pod ready.
+    pub const CLAIMED: &str = "Claimed";
+    /// Cold: the sandbox names no pool.
+    pub const NO_POOL: &str = "NoPool";
+    /// Cold: there is no pool of the name that the sandbox names.
+    pub const POOL_NOT_FOUND: &str = "PoolNotFound";
+    /// Cold: the pool is of another template than the sandbox.
+    pub const TEMPLATE_DIFFERS: &str = "TemplateDiffers";
+    /// Cold: the sandbox asks for something that a pod which runs already cannot be given.
+    pub const SETTINGS_DIFFER: &str = "SettingsDiffer";
+    /// Cold: the pool had no pod ready that is made as the sandbox's would be and lives for as long.
+    pub const NO_POD_READY: &str = "NoPodReady";
+    /// Cold: the API server did not let the operator give a pod of the pool to the sandbox.
+    pub const CLAIM_REFUSED: &str = "ClaimRefused";
+    /// Cold: it is not the sandbox's first pod.
+    pub const LATER_ATTEMPT: &str = "LaterAttempt";
+    /// All of them.
+    pub const ALL: [&str; 8] = [
+        CLAIMED,
+        NO_POOL,
+        POOL_NOT_FOUND,
+        TEMPLATE_DIFFERS,
+        SETTINGS_DIFFER,
+        NO_POD_READY,
+        CLAIM_REFUSED,
+        LATER_ATTEMPT,
+    ];
 }
 
 /// The types of conditions.
@@ -243,6 +274,14 @@ pub mod reason {
     pub const PAUSED: &str = "Paused";
     /// Not Suspended any more.
     pub const RESUMED: &str = "Resumed";
+    /// Of a pool, Ready: as many pods as are asked for wait for a sandbox.
+    pub const POOL_READY: &str = "PoolReady";
+    /// Of a pool, not Ready: pods are being made.
+    pub const FILLING: &str = "Filling";
+    /// Of a pool, not Ready: a pod ended before a sandbox claimed it.
+    pub const MEMBER_FAILED: &str = "MemberFailed";
+    /// Of a pool, not Ready: a pod of such a template cannot be made before its sandbox.
+    pub const TEMPLATE_UNSUITABLE: &str = "TemplateUnsuitable";
     /// PodScheduled: the pod has a node. Kubernetes gives that no reason.
     pub const SCHEDULED: &str = "Scheduled";
     /// Not Finished: the sandbox lives.

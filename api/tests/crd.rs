@@ -1,6 +1,6 @@
 //! The committed CRDs are the ones the code describes.
 
-use api::{CodeSandboxSpec, CodeSandboxTemplateSpec};
+use api::{CodeSandboxPoolSpec, CodeSandboxSpec, CodeSandboxTemplateSpec};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::{CustomResourceExt, ResourceExt};
 use serde_json::{Map, Value, json};
@@ -11,8 +11,8 @@ const DIRECTORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds");
 /// a CRD a person can read stays far below.
 const MAX_BYTES: usize = 24 * 1024;
 
-fn crds() -> [CustomResourceDefinition; 2] {
-    [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd()]
+fn crds() -> [CustomResourceDefinition; 3] {
+    [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd(), api::CodeSandboxPool::crd()]
 }
 
 fn generated(crd: &CustomResourceDefinition) -> String {
@@ -211,6 +211,27 @@ fn a_template_takes_nulls_as_absent() {
         }
     }
     assert!(found.contains(&"podPatch".to_owned()) && found.contains(&"allow.max.cpu".to_owned()));
+}
+
+/// A pool is scaled, and nothing else of it changes under the pods that are there.
+#[test]
+fn of_a_pool_only_the_replicas_change_and_none_of_it_may_be_null() {
+    let crd = serde_json::to_value(api::CodeSandboxPool::crd()).expect("it is plain data");
+    let version = &crd["spec"]["versions"][0];
+    let schema = &version["schema"]["openAPIV3Schema"]["properties"]["spec"];
+    let rule = schema["x-kubernetes-validations"][0]["rule"].as_str().unwrap();
+    for name in schema["properties"].as_object().unwrap().keys() {
+        assert_eq!(rule.contains(&format!("self.{name} == oldSelf.{name}")), name != "replicas");
+    }
+    let mut found = Vec::new();
+    nullable(schema, "", &mut found);
+    assert_eq!(found, Vec::<String>::new());
+    let scale = json!({"specReplicasPath": ".spec.replicas", "statusReplicasPath": ".status.replicas",
+        "labelSelectorPath": ".status.selector"});
+    assert_eq!(version["subresources"]["scale"], scale);
+    let value = json!({"templateRef": {"name": "python"}});
+    let read: CodeSandboxPoolSpec = serde_json::from_value(value).unwrap();
+    assert_eq!((&*read.class_name, read.replicas), ("codesandbox", 1));
 }
 
 /// In a NetworkPolicy, no peers are all peers, and no labels are all pods.

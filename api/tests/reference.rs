@@ -1,6 +1,6 @@
 //! The committed reference of each kind is the one its CRD and types describe.
 
-use api::{CodeSandbox, CodeSandboxTemplate, TerminationReason};
+use api::{CodeSandbox, CodeSandboxPool, CodeSandboxTemplate, TerminationReason};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::CustomResourceExt;
 use schemars::{Schema, schema_for};
@@ -14,7 +14,11 @@ const FOLDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/reference");
 /// Each kind, and of which fields the types say what every value means: a CRD's schema has no place for that.
 fn kinds() -> Vec<(CustomResourceDefinition, Vec<(&'static str, Schema)>)> {
     let ends = ("status.lastTermination.reason", schema_for!(TerminationReason));
-    vec![(CodeSandbox::crd(), vec![ends]), (CodeSandboxTemplate::crd(), vec![])]
+    vec![
+        (CodeSandbox::crd(), vec![ends]),
+        (CodeSandboxTemplate::crd(), vec![]),
+        (CodeSandboxPool::crd(), vec![]),
+    ]
 }
 
 #[test]

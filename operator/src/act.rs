@@ -11,8 +11,11 @@
 //! | `codesandbox.dev/codesandboxtemplates` | list, watch | what sandboxes are made from |
 //! | `codesandbox.dev/codesandboxtemplates` | create, patch, delete | those that come with the installation (`template::shipped`) |
 //! | `codesandbox.dev/codesandboxtemplates/status` | patch | the verdict on each (`template::controller`) |
+//! | `codesandbox.dev/codesandboxpools` | list, watch | how many pods are to wait, and of what |
+//! | `codesandbox.dev/codesandboxpools/status` | patch | how many do (`pool::status`) |
 //! | `pods` | get, list, watch | the pod of an attempt, and to be told when one changes |
-//! | `pods` | create, delete | created, never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, and what a sweep finds |
+//! | `pods` | patch | one that waited in a pool becomes a sandbox's |
+//! | `pods` | create, delete | created, and else never changed; deleted only where a namesake took the place of ours or another follows an evicted one, the probe, what a pool has too many of, and what a sweep finds |
 //! | `persistentvolumeclaims` | get, create | the disk of a sandbox that asks for one |
 //! | `networking.k8s.io/networkpolicies` | list, watch | isolation is judged from all policies of the namespace |
 //! | `networking.k8s.io/networkpolicies` | create, patch | server-side apply |
@@ -22,7 +25,7 @@
 
 use std::fmt::Debug;
 
-use api::{CodeSandbox, CodeSandboxStatus, names};
+use api::{CodeSandbox, names};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Api, Resource, ResourceExt,
@@ -37,6 +40,8 @@ use crate::{
     observe::Observed,
     plan::Action,
 };
+
+pub(crate) mod claim;
 
 /// What came of an action.
 #[derive(Debug, PartialEq, Eq)]
@@ -61,14 +66,20 @@ pub(crate) async fn act(
     observed: &mut Observed,
 ) -> Result<Done, Error> {
     match action {
-        Action::Apply(policy) => apply(caller, policy, observed).await,
+        Action::Apply(policy) => match apply(caller, policy).await? {
+            Ok(live) => {
+                observed.see(live);
+                Ok(Done::Observed)
+            }
+            Err(refused) => Ok(refused),
+        },
         Action::CreateClaim(claim) => {
             create(caller, Kind::PersistentVolumeClaim, &**claim, &mut observed.claim).await
         }
         Action::CreatePod(pod) => create(caller, Kind::Pod, &**pod, &mut observed.pod).await,
         Action::CreateProbe(pod) => create(caller, Kind::Pod, &**pod, &mut observed.probe).await,
-        // Not in the cluster: who shares what is known of the runtimes does it.
-        Action::Conclude(_) => Ok(Done::Observed),
+        // Not here: who shares what is known of the runtimes, and of pods that are being claimed, does it.
+        Action::Conclude(_) | Action::Claim(_) => Ok(Done::Observed),
         Action::DeletePolicy { name, uid } => {
             let policies: Api<NetworkPolicy> = caller.api();
             delete(caller, &policies, Kind::NetworkPolicy, name, only(uid, None)).await?;
@@ -90,27 +101,24 @@ pub(crate) async fn act(
     }
 }
 
-async fn apply(
+/// Applies a policy and gives it as it is then, or how it was refused.
+pub(crate) async fn apply(
     caller: &Caller,
     policy: &NetworkPolicy,
-    observed: &mut Observed,
-) -> Result<Done, Error> {
+) -> Result<Result<NetworkPolicy, Done>, Error> {
     let policies: Api<NetworkPolicy> = caller.api();
     let name = policy.name_any();
     let (manager, patch) = (manager(), Patch::Apply(policy));
     let request = policies.patch(&name, &manager, &patch);
     match caller.request(Verb::Apply, Kind::NetworkPolicy, &name, request).await {
-        Ok(live) => {
-            observed.see(live);
-            Ok(Done::Observed)
-        }
-        Err(error) => refused(Kind::NetworkPolicy, &name, error),
+        Ok(live) => Ok(Ok(live)),
+        Err(error) => refused(Kind::NetworkPolicy, &name, error).map(Err),
     }
 }
 
 /// Pods and claims are created and not applied: hardly anything of one can be changed, so that applying it anew would be
 /// refused once a later version of ours builds it otherwise.
-async fn create<K>(
+pub(crate) async fn create<K>(
     caller: &Caller,
     kind: Kind,
     object: &K,
@@ -150,7 +158,7 @@ fn refused(kind: Kind, name: &str, error: Error) -> Result<Done, Error> {
 
 /// Deletes an object if it is still the one that was seen, and gives it where it takes its time to go. One that is gone
 /// already was deleted, too.
-async fn delete<K>(
+pub(crate) async fn delete<K>(
     caller: &Caller,
     objects: &Api<K>,
     kind: Kind,
@@ -168,9 +176,10 @@ where
     }
 }
 
-/// Removes what has outlived its sandbox or its attempt, if it is still the object that was found.
+/// Removes what has outlived its sandbox, its pool or its attempt, if it is still the object that was found.
 pub(crate) async fn remove(caller: &Caller, object: &Marked) -> Result<(), Error> {
-    let (name, preconditions) = (&object.name, only(&object.uid, None));
+    let preconditions = only(&object.uid, object.resource_version.as_ref());
+    let name = &object.name;
     if object.kind == Kind::NetworkPolicy {
         let policies: Api<NetworkPolicy> = caller.api();
         return delete(caller, &policies, object.kind, name, preconditions).await.map(drop);
@@ -179,31 +188,39 @@ pub(crate) async fn remove(caller: &Caller, object: &Marked) -> Result<(), Error
     delete(caller, &pods, object.kind, name, preconditions).await.map(drop)
 }
 
-fn only(uid: &str, resource_version: Option<&String>) -> Preconditions {
+pub(crate) fn only(uid: &str, resource_version: Option<&String>) -> Preconditions {
     Preconditions { uid: Some(uid.into()), resource_version: resource_version.cloned() }
 }
 
-/// Writes a sandbox's status, if the sandbox is still the object that was judged: one judged from an old copy would
-/// undo what a newer one says. Gives the sandbox as it is then, or nothing where it is gone.
-pub(crate) async fn write_status(
+/// Writes an object's status, if it is still the object that was judged: one judged from an old copy would
+/// undo what a newer one says. Gives the object as it is then, or nothing where it is gone.
+pub(crate) async fn write_status<K, S>(
     caller: &Caller,
-    sandbox: &CodeSandbox,
-    status: &CodeSandboxStatus,
-) -> Result<Option<CodeSandbox>, Error> {
-    let sandboxes: Api<CodeSandbox> = caller.api();
-    let name = sandbox.name_any();
+    kind: Kind,
+    object: &K,
+    status: &S,
+) -> Result<Option<K>, Error>
+where
+    K: Resource<Scope = NamespaceResourceScope, DynamicType = ()>
+        + Clone
+        + DeserializeOwned
+        + Debug,
+    S: Serialize + Debug,
+{
+    let objects: Api<K> = caller.api();
+    let name = object.name_any();
     let patch = StatusPatch {
-        types: TypeMeta::resource::<CodeSandbox>(),
+        types: TypeMeta::resource::<K>(),
         metadata: ObjectMeta {
             name: Some(name.clone()),
-            resource_version: sandbox.resource_version(),
+            resource_version: object.resource_version(),
             ..ObjectMeta::default()
         },
         status,
     };
     let (manager, patch) = (manager(), Patch::Apply(&patch));
-    let request = sandboxes.patch_status(&name, &manager, &patch);
-    match caller.request(Verb::Apply, Kind::CodeSandboxStatus, &name, request).await {
+    let request = objects.patch_status(&name, &manager, &patch);
+    match caller.request(Verb::Apply, kind, &name, request).await {
         Ok(written) => Ok(Some(written)),
         Err(error) if error.has_code(404) => Ok(None),
         Err(error) => Err(error),
@@ -216,9 +233,9 @@ fn manager() -> PatchParams {
 
 /// What an apply of a status says, and nothing else.
 #[derive(Debug, Serialize)]
-struct StatusPatch<'a> {
+struct StatusPatch<'a, S> {
     #[serde(flatten)]
     types: TypeMeta,
     metadata: ObjectMeta,
-    status: &'a CodeSandboxStatus,
+    status: &'a S,
 }

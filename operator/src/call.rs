@@ -18,6 +18,7 @@ pub(crate) enum Verb {
     Create,
     Update,
     Apply,
+    Patch,
     Delete,
 }
 
@@ -28,6 +29,8 @@ pub(crate) enum Kind {
     CodeSandboxStatus,
     CodeSandboxTemplate,
     CodeSandboxTemplateStatus,
+    CodeSandboxPool,
+    CodeSandboxPoolStatus,
     Pod,
     PersistentVolumeClaim,
     NetworkPolicy,
@@ -50,6 +53,9 @@ pub(crate) enum Error {
 
     #[error("the network policies of namespace {namespace} are not known yet")]
     PoliciesUnknown { namespace: String },
+
+    #[error("the pods of pools of namespace {namespace} are not known yet")]
+    MembersUnknown { namespace: String },
 
     #[error("NetworkPolicy or Pod of {sandbox} does not become what was applied")]
     Unsettled { sandbox: String },

@@ -69,9 +69,9 @@ pub(crate) struct ElectionArgs {
 
 /// Prints what `crds/` holds, byte for byte.
 pub(crate) fn print_crds(out: &mut impl Write) -> anyhow::Result<()> {
-    for (index, crd) in
-        [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd()].iter().enumerate()
-    {
+    let crds =
+        [api::CodeSandbox::crd(), api::CodeSandboxTemplate::crd(), api::CodeSandboxPool::crd()];
+    for (index, crd) in crds.iter().enumerate() {
         if index > 0 {
             writeln!(out, "---")?;
         }
@@ -121,6 +121,7 @@ mod tests {
         let committed = [
             include_str!("../../crds/codesandboxes.yaml"),
             include_str!("../../crds/codesandboxtemplates.yaml"),
+            include_str!("../../crds/codesandboxpools.yaml"),
         ];
         assert_eq!(String::from_utf8(printed).unwrap(), committed.join("---\n"));
     }

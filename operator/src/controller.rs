@@ -5,10 +5,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use api::{CodeSandbox, CodeSandboxTemplate, reason};
+use api::{CodeSandbox, CodeSandboxPool, CodeSandboxTemplate, reason};
 use futures::{StreamExt, stream};
 use jiff::Timestamp;
-use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Resource, ResourceExt,
     runtime::{
@@ -22,14 +22,15 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use crate::{
-    act::{self, Done},
-    call::{Caller, Error},
+    act::{self, Done, claim::Claimed},
+    call::{Caller, Error, Kind},
     config::Config,
     events::{self, Publisher},
     injection::{Injection, Runtimes},
     memory::Memory,
     metrics::Outcome,
     network,
+    news::News,
     observe::{self, Observed},
     plan::{self, Action as Step, Plan},
     probe::Verdict,
@@ -50,7 +51,17 @@ pub(crate) struct Context {
     pub(crate) policies: Watched<NetworkPolicy>,
     /// Its templates.
     pub(crate) templates: Watched<CodeSandboxTemplate>,
+    /// Its pools.
+    pub(crate) pools: Watched<CodeSandboxPool>,
+    /// The pods of its pools, and those that were.
+    pub(crate) members: Watched<Pod>,
     pub(crate) memory: Memory,
+    /// The same about pools.
+    pub(crate) pool_memory: Memory,
+    /// The pods of pools that sandboxes have just claimed.
+    pub(crate) claimed: Claimed,
+    /// That templates or policies have changed, which is of interest to all pools.
+    pub(crate) made_of: News,
     /// What is known of the runtimes, which the namespaces share.
     pub(crate) runtimes: Arc<Runtimes>,
     pub(crate) publisher: Publisher,
@@ -69,10 +80,14 @@ pub(crate) fn controller(
     // The store of policies is filled by the same watch that says whom to judge again: with two, a sandbox could be
     // judged by the policies of before the change, and nobody would call again.
     let shown = sandboxes.clone();
+    let told_pools = context.clone();
     let judged_anew = watch::policies(&context.caller, policies)
+        .inspect(move |_| told_pools.made_of.tell())
         .flat_map(move |policy| stream::iter(affected(&policy, &shown)));
     let (shown, config) = (sandboxes.clone(), context.config.clone());
+    let told_pools = context.clone();
     let made_anew = watch::templates(&context.caller, templates)
+        .inspect(move |_| told_pools.made_of.tell())
         .flat_map(move |template| stream::iter(made_from(&template, &shown, &config)));
     let shown = sandboxes.clone();
     let told = context.runtimes.news().flat_map(move |()| stream::iter(waiting(&shown)));
@@ -223,6 +238,9 @@ async fn carry_out(
     now: Timestamp,
 ) -> Result<Done, Error> {
     let Context { caller, runtimes, .. } = context;
+    if let Step::Claim(claims) = action {
+        return act::claim::claim(caller, claims, &context.claimed, observed).await;
+    }
     if matches!(action, Step::CreateProbe(_)) {
         observed.injection = runtimes.ask(sandbox, now);
         if !matches!(observed.injection, Injection::Asking(_)) {
@@ -256,10 +274,16 @@ async fn write_status(
     plan: &mut Plan,
 ) -> Result<(), Error> {
     let Some(status) = plan.status.take() else { return Ok(()) };
-    let Some(written) = act::write_status(&context.caller, sandbox, &status).await? else {
+    let Some(written) =
+        act::write_status(&context.caller, Kind::CodeSandboxStatus, sandbox, &status).await?
+    else {
         return Ok(());
     };
     context.memory.wrote(sandbox, written);
+    let had = sandbox.status.as_ref().and_then(|status| status.pod_uid.as_ref());
+    if let Some(start) = status.start.as_ref().filter(|_| status.pod_uid.as_ref() != had) {
+        context.caller.metrics.started(start);
+    }
     if status.is_true(api::condition::READY)
         && let Some(took) = context.memory.ready(&sandbox.name_any(), Instant::now())
     {

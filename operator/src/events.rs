@@ -1,6 +1,6 @@
 //! What users are told in events: the turns in a sandbox's life, each once.
 
-use api::{CodeSandbox, CodeSandboxStatus, condition, names, reason};
+use api::{CodeSandbox, CodeSandboxStatus, StartMode, condition, names, reason};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
@@ -54,7 +54,13 @@ pub(crate) fn between(old: Option<&CodeSandboxStatus>, new: &CodeSandboxStatus) 
 
     let pod = |status: &CodeSandboxStatus| status.pod_uid.clone();
     if let Some(name) = new.pod_name.as_deref().filter(|_| old.and_then(pod) != pod(new)) {
-        notices.push(notice(false, "Created", "CreatePod", &format!("made Pod {name}")));
+        let warm = new.start.as_ref().is_some_and(|start| start.mode == StartMode::Warm);
+        notices.push(if warm {
+            let said = format!("claimed Pod {name}, which waited in a pool");
+            notice(false, "Claimed", "ClaimPod", &said)
+        } else {
+            notice(false, "Created", "CreatePod", &format!("made Pod {name}"))
+        });
     }
     if let Some(ready) = new.condition(condition::READY) {
         let before = was(condition::READY);
@@ -126,10 +132,10 @@ pub(crate) fn expiring(sandbox: &CodeSandbox, end: Timestamp) -> Notice {
 
 /// That an object is removed which should not have been there any more.
 pub(crate) fn swept(leak: &Leak) -> Notice {
-    let Marked { kind, name, sandbox, .. } = &leak.object;
+    let Marked { kind, name, made_for, .. } = &leak.object;
     let why = match leak.why {
-        Why::Orphaned => format!("CodeSandbox {sandbox} is gone, and did not take it along"),
-        Why::Superseded => format!("CodeSandbox {sandbox} has come to a later attempt"),
+        Why::Orphaned => format!("{made_for} is gone, and did not take it along"),
+        Why::Superseded => format!("{made_for} has come to a later attempt"),
     };
     Notice {
         warning: true,

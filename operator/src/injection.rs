@@ -12,13 +12,12 @@ use std::{
 
 use api::CodeSandbox;
 use clap::ValueEnum;
-use futures::{Stream, stream};
+use futures::Stream;
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use tokio::sync::watch;
 
-use crate::{pod, probe::Verdict, starting};
+use crate::{news::News, pod, probe::Verdict, starting};
 
 /// How long a sandbox has to find out: the probe's own deadline, and some time to be told of it.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -69,7 +68,7 @@ pub(crate) struct Runtimes {
     chosen: AgentInjection,
     known: Mutex<HashMap<Option<String>, Known>>,
     /// Tells those who wait that they need not any longer.
-    news: watch::Sender<()>,
+    news: News,
 }
 
 #[derive(Debug)]
@@ -91,7 +90,7 @@ fn class(sandbox: &CodeSandbox) -> Option<String> {
 
 impl Runtimes {
     pub(crate) fn new(chosen: AgentInjection) -> Self {
-        Self { chosen, known: Mutex::default(), news: watch::Sender::new(()) }
+        Self { chosen, known: Mutex::default(), news: News::default() }
     }
 
     /// What is known for a sandbox.
@@ -124,7 +123,7 @@ impl Runtimes {
             Verdict::Unclear(_) => Known::Unclear(later(now, PAUSE)),
         };
         self.lock().insert(class(sandbox), known);
-        self.news.send_replace(());
+        self.news.tell();
     }
 
     /// Takes note of a sandbox's pod where it proves that image volumes work and nothing was known: an operator that
@@ -151,15 +150,13 @@ impl Runtimes {
             !matches!(known, Known::Asked { by, .. } if by.0 == namespace && by.1 == name)
         });
         if known.len() < before {
-            self.news.send_replace(());
+            self.news.tell();
         }
     }
 
     /// Says each time that those who wait for a finding are to look again.
     pub(crate) fn news(&self) -> impl Stream<Item = ()> + Send + use<> {
-        stream::unfold(self.news.subscribe(), async |mut news| {
-            news.changed().await.ok().map(|()| ((), news))
-        })
+        self.news.news()
     }
 
     fn lock(&self) -> MutexGuard<'_, HashMap<Option<String>, Known>> {

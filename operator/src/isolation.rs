@@ -19,9 +19,12 @@ const NAMED: usize = 5;
 
 /// The deny policy, where it is there and says what it should.
 pub(crate) fn deny<'a>(observed: &'a Observed, namespace: &str) -> Option<&'a NetworkPolicy> {
-    observed
-        .policy(names::DENY_POLICY)
-        .filter(|live| network::same(live, &network::deny(namespace)))
+    observed.policy(names::DENY_POLICY).filter(|live| denies(live, namespace))
+}
+
+/// Whether a namespace's deny policy says what it should.
+pub(crate) fn denies(live: &NetworkPolicy, namespace: &str) -> bool {
+    network::same(live, &network::deny(namespace))
 }
 
 /// The sandbox's own policy as it is to be now: with what its setup may reach, until a pod has come to the end of that.

@@ -1,11 +1,13 @@
-//! What should not be there any more: objects of ours that have outlived their sandbox, and pods of earlier attempts.
+//! What should not be there any more: objects of ours that have outlived their sandbox or their pool, and pods of earlier
+//! attempts.
 //!
-//! Everything of a sandbox goes with it by its owner reference, which Kubernetes' garbage collector sees to. What stays
+//! Everything of a sandbox, and of a pool, goes with it by its owner reference, which Kubernetes' garbage collector sees to. What stays
 //! has mostly lost that reference: by `kubectl delete --cascade=orphan`, which takes it off, or by somebody's edit. Nobody
 //! would look at it again, and a pod would run on until its longest lifetime is over.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
+    fmt,
     time::Duration,
 };
 
@@ -17,7 +19,7 @@ use k8s_openapi::{
 use prometheus_client::encoding::EncodeLabelValue;
 use tokio::time::Instant;
 
-use crate::{call::Kind, network};
+use crate::{call::Kind, network, plan::pods};
 
 /// How long an object has to be left over to be removed.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
@@ -25,23 +27,50 @@ pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 /// second, of thousands perhaps. But it may not run at all, as where an aggregated API is down.
 const COLLECTED: Duration = Duration::from_mins(10);
 
-/// The labels that select what an installation has made for sandboxes. The deny policy is nobody's and has not all of them.
+/// The labels that select what an installation has made for sandboxes, those to come among them. The deny policy is nobody's
+/// and has not all of them.
 pub(crate) fn selector(instance: &str) -> String {
-    let (managed, uid) = (names::MANAGED_BY, names::SANDBOX_UID);
-    format!("{managed}={},{}={instance},{uid}", names::MANAGER, names::INSTANCE)
+    let (managed, sandbox) = (names::MANAGED_BY, names::SANDBOX);
+    format!("{managed}={},{}={instance},{sandbox}", names::MANAGER, names::INSTANCE)
 }
 
-/// An object that bears the marks of an installation and a sandbox, and is not going already.
+/// What an object was made for, by name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum For {
+    /// A sandbox of this UID, and of its pods an attempt at it. What it claimed from a pool was the first.
+    Sandbox { name: String, uid: String, attempt: Option<u32> },
+    /// A pool. No sandbox has claimed it as it was seen.
+    Pool { name: String },
+}
+
+impl For {
+    fn kind(&self) -> &'static str {
+        match self {
+            Self::Sandbox { .. } => "CodeSandbox",
+            Self::Pool { .. } => "CodeSandboxPool",
+        }
+    }
+}
+
+impl fmt::Display for For {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (Self::Sandbox { name, .. } | Self::Pool { name }) = self;
+        write!(f, "{} {name}", self.kind())
+    }
+}
+
+/// An object that bears the marks of an installation and of what it was made for, and is not going already.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Marked {
     pub(crate) kind: Kind,
     pub(crate) name: String,
     pub(crate) uid: String,
-    /// The name of the sandbox it was made for.
-    pub(crate) sandbox: String,
-    sandbox_uid: String,
-    /// The CodeSandboxes that it has for owners, by their UIDs.
+    /// What it was made for.
+    pub(crate) made_for: For,
+    /// The objects of that kind that it has for owners, by their UIDs.
     owners: BTreeSet<String>,
+    /// The version that was seen, of a pod that would be another's once it is another one.
+    pub(crate) resource_version: Option<String>,
 }
 
 /// A pod or policy as one of this installation's, if it is that.
@@ -51,17 +80,28 @@ pub(crate) fn marked(kind: Kind, object: &ObjectMeta, instance: &str) -> Option<
     if !ours || object.deletion_timestamp.is_some() {
         return None;
     }
+    let (name, pool) = (object.name.clone()?, label(names::POOL));
+    let (made_for, resource_version) = match (label(names::SANDBOX_UID), pool) {
+        (Some(uid), pool) => {
+            let sandbox = label(names::SANDBOX)?.clone();
+            let pod = kind == Kind::Pod;
+            let attempt = pods::attempt_of(&name, &sandbox, pool.is_some()).filter(|_| pod);
+            (For::Sandbox { name: sandbox, uid: uid.clone(), attempt }, None)
+        }
+        (None, Some(pool)) => {
+            (For::Pool { name: pool.clone() }, Some(object.resource_version.clone()?))
+        }
+        (None, None) => return None,
+    };
     let owners = object.owner_references.iter().flatten();
+    let owners = owners.filter(|owner| owner.kind == made_for.kind());
     Some(Marked {
         kind,
-        name: object.name.clone()?,
+        name,
         uid: object.uid.clone()?,
-        sandbox: label(names::SANDBOX)?.clone(),
-        sandbox_uid: label(names::SANDBOX_UID)?.clone(),
-        owners: owners
-            .filter(|owner| owner.kind == "CodeSandbox")
-            .map(|owner| owner.uid.clone())
-            .collect(),
+        owners: owners.map(|owner| owner.uid.clone()).collect(),
+        made_for,
+        resource_version,
     })
 }
 
@@ -69,13 +109,14 @@ pub(crate) fn marked(kind: Kind, object: &ObjectMeta, instance: &str) -> Option<
 /// the pods of its sandbox and no others: without them it protects nobody, and can go.
 pub(crate) fn marked_policy(policy: &NetworkPolicy, instance: &str) -> Option<Marked> {
     let marked = marked(Kind::NetworkPolicy, &policy.metadata, instance)?;
-    network::selects_only(policy, &marked.sandbox_uid).then_some(marked)
+    let For::Sandbox { uid, .. } = &marked.made_for else { return None };
+    network::selects_only(policy, uid).then_some(marked)
 }
 
 /// Why an object should not be there.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, EncodeLabelValue)]
 pub(crate) enum Why {
-    /// Its sandbox is gone.
+    /// Its sandbox or its pool is gone.
     Orphaned,
     /// Its sandbox has come to a later attempt.
     Superseded,
@@ -108,31 +149,35 @@ impl Leak {
     }
 }
 
-/// Those that should not be there, of objects seen before these sandboxes were. Of a sandbox it takes the UID and the
-/// attempt it has come to, or an earlier one.
-pub(crate) fn leaks(
-    objects: impl IntoIterator<Item = Marked>,
-    sandboxes: &HashMap<String, u32>,
-) -> Vec<Leak> {
-    let leak = |object: Marked| why(&object, sandboxes).map(|why| Leak { object, why });
+/// The sandboxes that there are, by UID with the attempt each has come to or an earlier one, and the UIDs of the pools.
+#[derive(Debug, Default)]
+pub(crate) struct There {
+    pub(crate) sandboxes: HashMap<String, u32>,
+    pub(crate) pools: HashSet<String>,
+}
+
+/// Those that should not be there, of objects seen before these sandboxes and pools were.
+pub(crate) fn leaks(objects: impl IntoIterator<Item = Marked>, there: &There) -> Vec<Leak> {
+    let leak = |object: Marked| why(&object, there).map(|why| Leak { object, why });
     objects.into_iter().filter_map(leak).collect()
 }
 
-fn why(object: &Marked, sandboxes: &HashMap<String, u32>) -> Option<Why> {
-    let mut uids = object.owners.iter().chain([&object.sandbox_uid]);
-    if !uids.any(|uid| sandboxes.contains_key(uid)) {
-        return Some(Why::Orphaned);
+fn why(object: &Marked, there: &There) -> Option<Why> {
+    match &object.made_for {
+        For::Pool { .. } => {
+            // Without an owner it is no pool's, whatever its label says: none would count it.
+            let lives = object.owners.iter().any(|uid| there.pools.contains(uid));
+            (!lives).then_some(Why::Orphaned)
+        }
+        For::Sandbox { uid, attempt, .. } => {
+            let mut uids = object.owners.iter().chain([uid]);
+            if !uids.any(|uid| there.sandboxes.contains_key(uid)) {
+                return Some(Why::Orphaned);
+            }
+            let (now, of) = (there.sandboxes.get(uid)?, attempt.as_ref()?);
+            (of < now).then_some(Why::Superseded)
+        }
     }
-    let (now, of) = (sandboxes.get(&object.sandbox_uid)?, attempt(object)?);
-    (of < *now).then_some(Why::Superseded)
-}
-
-/// The attempt a pod was made for. A probe is of none.
-fn attempt(object: &Marked) -> Option<u32> {
-    let (_, number) = object.name.rsplit_once('-')?;
-    let number = number.parse().ok()?;
-    let its = object.kind == Kind::Pod && object.name == names::pod(&object.sandbox, number);
-    its.then_some(number)
 }
 
 /// What was found before: who is found once may be on its way out.

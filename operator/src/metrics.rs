@@ -6,7 +6,9 @@ use std::{
     time::Duration,
 };
 
-use api::{CodeSandbox, condition, reason};
+use api::{CodeSandbox, Start, StartMode, condition, reason, start};
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::reflector::Store;
 use prometheus_client::{
     encoding::{EncodeLabelSet, EncodeLabelValue, text},
@@ -22,6 +24,7 @@ use prometheus_client::{
 use crate::{
     call::{Kind, Verb},
     leaks::{Leak, Why},
+    pool::member::{self, Counted},
 };
 
 /// How a reconcile ended.
@@ -65,6 +68,18 @@ struct Happened {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfKind {
     kind: Kind,
+}
+
+/// The mode of a start is Warm or Cold, and its reason one of those there are.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Started {
+    mode: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfPool {
+    state: Counted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -119,10 +134,11 @@ fn state(sandbox: &CodeSandbox) -> &'static str {
     }
 }
 
-/// The sandboxes of a namespace, and the class of those that are ours.
+/// The sandboxes of a namespace, the class of those that are ours, and the pods that are or were of our pools.
 struct Shown {
     sandboxes: Store<CodeSandbox>,
     class: String,
+    members: Store<Pod>,
 }
 
 /// The operator's metrics; clones share them.
@@ -137,10 +153,12 @@ pub(crate) struct Metrics {
     progress: Gauge,
     leader: Gauge,
     happened: Family<Happened, Counter>,
+    starts: Family<Started, Counter>,
     undecodable: Family<OfKind, Counter>,
     leaks: Family<LeftOver, Counter>,
     sandboxes: Family<ByState, Gauge>,
-    /// What `sandboxes` is counted from whenever somebody asks.
+    members: Family<OfPool, Gauge>,
+    /// What `sandboxes` and `members` are counted from whenever somebody asks.
     shown: Arc<Mutex<Vec<Shown>>>,
 }
 
@@ -188,6 +206,12 @@ impl Metrics {
             "What happened to sandboxes, as their events tell it: how they ended (Finish), what kept them from being ready (Start)",
             happened.clone(),
         );
+        let starts = Family::default();
+        registry.register(
+            "starts",
+            "Pods that sandboxes came to have: from a pool (Warm) or made for them (Cold), and why",
+            starts.clone(),
+        );
         let undecodable = Family::default();
         registry.register(
             "undecodable_objects",
@@ -206,6 +230,12 @@ impl Metrics {
             "Sandboxes by state: the reason of Ready where they are not ready",
             sandboxes.clone(),
         );
+        let members = Family::default();
+        registry.register(
+            "pool_pods",
+            "Pods of pools by state: those that wait for a sandbox (Ready), that will (Starting), that never will (Ended), and those that sandboxes have (Claimed)",
+            members.clone(),
+        );
         Self {
             registry: Arc::new(registry),
             reconciles,
@@ -216,9 +246,11 @@ impl Metrics {
             progress,
             leader,
             happened,
+            starts,
             undecodable,
             leaks,
             sandboxes,
+            members,
             shown: Arc::default(),
         }
     }
@@ -254,6 +286,16 @@ impl Metrics {
         self.happened.get_or_create(&Happened { action, reason: reason.into() }).inc();
     }
 
+    /// Counts a pod that a sandbox came to have.
+    pub(crate) fn started(&self, start: &Start) {
+        let mode = match start.mode {
+            StartMode::Warm => "Warm",
+            StartMode::Cold => "Cold",
+        };
+        let reason = start::ALL.into_iter().find(|reason| *reason == start.reason).unwrap_or(OTHER);
+        self.starts.get_or_create(&Started { mode, reason }).inc();
+    }
+
     pub(crate) fn undecodable(&self, kind: Kind) {
         self.undecodable.get_or_create(&OfKind { kind }).inc();
     }
@@ -262,27 +304,36 @@ impl Metrics {
         self.leaks.get_or_create(&LeftOver { kind: leak.object.kind, why: leak.why }).inc();
     }
 
-    /// Has the sandboxes of a class counted that a store shows.
-    pub(crate) fn shows(&self, sandboxes: Store<CodeSandbox>, class: String) {
-        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(Shown { sandboxes, class });
+    /// Has the sandboxes of a class counted that a store shows, and the pods of pools that another one does.
+    pub(crate) fn shows(&self, sandboxes: Store<CodeSandbox>, class: String, members: Store<Pod>) {
+        let shown = Shown { sandboxes, class, members };
+        self.shown.lock().unwrap_or_else(PoisonError::into_inner).push(shown);
     }
 
-    /// Counts the sandboxes; states that have none say 0.
+    /// Counts sandboxes and pods of pools; states that have none say 0.
     fn count(&self) {
+        let now = Timestamp::now();
+        let mut pods: BTreeMap<_, _> = Counted::ALL.into_iter().map(|state| (state, 0)).collect();
         let mut counts: BTreeMap<_, _> = UNREADY
             .into_iter()
             .chain([NEW, READY, FINISHED, OTHER])
             .map(|state| (state, 0))
             .collect();
-        for Shown { sandboxes, class } in
+        for Shown { sandboxes, class, members } in
             self.shown.lock().unwrap_or_else(PoisonError::into_inner).iter()
         {
+            for pod in members.state() {
+                *pods.entry(member::counted(&pod, now)).or_default() += 1;
+            }
             for sandbox in sandboxes.state_filter(|sandbox| sandbox.spec.class_name == *class) {
                 *counts.entry(state(&sandbox)).or_default() += 1;
             }
         }
         for (state, count) in counts {
             self.sandboxes.get_or_create(&ByState { state }).set(count);
+        }
+        for (state, count) in pods {
+            self.members.get_or_create(&OfPool { state }).set(count);
         }
     }
 
@@ -301,7 +352,10 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::testing::{at, finished, orphan, sandbox};
+    use crate::{
+        pool::testing::{claim, made, pool, warm},
+        testing::{at, finished, orphan, sandbox, store_of},
+    };
 
     /// A sandbox of this name whose Ready is False for this reason, or True for none.
     fn unready(name: &str, reason: Option<&str>) -> CodeSandbox {
@@ -338,6 +392,7 @@ mod tests {
         metrics.happened("Finish", "OOMKilled");
         metrics.happened("Start", reason::IMAGE_PULL);
         metrics.undecodable(Kind::CodeSandbox);
+        metrics.started(&Start { mode: StartMode::Warm, reason: start::CLAIMED.into() });
         metrics.leaked(&orphan());
         metrics.event_dropped();
         metrics.progressed(at(0));
@@ -359,7 +414,12 @@ mod tests {
         for sandbox in ours {
             writer.apply_watcher_event(&Event::Apply(sandbox));
         }
-        metrics.shows(store, "codesandbox".into());
+        let pool = pool(3);
+        let mut claimed = warm(&pool, 3, &json!({}));
+        claim(&mut claimed);
+        let members =
+            store_of(vec![warm(&pool, 1, &json!({})), made(&pool, 2, &json!({})), claimed]);
+        metrics.shows(store, "codesandbox".into(), members);
         insta::assert_snapshot!(sorted(&metrics.text().unwrap()));
     }
 
@@ -367,7 +427,7 @@ mod tests {
     fn a_state_without_sandboxes_says_zero_again() {
         let metrics = Metrics::new();
         let (store, mut writer) = reflector::store();
-        metrics.shows(store, "codesandbox".into());
+        metrics.shows(store, "codesandbox".into(), store_of(vec![]));
         writer.apply_watcher_event(&Event::Apply(sandbox()));
         let new = |count| format!("codesandbox_operator_sandboxes{{state=\"New\"}} {count}\n");
         assert!(metrics.text().unwrap().contains(&new(1)));

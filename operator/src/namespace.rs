@@ -18,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::{
+    act::claim::Claimed,
     call::{Caller, Error, Kind, Verb},
     config::Config,
     controller::{self, Context},
@@ -25,7 +26,8 @@ use crate::{
     health::{HEARTBEAT, Health},
     injection::Runtimes,
     memory::Memory,
-    sweep, template,
+    news::News,
+    pool, sweep, template,
     watched::Watched,
 };
 
@@ -58,19 +60,28 @@ pub(crate) async fn work(
     };
     let ((policies, policies_writer), (templates, templates_writer)) =
         (reflector::store(), reflector::store());
+    let ((pools, pools_writer), (members, members_writer)) =
+        (reflector::store(), reflector::store());
     let class = config.class.clone();
     let context = Arc::new(Context {
         caller: caller.clone(),
         config,
         policies: Watched::new(policies),
         templates: Watched::new(templates),
+        pools: Watched::new(pools),
+        members: Watched::new(members),
         memory: Memory::default(),
+        pool_memory: Memory::default(),
+        claimed: Claimed::default(),
+        made_of: News::default(),
         runtimes,
         publisher,
     });
     let (sandboxes, running) =
         controller::controller(context.clone(), policies_writer, templates_writer, stop.clone());
-    caller.metrics.shows(sandboxes.clone(), class);
+    let pooling =
+        pool::controller::controller(context.clone(), pools_writer, members_writer, stop.clone());
+    caller.metrics.shows(sandboxes.clone(), class, context.members.store.clone());
     let watching = async {
         health.waits(&namespace, "waiting for the first lists");
         // These fail only when the loop has ended.
@@ -82,9 +93,9 @@ pub(crate) async fn work(
     };
     // They end when they are told to stop, and not before: what the sweep removes just then is a write, too.
     let sweeping = sweep::run(&context, &sandboxes, &stop);
-    let working = future::join3(running, judging, sweeping);
+    let working = future::join4(running, judging, pooling, sweeping);
     tokio::select! {
-        ((), (), ()) = working => {}
+        ((), (), (), ()) = working => {}
         () = watching => {}
     }
 }

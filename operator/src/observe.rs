@@ -12,21 +12,25 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::ObjectMeta,
 };
-use kube::{Api, ResourceExt, api::ListParams};
+use kube::{Api, ResourceExt, api::ListParams, runtime::reflector::ObjectRef};
 
 use crate::{
     call::{Caller, DEADLINE, Error, Kind, Verb},
     claim,
+    config::Config,
     controller::Context,
     expiry,
     injection::Injection,
-    network, plan, pod,
+    network,
+    plan::{self, pods},
+    pod,
+    pool::{self, claim::Pooled},
     starting::hindrance,
     template,
 };
 
-/// How long a sandbox waits for the first list of templates. It takes milliseconds, where there is such a kind.
-const TEMPLATES: Duration = Duration::from_secs(1);
+/// How long is waited for the first list of templates, or of pools. It takes milliseconds, where there is such a kind.
+pub(crate) const TEMPLATES: Duration = Duration::from_secs(1);
 
 /// How long one waits for what was said of a pod.
 const WARNINGS: Duration = Duration::from_secs(2);
@@ -42,6 +46,8 @@ pub(crate) struct Observed {
     pub(crate) claim: Option<PersistentVolumeClaim>,
     /// A pod of an earlier sandbox that may still have the disk that was kept.
     pub(crate) holder: Option<Box<ObjectMeta>>,
+    /// What was seen of the pool that the sandbox names, where it may have one of its pods.
+    pub(crate) pooled: Pooled,
     /// What is known of the way into the pod.
     pub(crate) injection: Injection,
     /// The object that has the name of the sandbox's probe, whosever it is.
@@ -97,14 +103,17 @@ impl Observed {
 /// Reads what a sandbox depends on: its pod, where there may be one, or the one before, and its probe, where it said that it
 /// waits for one. All else comes from a watch or is known, so that one that waits for another's probe costs no request.
 pub(crate) async fn observe(
-    Context { caller, config, policies, templates, .. }: &Context,
+    context: &Context,
     sandbox: &CodeSandbox,
     injection: Injection,
     now: Timestamp,
 ) -> Result<Observed, Error> {
+    let Context { caller, config, policies, templates, .. } = context;
     let (mut pod, mut former) = (None, None);
-    if plan::depends_on_pod(sandbox, injection, now) {
-        pod = self::pod(caller, &names::pod(&sandbox.name_any(), plan::attempt(sandbox))).await?;
+    if plan::depends_on_pod(sandbox, injection, now) && pods::may_be_claimed(sandbox) {
+        (pod, former) = pods::sorted(sandbox, self::pods_of(caller, sandbox, config).await?);
+    } else if plan::depends_on_pod(sandbox, injection, now) {
+        pod = self::pod(caller, &pods::name(sandbox)).await?;
         if let Some(name) = plan::former(sandbox).filter(|_| pod.is_none()) {
             former = self::pod(caller, &name).await?;
         }
@@ -121,6 +130,8 @@ pub(crate) async fn observe(
             holder = self::holder(caller, sandbox, &config.instance).await?;
         }
     }
+    let claims = pod.is_none() && pool::claim::may(sandbox);
+    let pooled = if claims { self::pooled(context, sandbox).await } else { Pooled::default() };
     let waits = matches!(injection, Injection::Waiting(_));
     let probe = if pod.is_none() && !waits && is_probing(sandbox) {
         self::pod(caller, &names::probe(&sandbox.name_any())).await?
@@ -138,13 +149,17 @@ pub(crate) async fn observe(
     // The pod's own labels where there is one: somebody may have added some, and a policy may select by those.
     let labels = pod.as_ref().and_then(|pod| pod.metadata.labels.clone());
     let labels = labels.unwrap_or_else(|| pod::labels(sandbox, config));
-    let policies =
-        policies.store.state_filter(|policy| network::concerns(policy, &sandbox_name, &labels));
+    // And those of the pods that it may claim, which have others besides.
+    let policies = policies.store.state_filter(|policy| {
+        network::concerns(policy, &sandbox_name, &labels)
+            || pooled.pods.iter().any(|pod| network::selects(policy, pod.labels()))
+    });
     Ok(Observed {
         pod,
         former,
         claim,
         holder,
+        pooled,
         injection,
         probe,
         policies,
@@ -187,6 +202,34 @@ async fn warnings(caller: &Caller, pod: &Pod) -> Vec<Event> {
             tracing::debug!(pod = name, %error, "could not look why a pod takes long to start");
             Vec::new()
         }
+    }
+}
+
+/// The pods with the UID of a sandbox, as they are now and not as a watch shows them: which it has claimed depends on it.
+async fn pods_of(
+    caller: &Caller,
+    sandbox: &CodeSandbox,
+    config: &Config,
+) -> Result<Vec<Pod>, Error> {
+    let (pods, name): (Api<Pod>, _) = (caller.api(), sandbox.name_any());
+    let (instance, uid) = (&config.instance, sandbox.uid().unwrap_or_default());
+    let selector = format!("{}={instance},{}={uid}", names::INSTANCE, names::SANDBOX_UID);
+    let params = ListParams::default().labels(&selector);
+    Ok(caller.request(Verb::List, Kind::Pod, &name, pods.list(&params)).await?.items)
+}
+
+/// The pool that a sandbox names and its pods, as the watches show them. One that is not known soon is as good as none: the
+/// sandbox is made all the same.
+async fn pooled(context: &Context, sandbox: &CodeSandbox) -> Pooled {
+    let Context { caller, pools, members, .. } = context;
+    let name = sandbox.spec.pool_ref.as_ref().map(|pool| pool.name.clone()).unwrap_or_default();
+    if !pools.shown_within(TEMPLATES).await || !members.shown_within(TEMPLATES).await {
+        return Pooled::default();
+    }
+    Pooled {
+        pool: pools.store.get(&ObjectRef::new(&name).within(&caller.namespace)),
+        pods: members.store.state_filter(|pod| pod.labels().get(names::POOL) == Some(&name)),
+        refused: false,
     }
 }
 

@@ -23,11 +23,13 @@ use crate::{
     injection::Injection,
     observe::Observed,
     pod,
+    pool::claim::Claim,
     probe::Verdict,
     starting::{self, hindrance},
     status, termination,
 };
 
+pub(crate) mod pods;
 pub(crate) mod policies;
 mod situation;
 mod way_in;
@@ -77,6 +79,8 @@ pub(crate) enum Action {
     Apply(Box<NetworkPolicy>),
     /// Create the claim for the sandbox's disk.
     CreateClaim(Box<PersistentVolumeClaim>),
+    /// Make the first of these pods of a pool that is still free the sandbox's own.
+    Claim(Vec<Claim>),
     /// Create a pod.
     CreatePod(Box<Pod>),
     /// Create the pod that finds out how the agent gets into the sandbox's.
@@ -108,17 +112,22 @@ pub(crate) fn former(sandbox: &CodeSandbox) -> Option<String> {
 /// Whether what is to be done depends on the sandbox's pod, which then has to be looked for. The pod of a sandbox that
 /// has no status at all is not looked for but made: should it be there, of an operator that died before it could say so,
 /// creating it says so. Not where a probe would come first: a sandbox that has a pod needs none. Nor is the pod looked for
-/// of one that said that it waits for another's probe: none is made before the wait is over.
+/// of one that said that it waits for another's probe: none is made before the wait is over. Of one that may have claimed
+/// a pod it always is: creating another would say nothing of that.
 pub(crate) fn depends_on_pod(sandbox: &CodeSandbox, injection: Injection, now: Timestamp) -> bool {
     let depends = |status: &CodeSandboxStatus| {
         let waits = matches!(injection, Injection::Waiting(_))
             && status.pod_uid.is_none()
-            && sandbox.rest().is_none();
+            && sandbox.rest().is_none()
+            && !pods::may_be_claimed(sandbox);
         !waits && (!status.is_true(api::condition::FINISHED) || may_have_failed(status))
     };
     sandbox.metadata.deletion_timestamp.is_none()
         && expiry::ends_at(sandbox).is_none_or(|end| end > now)
-        && sandbox.status.as_ref().map_or(!matches!(injection, Injection::By(_)), depends)
+        && sandbox.status.as_ref().map_or_else(
+            || pods::may_be_claimed(sandbox) || !matches!(injection, Injection::By(_)),
+            depends,
+        )
 }
 
 /// What is to be done about a sandbox that looks like this, now.

@@ -2,10 +2,7 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api::{
-    BoundTemplate, CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, CodeSandboxTemplate, Effective,
-    Egress, names,
-};
+use api::{CodeSandbox, CodeSandboxTemplate, Effective, Egress, names};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext,
@@ -18,7 +15,12 @@ use k8s_openapi::{
 };
 use kube::{Resource, ResourceExt};
 
-use crate::{config::Config, injection::Way, quantity, template::patch};
+use crate::{
+    config::Config,
+    injection::Way,
+    quantity,
+    template::{self, patch},
+};
 
 pub(crate) mod agent;
 mod env;
@@ -109,18 +111,13 @@ pub(crate) fn pod(sandbox: &CodeSandbox, config: &Config, way: Way, attempt: u32
 
 /// A pod as sandboxes of a template would have it, to see whether the API server takes it.
 pub(crate) fn trial(template: &CodeSandboxTemplate, config: &Config) -> Pod {
-    let mut sandbox = CodeSandbox::new(&template.name_any(), CodeSandboxSpec::default());
-    sandbox.metadata.namespace = template.namespace();
-    sandbox.metadata.uid = template.uid();
-    sandbox.status = Some(CodeSandboxStatus {
-        template: Some(Box::new(BoundTemplate {
-            name: template.name_any(),
-            generation: template.metadata.generation.unwrap_or_default(),
-            outdated: false,
-            spec: template.spec.clone(),
-        })),
-        ..CodeSandboxStatus::default()
-    });
+    let mut sandbox = template::undemanding(template::bound(template));
+    sandbox.metadata = ObjectMeta {
+        name: template.metadata.name.clone(),
+        namespace: template.namespace(),
+        uid: template.uid(),
+        ..ObjectMeta::default()
+    };
     let mut pod = pod(&sandbox, config, Way::InitContainer, 1);
     pod.metadata.name = Some(names::trial(&template.name_any()));
     // There is no CodeSandbox whose it would be.

@@ -4,7 +4,7 @@
 
 use api::{
     CodeSandbox, CodeSandboxStatus, Rest, Start, StartMode, Termination, TerminationReason,
-    condition, names, reason,
+    condition, names, reason, start,
 };
 use jiff::Timestamp;
 use k8s_openapi::{
@@ -25,12 +25,10 @@ use crate::{
 
 mod pending;
 
-pub(crate) use pending::missing_runtime_class;
+pub(crate) use pending::{is_quota, missing_runtime_class};
 
 /// How much of somebody else's words goes into a message, in bytes.
 const MAX_WORDS: usize = 600;
-/// Why a pod was made for the sandbox and not taken from a pool.
-const NO_POOL: &str = "NoPool";
 
 /// What a condition is to say.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -259,7 +257,16 @@ fn describe(status: &mut CodeSandboxStatus, pod: &Pod) {
     status.pod_name = Some(pod.name_any());
     status.pod_uid = pod.uid();
     status.node = pod.spec.as_ref().and_then(|spec| spec.node_name.clone());
-    status.start = Some(Start { mode: StartMode::Cold, reason: NO_POOL.into() });
+    status.start = Some(start(pod));
+}
+
+/// How a pod came to its sandbox, which it says itself: an operator that has just started knows it as well.
+fn start(pod: &Pod) -> Start {
+    if pod.labels().contains_key(names::POOL) {
+        return Start { mode: StartMode::Warm, reason: start::CLAIMED.into() };
+    }
+    let why = pod.annotations().get(names::START).map_or(start::NO_POOL, String::as_str);
+    Start { mode: StartMode::Cold, reason: why.into() }
 }
 
 fn lives() -> Verdict {

@@ -1,11 +1,11 @@
 //! Looks for what should not be there any more, each few minutes, and removes it.
 //!
 //! The watches show most of what this needs. But they do not show a sandbox that cannot be decoded, and may be behind:
-//! nothing is taken for left over before a list of what there is, made after the object was seen, lacks its sandbox.
+//! nothing is taken for left over before a list of what there is, made after the object was seen, lacks its sandbox or pool.
 
-use std::{collections::HashMap, fmt::Debug, time::Duration};
+use std::{fmt::Debug, time::Duration};
 
-use api::CodeSandbox;
+use api::{CodeSandbox, CodeSandboxPool};
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Resource, ResourceExt,
@@ -23,7 +23,7 @@ use crate::{
     call::{Caller, Error, Kind, Verb},
     controller::Context,
     events,
-    leaks::{self, Confirmed, Leak, PATIENCE, Suspects},
+    leaks::{self, Confirmed, For, Leak, PATIENCE, Suspects, There},
     plan,
 };
 
@@ -65,12 +65,15 @@ pub(crate) async fn run(context: &Context, shown: &Store<CodeSandbox>, stop: &Ca
 
 /// What is left over in the namespace.
 async fn find(context: &Context, shown: &Store<CodeSandbox>) -> Result<Vec<Leak>, Error> {
-    let Context { caller, config, policies, .. } = context;
-    let shown: HashMap<_, _> = shown
-        .state()
-        .iter()
-        .filter_map(|sandbox| Some((sandbox.uid()?, plan::attempt(sandbox))))
-        .collect();
+    let Context { caller, config, policies, pools, .. } = context;
+    let shown = There {
+        sandboxes: shown
+            .state()
+            .iter()
+            .filter_map(|sandbox| Some((sandbox.uid()?, plan::attempt(sandbox))))
+            .collect(),
+        pools: pools.store.state().iter().filter_map(|pool| pool.uid()).collect(),
+    };
     let policies = policies.store.state();
     let marked = policies.iter().filter_map(|one| leaks::marked_policy(one, &config.instance));
     let mut found = leaks::leaks(marked, &shown);
@@ -83,15 +86,21 @@ async fn find(context: &Context, shown: &Store<CodeSandbox>) -> Result<Vec<Leak>
     if found.is_empty() {
         return Ok(found);
     }
-    let mut there = HashMap::new();
+    let mut there = There::default();
     let all = ListParams::default();
-    pages(caller, Kind::CodeSandbox, all, |sandbox: PartialObjectMeta<CodeSandbox>| {
+    pages(caller, Kind::CodeSandbox, all.clone(), |sandbox: PartialObjectMeta<CodeSandbox>| {
         let uid = sandbox.uid().unwrap_or_default();
         // Attempts only grow, so that one which is not known had better be the first.
-        let attempt = shown.get(&uid).copied().unwrap_or(1);
-        there.insert(uid, attempt);
+        let attempt = shown.sandboxes.get(&uid).copied().unwrap_or(1);
+        there.sandboxes.insert(uid, attempt);
     })
     .await?;
+    if found.iter().any(|leak| matches!(leak.object.made_for, For::Pool { .. })) {
+        pages(caller, Kind::CodeSandboxPool, all, |pool: PartialObjectMeta<CodeSandboxPool>| {
+            there.pools.extend(pool.uid());
+        })
+        .await?;
+    }
     Ok(leaks::leaks(found.into_iter().map(|leak| leak.object), &there))
 }
 
@@ -126,7 +135,7 @@ async fn remove(context: &Context, Confirmed { leak, new }: Confirmed) {
     let (kind, why) = (leak.object.kind, leak.why);
     let (namespace, name) = (&caller.namespace, &leak.object.name);
     if new {
-        warn!(%namespace, ?kind, name, ?why, sandbox = leak.object.sandbox, "found what should not be there any more");
+        warn!(%namespace, ?kind, name, ?why, made_for = %leak.object.made_for, "found what should not be there any more");
         caller.metrics.leaked(&leak);
         publisher.publish(vec![events::swept(&leak)], &leak.reference(namespace));
     }

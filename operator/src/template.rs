@@ -1,6 +1,11 @@
 //! What a sandbox has from its template: bound once, before its first pod, and kept from then on.
 
-use api::{BoundTemplate, CodeSandbox, CodeSandboxTemplate, reason};
+use std::sync::Arc;
+
+use api::{
+    BoundTemplate, CodeSandbox, CodeSandboxSpec, CodeSandboxStatus, CodeSandboxTemplate, reason,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
 use crate::{config::Config, observe::Observed, plan, status::Verdict};
@@ -48,15 +53,11 @@ pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Confi
     let Some(template) = templates.iter().find(|one| one.name_any() == name) else {
         return Binding::Barred(missing(name, templates));
     };
-    match template.accepted() {
-        Some(accepted) if accepted.status == "True" => {}
-        accepted => {
-            let why = accepted.map_or("the operator has not looked at it yet", |one| &one.message);
-            let said = format!(
-                "CodeSandboxTemplate {name} is not accepted: {why}; the sandbox is made once it is, so have the administrator mend it"
-            );
-            return Binding::Barred(Verdict::no(reason::TEMPLATE_NOT_ACCEPTED, said));
-        }
+    if let Some(why) = unaccepted(template) {
+        let said = format!(
+            "CodeSandboxTemplate {name} is not accepted: {why}; the sandbox is made once it is, so have the administrator mend it"
+        );
+        return Binding::Barred(Verdict::no(reason::TEMPLATE_NOT_ACCEPTED, said));
     }
     let forbidden = allow::forbidden(&sandbox.spec.settings, &template.spec);
     if !forbidden.is_empty() {
@@ -66,18 +67,49 @@ pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Confi
         );
         return Binding::Barred(Verdict::no(reason::TEMPLATE_FORBIDS, said));
     }
-    Binding::Bind(Box::new(BoundTemplate {
-        name: name.into(),
+    Binding::Bind(Box::new(bound(template)))
+}
+
+/// What a sandbox takes down of a template as it is now.
+pub(crate) fn bound(template: &CodeSandboxTemplate) -> BoundTemplate {
+    BoundTemplate {
+        name: template.name_any(),
         generation: template.metadata.generation.unwrap_or_default(),
         outdated: false,
         spec: template.spec.clone(),
-    }))
+    }
 }
 
-fn missing(name: &str, templates: &[std::sync::Arc<CodeSandboxTemplate>]) -> Verdict {
+/// The sandbox of nobody that is made from a template and asks for nothing itself.
+pub(crate) fn undemanding(template: BoundTemplate) -> CodeSandbox {
+    CodeSandbox {
+        metadata: ObjectMeta::default(),
+        spec: CodeSandboxSpec::default(),
+        status: Some(CodeSandboxStatus {
+            template: Some(Box::new(template)),
+            ..CodeSandboxStatus::default()
+        }),
+    }
+}
+
+/// Why nothing is made from a template as it is now, where that is so.
+pub(crate) fn unaccepted(template: &CodeSandboxTemplate) -> Option<&str> {
+    match template.accepted() {
+        Some(accepted) if accepted.status == "True" => None,
+        Some(accepted) => Some(&accepted.message),
+        None => Some("the operator has not looked at it yet"),
+    }
+}
+
+/// The names of the templates that there are.
+pub(crate) fn there(templates: &[Arc<CodeSandboxTemplate>]) -> String {
     let mut names: Vec<_> = templates.iter().map(|template| template.name_any()).collect();
     names.sort();
-    let there = if names.is_empty() { "none".into() } else { names.join(", ") };
+    if names.is_empty() { "none".into() } else { names.join(", ") }
+}
+
+fn missing(name: &str, templates: &[Arc<CodeSandboxTemplate>]) -> Verdict {
+    let there = there(templates);
     let said = format!(
         "there is no CodeSandboxTemplate {name} in this namespace (there is: {there}); the sandbox is made once there is one, or create it anew with another spec.templateRef"
     );

@@ -11,15 +11,29 @@ use k8s_openapi::{
     },
     apimachinery::pkg::apis::meta::v1::{Condition, LabelSelector, ObjectMeta, Time},
 };
+use kube::{
+    Client, Resource,
+    runtime::{
+        reflector::{self, Store},
+        watcher::Event,
+    },
+};
 use serde_json::{Value, json};
 
 use crate::{
-    call::Kind,
+    act::claim::Claimed,
+    call::{Caller, Kind},
     config::Config,
-    injection::{AgentInjection, Injection, Way},
+    controller::Context,
+    events::Publisher,
+    injection::{AgentInjection, Injection, Runtimes, Way},
     leaks::{self, Leak, Why},
+    memory::Memory,
+    metrics::Metrics,
+    news::News,
     observe::Observed,
     pod,
+    watched::Watched,
 };
 
 mod server;
@@ -122,6 +136,42 @@ pub(crate) fn template(name: &str, spec: &Value) -> CodeSandboxTemplate {
         "status": {"conditions": [accepted]}}),
     )
     .unwrap()
+}
+
+/// What reconciles share where the watches show nothing, and how they ask. Events wait in the queue.
+pub(crate) fn context(client: Client, injection: AgentInjection) -> Context {
+    let metrics = Metrics::new();
+    let (publisher, publishing) = Publisher::new(client.clone(), metrics.clone());
+    std::mem::forget(publishing);
+    Context {
+        caller: Caller { client, namespace: "demo".into(), metrics },
+        config: Arc::new(config()),
+        policies: Watched::new(store_of(Vec::new())),
+        templates: Watched::new(store_of(Vec::new())),
+        pools: Watched::new(store_of(Vec::new())),
+        members: Watched::new(store_of(Vec::new())),
+        memory: Memory::default(),
+        pool_memory: Memory::default(),
+        claimed: Claimed::default(),
+        made_of: News::default(),
+        runtimes: Arc::new(Runtimes::new(injection)),
+        publisher,
+    }
+}
+
+/// A store that shows these objects.
+pub(crate) fn store_of<K>(shown: Vec<K>) -> Store<K>
+where
+    K: Resource<DynamicType = ()> + Clone + 'static,
+{
+    let (store, mut writer) = reflector::store();
+    writer.apply_watcher_event(&Event::Init);
+    for object in shown {
+        writer.apply_watcher_event(&Event::InitApply(object));
+    }
+    writer.apply_watcher_event(&Event::InitDone);
+    std::mem::forget(writer);
+    store
 }
 
 /// A pod with a status and nothing else.

@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use api::{CodeSandbox, CodeSandboxTemplate, Decoder, names};
+use api::{CodeSandbox, CodeSandboxPool, CodeSandboxTemplate, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{Stream, StreamExt, TryStreamExt, future};
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
@@ -102,6 +102,42 @@ pub(crate) fn templates(
     writer: Writer<CodeSandboxTemplate>,
 ) -> impl Stream<Item = CodeSandboxTemplate> + Send + 'static {
     kept(caller, writer, "codesandboxtemplates")
+}
+
+/// The pools that change, put into a store on the way.
+pub(crate) fn pools(
+    caller: &Caller,
+    writer: Writer<CodeSandboxPool>,
+) -> impl Stream<Item = CodeSandboxPool> + Send + 'static {
+    kept(caller, writer, "codesandboxpools")
+}
+
+/// The pods of an installation's pools that change, put into a store on the way. Of those that are a sandbox's by now only
+/// their names are of interest, which no other pod can have.
+pub(crate) fn members(
+    caller: &Caller,
+    instance: &str,
+    writer: Writer<Pod>,
+) -> impl Stream<Item = Pod> + Send + 'static {
+    let selector = format!(
+        "{}={},{}={instance},{}",
+        names::MANAGED_BY,
+        names::MANAGER,
+        names::INSTANCE,
+        names::POOL
+    );
+    let changes = watcher(caller.api::<Pod>(), watch_config().labels(&selector))
+        .backoff(backoff())
+        .modify(|pod| {
+            pod.managed_fields_mut().clear();
+            if pod.labels().contains_key(names::SANDBOX_UID) {
+                (pod.spec, pod.status) = (None, None);
+                pod.annotations_mut().clear();
+            }
+        })
+        .reflect(writer)
+        .touched_objects();
+    heard(changes, caller, "pods")
 }
 
 /// The objects of a kind that change, put into a store on the way.

@@ -73,8 +73,9 @@ impl Create {
             ..Settings::default()
         };
         let template_ref = self.template.clone().map(|name| LocalObjectReference { name });
+        let class_name = class.into();
         let spec =
-            CodeSandboxSpec { class_name: class.into(), template_ref, suspend: None, settings };
+            CodeSandboxSpec { class_name, template_ref, settings, ..CodeSandboxSpec::default() };
         let mut sandbox = CodeSandbox::new(name, spec);
         sandbox.annotations_mut().insert(names::OWNER.into(), principal.name().into());
         sandbox
@@ -82,8 +83,8 @@ impl Create {
 }
 
 /// Whether a sandbox is what is asked for. Without a template the defaults mean the same whether they are written down or
-/// not, as they were in all objects once. Whether it is suspended is nothing that was asked for when it was made, and it may
-/// live longer by now.
+/// not, as they were in all objects once. Whether it is suspended is nothing that was asked for when it was made, it may
+/// live longer by now, and which pool its pod may come from makes no other of it.
 pub(crate) fn is_same(existing: &CodeSandboxSpec, asked: &CodeSandboxSpec) -> bool {
     let mut settings = existing.settings.clone();
     if lives_as_long(existing, asked) {
@@ -170,8 +171,9 @@ mod tests {
             ..Settings::default()
         };
         let template_ref = Some(LocalObjectReference { name: "gpu".into() });
+        let class_name = "other".into();
         let expected =
-            CodeSandboxSpec { class_name: "other".into(), template_ref, suspend: None, settings };
+            CodeSandboxSpec { class_name, template_ref, settings, ..CodeSandboxSpec::default() };
         assert_eq!(spec, expected);
     }
 

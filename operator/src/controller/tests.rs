@@ -4,6 +4,7 @@ use api::{CodeSandboxStatus, condition, reason};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use serde_json::{Value, json};
 
+mod pools;
 mod warnings;
 
 use super::*;
@@ -11,7 +12,7 @@ use crate::{
     injection::{AgentInjection, Way},
     metrics::Metrics,
     pod, probe,
-    testing::{Answer, CREATED, Log, config, internet, running, sandbox, server},
+    testing::{self, Answer, CREATED, Log, config, internet, running, sandbox, server, store_of},
 };
 
 const APPLY_DENY: &str = "PATCH networkpolicies/codesandbox-deny";
@@ -34,38 +35,9 @@ fn context_with(
     answer: impl FnMut(&str) -> Answer + Send + 'static,
 ) -> (Arc<Context>, Log) {
     let (client, log) = server(answer);
-    let metrics = Metrics::new();
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&watcher::Event::Init);
-    for policy in policies {
-        writer.apply_watcher_event(&watcher::Event::InitApply(policy));
-    }
-    writer.apply_watcher_event(&watcher::Event::InitDone);
-    // Events wait in the queue: they have a test of their own.
-    let (publisher, publishing) = Publisher::new(client.clone(), metrics.clone());
-    std::mem::forget((writer, publishing));
-    let context = Context {
-        caller: Caller { client, namespace: "demo".into(), metrics },
-        config: Arc::new(config()),
-        policies: Watched::new(store),
-        templates: Watched::new(templates(Vec::new())),
-        memory: Memory::default(),
-        runtimes: Arc::new(Runtimes::new(injection)),
-        publisher,
-    };
+    let mut context = testing::context(client, injection);
+    context.policies = Watched::new(store_of(policies));
     (Arc::new(context), log)
-}
-
-/// A store that shows these templates.
-fn templates(shown: Vec<CodeSandboxTemplate>) -> Store<CodeSandboxTemplate> {
-    let (store, mut writer) = reflector::store();
-    writer.apply_watcher_event(&watcher::Event::Init);
-    for template in shown {
-        writer.apply_watcher_event(&watcher::Event::InitApply(template));
-    }
-    writer.apply_watcher_event(&watcher::Event::InitDone);
-    std::mem::forget(writer);
-    store
 }
 
 fn deny() -> Vec<NetworkPolicy> {
@@ -886,7 +858,7 @@ async fn the_end_of_a_namesake_takes_the_place_of_the_last_one() {
 async fn a_sandbox_takes_down_its_template_before_its_pod_is_made() {
     let spec = json!({"defaults": {"image": "a:1", "ttl": "2h"}, "podPatch": {"spec": {"nodeSelector": {"a": "b"}}}});
     let (mut first, log) = context(deny(), well);
-    let shown = templates(vec![crate::testing::template("a", &spec)]);
+    let shown = store_of(vec![crate::testing::template("a", &spec)]);
     Arc::get_mut(&mut first).unwrap().templates = Watched::new(shown);
     let mut sandbox = fresh();
     sandbox.spec.template_ref = Some(api::LocalObjectReference { name: "a".into() });
@@ -905,7 +877,7 @@ async fn a_sandbox_takes_down_its_template_before_its_pod_is_made() {
     // The template changes, and the sandbox is made from what it was.
     let (mut context, log) = context(deny(), without_pod(well));
     let changed =
-        templates(vec![crate::testing::template("a", &json!({"defaults": {"image": "a:2"}}))]);
+        store_of(vec![crate::testing::template("a", &json!({"defaults": {"image": "a:2"}}))]);
     Arc::get_mut(&mut context).unwrap().templates = Watched::new(changed);
     sandbox.status = Some(status);
     reconcile(Arc::new(sandbox), context).await.unwrap();

@@ -1,23 +1,29 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
 use kube::api::Resource;
+use serde_json::json;
 
 use super::*;
 use crate::{
     injection::Way,
-    pod, probe,
+    pod,
+    pool::testing::{claim, pool, warm},
+    probe,
     testing::{at, config, internet, opener, orphan, sandbox},
 };
 
 const INSTANCE: &str = "release";
 
-/// The sandboxes there are: `sandbox()` at this attempt, and another.
-fn there(attempt: u32) -> HashMap<String, u32> {
-    [("sandbox-uid".into(), attempt), ("another".into(), 1)].into()
+/// What there is: `sandbox()` at this attempt, another, and `pool()`.
+fn there(attempt: u32) -> There {
+    There {
+        sandboxes: [("sandbox-uid".into(), attempt), ("another".into(), 1)].into(),
+        pools: ["pool-uid".into()].into(),
+    }
 }
 
-/// No sandbox but another.
-fn gone() -> HashMap<String, u32> {
-    [("another".into(), 1)].into()
+/// Nothing but another sandbox.
+fn gone() -> There {
+    There { sandboxes: [("another".into(), 1)].into(), ..There::default() }
 }
 
 /// The pod of an attempt at `sandbox()`.
@@ -27,8 +33,8 @@ fn pod(attempt: u32) -> ObjectMeta {
 }
 
 /// Why a pod should not be there, with these sandboxes.
-fn why_of(pod: &ObjectMeta, sandboxes: &HashMap<String, u32>) -> Option<Why> {
-    let leaks = leaks(marked(Kind::Pod, pod, INSTANCE), sandboxes);
+fn why_of(pod: &ObjectMeta, there: &There) -> Option<Why> {
+    let leaks = leaks(marked(Kind::Pod, pod, INSTANCE), there);
     leaks.first().map(|leak| leak.why)
 }
 
@@ -57,6 +63,34 @@ fn only_pods_of_earlier_attempts_are_superseded() {
     ] {
         assert_eq!(why_of(&object, &there(now)), None, "{object:?}");
     }
+}
+
+#[test]
+fn a_pod_of_a_pool_is_no_leak_while_the_pool_lives_and_is_its_owner() {
+    let pod = warm(&pool(1), 1, &json!({})).metadata;
+    assert_eq!(why_of(&pod, &there(1)), None);
+    assert_eq!(why_of(&pod, &gone()), Some(Why::Orphaned));
+    let unowned = ObjectMeta { owner_references: None, ..pod.clone() };
+    assert_eq!(why_of(&unowned, &there(1)), Some(Why::Orphaned));
+    // As it was seen: a sandbox that claims it meanwhile keeps it.
+    let found = marked(Kind::Pod, &pod, INSTANCE).unwrap();
+    assert_eq!(
+        (&*found.made_for.to_string(), found.resource_version),
+        ("CodeSandboxPool pool", pod.resource_version)
+    );
+}
+
+#[test]
+fn a_claimed_pod_is_its_sandboxs_first_and_no_more_its_pools() {
+    let mut pod = warm(&pool(1), 1, &json!({}));
+    claim(&mut pod);
+    let pod = pod.metadata;
+    let mut without_pool = there(1);
+    without_pool.pools.clear();
+    assert_eq!(why_of(&pod, &without_pool), None);
+    assert_eq!(why_of(&pod, &there(2)), Some(Why::Superseded));
+    let without_sandbox = There { pools: there(1).pools, ..gone() };
+    assert_eq!(why_of(&pod, &without_sandbox), Some(Why::Orphaned));
 }
 
 #[test]
@@ -100,7 +134,7 @@ fn a_policy_that_selects_more_than_its_sandbox_is_left_alone() {
 fn the_selector_names_the_installation() {
     assert_eq!(
         selector(INSTANCE),
-        "app.kubernetes.io/managed-by=codesandbox,app.kubernetes.io/instance=release,codesandbox.dev/sandbox-uid"
+        "app.kubernetes.io/managed-by=codesandbox,app.kubernetes.io/instance=release,codesandbox.dev/sandbox"
     );
 }
 

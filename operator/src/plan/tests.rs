@@ -1,6 +1,9 @@
-use std::collections::BTreeMap;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
-use api::{TerminationReason, condition, reason};
+use api::{CodeSandboxPool, CodeSandboxTemplate, TerminationReason, condition, reason};
 use k8s_openapi::{
     api::{
         core::v1::Event,
@@ -13,6 +16,7 @@ use serde_json::{Value, json};
 mod gpus;
 mod lists;
 mod losses;
+mod pools;
 mod rests;
 mod setups;
 
@@ -21,6 +25,7 @@ use crate::{
     injection::Way,
     network,
     observe::Refusal,
+    pool::claim::Pooled,
     testing::{
         asking, at, bound, config, finished, internet, observed, opener, pod_with, running, sandbox,
     },
@@ -39,6 +44,10 @@ struct World {
     slow: bool,
     /// What is known of the way into pods, where it is not that image volumes work.
     injection: Option<Injection>,
+    /// The pool that there is, the templates, and the pods of the pool that somebody else has just taken.
+    pool: Option<Arc<CodeSandboxPool>>,
+    templates: Option<Vec<Arc<CodeSandboxTemplate>>>,
+    taken: BTreeSet<String>,
     log: Vec<String>,
 }
 
@@ -48,10 +57,24 @@ impl World {
         // As if nothing had come to its end: that is looked for at another time in each test.
         let looks = sandbox.status.is_none() || depends_on_pod(sandbox, injection, at(0));
         let there = |name: String| self.pods.get(&name).filter(|_| looks).cloned();
-        let pod = there(names::pod("box", attempt(sandbox)));
+        let (pod, former) = if looks && pods::may_be_claimed(sandbox) {
+            let uid = sandbox.uid();
+            let of = |pod: &&Pod| pod.labels().get(names::SANDBOX_UID) == uid.as_ref();
+            pods::sorted(sandbox, self.pods.values().filter(of).cloned().collect())
+        } else {
+            let pod = there(pods::name(sandbox));
+            (pod, super::former(sandbox).and_then(there))
+        };
+        let pooled = Pooled {
+            pool: self.pool.clone(),
+            pods: self.pods.values().cloned().map(Arc::new).collect(),
+            refused: false,
+        };
         Observed {
             injection,
-            former: super::former(sandbox).and_then(there),
+            former,
+            pooled,
+            templates: self.templates.clone(),
             probe: self.pods.get("box-probe").cloned(),
             claim: self.claim.clone(),
             warnings: self.warnings.clone(),
@@ -102,6 +125,21 @@ impl World {
             Action::CreateClaim(claim) => {
                 self.log.push(format!("create {}", claim.name_any()));
                 self.claim = Some(*claim);
+            }
+            Action::Claim(claims) => {
+                let free =
+                    |claim: &&Claim| !self.taken.contains(claim.metadata.name.as_ref().unwrap());
+                let Some(claim) = claims.iter().find(free) else {
+                    self.log.push("claim none".into());
+                    self.pool = None;
+                    return;
+                };
+                let pod = self.pods.get_mut(claim.metadata.name.as_ref().unwrap()).unwrap();
+                assert_eq!(claim.metadata.uid, pod.metadata.uid);
+                assert_eq!(claim.metadata.resource_version, pod.metadata.resource_version);
+                pod.labels_mut().extend(claim.metadata.labels.clone().unwrap());
+                pod.metadata.owner_references = claim.metadata.owner_references.clone();
+                self.log.push(format!("claim {}", pod.name_any()));
             }
             Action::CreatePod(mut pod) | Action::CreateProbe(mut pod) => {
                 if self.injection == Some(Injection::Unknown) {

@@ -1,6 +1,6 @@
-//! A pod, and what comes before it: to know how the agent gets into it.
+//! A pod: one that waited in a pool, or one that is made, and what comes before that: to know how the agent gets into it.
 
-use api::CodeSandbox;
+use api::{CodeSandbox, names};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
@@ -11,10 +11,12 @@ use crate::{
     injection::Injection,
     observe::Observed,
     pod,
+    pool::claim::{self, Start},
     probe::{self, Verdict},
 };
 
-/// The pod, where it is known how the agent gets into it, or else the next step to know it.
+/// The pod that waited, or the one that is made, where it is known how the agent gets into it, or else the next step to
+/// know it.
 pub(super) fn step(
     sandbox: &CodeSandbox,
     observed: &Observed,
@@ -22,10 +24,23 @@ pub(super) fn step(
     now: Timestamp,
 ) -> Option<Action> {
     let probe = observed.probe.as_ref();
+    let start = claim::start(sandbox, &observed.pooled, config, now);
+    let why = match start {
+        Some(Start::Warm(claims)) => {
+            return leave(sandbox, observed).or(Some(Action::Claim(claims)));
+        }
+        Some(Start::Cold(why)) => Some(why),
+        None => None,
+    };
     let create_probe = || Action::CreateProbe(Box::new(probe::pod(sandbox, config)));
     match observed.injection {
         Injection::By(way) => {
-            let pod = || pod::pod(sandbox, config, way, attempt(sandbox));
+            let pod = || {
+                let mut pod = pod::pod(sandbox, config, way, attempt(sandbox));
+                let said = why.map(|why| (names::START.into(), why.into()));
+                pod.metadata.annotations.get_or_insert_default().extend(said);
+                pod
+            };
             leave(sandbox, observed).or_else(|| Some(Action::CreatePod(Box::new(pod()))))
         }
         // Also where a probe is there, of an operator before us: nobody else is to make another meanwhile.

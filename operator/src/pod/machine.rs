@@ -24,6 +24,8 @@ const RESOLVERS: &str = "resolv.conf";
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Machine<'a> {
+    /// None of a pool's pod, which is nobody's yet; the file does not change when it becomes a sandbox's.
+    #[serde(skip_serializing_if = "str::is_empty")]
     name: &'a str,
     cpu: &'a Quantity,
     memory: &'a Quantity,

@@ -1,4 +1,4 @@
-use api::{EnvSource, EnvVar, Gpu, ImagePullPolicy, Network, SecretKeyRef};
+use api::{CodeSandboxStatus, EnvSource, EnvVar, Gpu, ImagePullPolicy, Network, SecretKeyRef};
 
 use super::*;
 use crate::testing::{asking, bound, config, sandbox};

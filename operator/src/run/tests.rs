@@ -31,7 +31,10 @@ fn quiet(request: &str, sandboxes: &[Value]) -> Answer {
     match request {
         WRITE_LEASE => Answer::Taken(json!({"resourceVersion": "8"})),
         "GET codesandboxes" => list(sandboxes),
-        "GET pods" | "GET networkpolicies" | "GET codesandboxtemplates" => list(&[]),
+        "GET pods"
+        | "GET networkpolicies"
+        | "GET codesandboxtemplates"
+        | "GET codesandboxpools" => list(&[]),
         "PATCH networkpolicies/codesandbox-deny" => Answer::Taken(json!({})),
         WRITE_STATUS => Answer::Taken(json!({"resourceVersion": "6", "uid": "sandbox-uid"})),
         watch if watch.starts_with("WATCH ") => Answer::Silence,
@@ -78,15 +81,21 @@ async fn a_standby_watches_nothing_and_a_new_leader_lists_what_is_there_now() {
 
     tokio::time::timeout(Duration::from_secs(2), &mut lead).await.unwrap_err();
     assert!(leads(&metrics));
-    for kind in ["codesandboxes", "pods", "networkpolicies"] {
+    // Pods by those who look after sandboxes and by those who look after pools, templates by those who make sandboxes and
+    // by those who judge templates.
+    for (kind, watches) in [
+        ("codesandboxes", 1),
+        ("pods", 2),
+        ("networkpolicies", 1),
+        ("codesandboxtemplates", 2),
+        ("codesandboxpools", 1),
+    ] {
         let lists = log.queries(&format!("GET {kind}"));
         assert!(!lists.is_empty(), "{kind}");
         // Without a resourceVersion the answer is the newest there is, and not an old one of the server's cache.
         assert!(!lists.iter().any(|list| list.contains("resourceVersion")), "{lists:?}");
-        assert_eq!(log.queries(&format!("WATCH {kind}")).len(), 1, "{kind}");
+        assert_eq!(log.queries(&format!("WATCH {kind}")).len(), watches, "{kind}");
     }
-    // By those who make sandboxes and by those who judge templates.
-    assert_eq!(log.queries("WATCH codesandboxtemplates").len(), 2);
 
     stop.cancel();
     lead.await.unwrap();

@@ -25,7 +25,7 @@ pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
                 ),
             );
         }
-        let (reason, next) = if refusal.words.contains(EXCEEDED) {
+        let (reason, next) = if is_quota(&refusal.words) {
             (
                 reason::QUOTA_EXCEEDED,
                 "it is made within a minute of enough of the quota being free, so delete sandboxes that are not needed, have the administrator raise it, or create the sandbox anew with less in spec.resources and spec.gpu",
@@ -60,6 +60,11 @@ pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
             ),
         ),
     }
+}
+
+/// Whether the API server's words are about a quota.
+pub(crate) fn is_quota(words: &str) -> bool {
+    words.contains(EXCEEDED)
 }
 
 /// The RuntimeClass that a sandbox names and the API server does not find.

@@ -1,7 +1,5 @@
 //! Sweeps against an API server that answers well, badly or not at all.
 
-use std::sync::Arc;
-
 use api::CodeSandboxStatus;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use kube::runtime::{reflector, watcher};
@@ -10,12 +8,10 @@ use serde_json::{Value, json};
 use super::*;
 use crate::{
     call::DEADLINE,
-    events::Publisher,
-    injection::{AgentInjection, Runtimes, Way},
-    memory::Memory,
-    metrics::Metrics,
+    injection::{AgentInjection, Way},
     network, pod,
-    testing::{Answer, Log, config, internet, sandbox, server},
+    pool::testing::{pool, warm},
+    testing::{Answer, Log, config, context, internet, sandbox, server},
     watched::Watched,
 };
 
@@ -38,7 +34,6 @@ fn setup(
     answer: impl FnMut(&str) -> Answer + Send + 'static,
 ) -> Setup {
     let (client, log) = server(answer);
-    let metrics = Metrics::new();
     let (shown, mut writer) = reflector::store();
     for sandbox in sandboxes {
         writer.apply_watcher_event(&watcher::Event::Apply(sandbox));
@@ -47,17 +42,9 @@ fn setup(
     for policy in policies {
         policy_writer.apply_watcher_event(&watcher::Event::Apply(policy));
     }
-    let (publisher, publishing) = Publisher::new(client.clone(), metrics.clone());
-    std::mem::forget((writer, policy_writer, publishing));
-    let context = Context {
-        caller: Caller { client, namespace: "demo".into(), metrics },
-        config: Arc::new(config()),
-        policies: Watched::new(store),
-        templates: Watched::new(reflector::store().0),
-        memory: Memory::default(),
-        runtimes: Arc::new(Runtimes::new(AgentInjection::ImageVolume)),
-        publisher,
-    };
+    std::mem::forget((writer, policy_writer));
+    let mut context = context(client, AgentInjection::ImageVolume);
+    context.policies = Watched::new(store);
     Setup { context, shown, log }
 }
 
@@ -142,6 +129,35 @@ async fn a_sandbox_that_no_watch_shows_keeps_what_is_its() {
     });
     let requests = setup.sweep(600).await;
     assert!(!requests.iter().any(|request| request.starts_with("DELETE")), "{requests:?}");
+}
+
+/// A pool that the watch does not show keeps its pods, and of one that is gone a sandbox keeps what it claims meanwhile.
+#[tokio::test(start_paused = true)]
+async fn the_pods_of_a_pool_go_after_it_as_they_were_seen() {
+    let orphan = || {
+        let mut pod = warm(&pool(1), 1, &json!({}));
+        pod.metadata.owner_references = None;
+        json!({"metadata": pod.metadata})
+    };
+    let (pools, delete) = ("GET codesandboxpools", "DELETE pods/pool-m1");
+    let answer = move |request: &str| match request {
+        request if request == pools => list(&[]),
+        request if request == delete => Answer::Refuse(409, "Conflict", "it is another"),
+        other => deserted(other, &[orphan()]),
+    };
+    let swept = setup(vec![], vec![], answer);
+    assert_eq!(swept.sweep(181).await[3..], [PODS, SANDBOXES, pools, delete]);
+    let preconditions = json!({"uid": "uid-1", "resourceVersion": "5"});
+    assert_eq!(swept.log.bodies(delete)[0]["preconditions"], preconditions);
+
+    let answer = move |request: &str| match request {
+        request if request == pools => {
+            list(&[json!({"metadata": {"name": "pool", "uid": "pool-uid"}})])
+        }
+        other => deserted(other, &[json!({"metadata": warm(&pool(1), 1, &json!({})).metadata})]),
+    };
+    let kept = setup(vec![], vec![], answer);
+    assert_eq!(kept.sweep(181).await, [PODS, SANDBOXES, pools]);
 }
 
 #[tokio::test(start_paused = true)]

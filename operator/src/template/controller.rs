@@ -8,18 +8,18 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::{
     Api, ResourceExt,
-    api::{ObjectMeta, Patch, PatchParams, PostParams, TypeMeta},
+    api::PostParams,
     runtime::{
         controller::{Action, Controller},
         reflector::{self, Store},
     },
 };
-use serde::Serialize;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use super::patch;
 use crate::{
+    act,
     call::{Caller, Error, Kind, Verb},
     config::Config,
     pod, status,
@@ -114,9 +114,7 @@ async fn tried(template: &CodeSandboxTemplate, context: &Context) -> Result<Verd
         }
         Err(error) => match error.answer() {
             // A namesake, or a quota that is used up now, says nothing of the template.
-            Some(answer)
-                if answer.is_already_exists() || answer.message.contains("exceeded quota") =>
-            {
+            Some(answer) if answer.is_already_exists() || status::is_quota(&answer.message) => {
                 Ok(Verdict::yes(reason::ACCEPTED, status::words(&answer.message)))
             }
             Some(answer) if matches!(answer.code, 400 | 403 | 422) => Ok(Verdict::no(
@@ -146,31 +144,7 @@ async fn write(
     if old == new {
         return Ok(());
     }
-    let templates: Api<CodeSandboxTemplate> = caller.api();
-    let name = template.name_any();
-    let patch = StatusPatch {
-        types: TypeMeta::resource::<CodeSandboxTemplate>(),
-        metadata: ObjectMeta {
-            name: Some(name.clone()),
-            resource_version: template.resource_version(),
-            ..ObjectMeta::default()
-        },
-        status: new,
-    };
-    let (manager, patch) = (PatchParams::apply(names::OPERATOR).force(), Patch::Apply(&patch));
-    let request = templates.patch_status(&name, &manager, &patch);
-    match caller.request(Verb::Apply, Kind::CodeSandboxTemplateStatus, &name, request).await {
-        Err(error) if error.has_code(404) => Ok(()),
-        written => written.map(drop),
-    }
-}
-
-#[derive(Debug, Serialize)]
-struct StatusPatch {
-    #[serde(flatten)]
-    types: TypeMeta,
-    metadata: ObjectMeta,
-    status: CodeSandboxTemplateStatus,
+    act::write_status(caller, Kind::CodeSandboxTemplateStatus, template, &new).await.map(drop)
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::{
     metrics::Metrics,
+    pool::testing::{claim, pool, warm},
     testing::{Answer, sandbox, server},
 };
 
@@ -67,4 +68,29 @@ async fn a_watch_is_back_soon_after_the_api_server_however_long_that_was_away() 
     shown.wait_until_ready().await.unwrap();
     let late = returns.elapsed();
     assert!(late <= 2 * LONGEST, "{late:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn of_a_pools_pod_that_is_a_sandboxs_only_whose_it_is_is_kept() {
+    let (free, mut taken) = (warm(&pool(2), 1, &json!({})), warm(&pool(2), 2, &json!({})));
+    claim(&mut taken);
+    let items = [free.clone(), taken.clone()].map(|pod| serde_json::to_value(pod).unwrap());
+    let (client, log) = server(move |request| match request {
+        "GET pods" => Answer::Object(json!({"metadata": {"resourceVersion": "5"}, "items": items})),
+        _ => Answer::Silence,
+    });
+    let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+    let (shown, writer) = reflector::store();
+    tokio::spawn(members(&caller, "release", writer).for_each(|_| future::ready(())));
+    shown.wait_until_ready().await.unwrap();
+    let query = &log.queries("GET pods")[0];
+    assert!(query.contains("release%2Ccodesandbox.dev%2Fpool"), "{query}");
+    let mut pods = shown.state();
+    pods.sort_by_key(|pod| pod.name_any());
+    assert_eq!((&pods[0].spec, &pods[0].status), (&free.spec, &free.status));
+    assert_eq!((&pods[1].spec, &pods[1].status), (&None, &None));
+    assert_eq!(
+        (pods[1].labels(), pods[1].owner_references()),
+        (taken.labels(), taken.owner_references())
+    );
 }
