@@ -18,6 +18,7 @@ look() {
     NR == FNR { if (NF) attempt[$1] = NF > 1 ? $2 : 1; next }
     !NF || NF > 4 { next } # one that is being deleted
     !($4 in attempt) { print $1 " (" $2 "): CodeSandbox " $3 " is gone"; next }
+    $1 ~ /^Pod\/.*-m[0-9]+$/ && attempt[$4] > 1 { print $1 " (" $2 "): CodeSandbox " $3 " is at attempt " attempt[$4]; next } # claimed from a pool by the first
     $1 ~ /^Pod\/.*-[0-9]+$/ { number = $1; sub(/.*-/, "", number); if ($1 == "Pod/" $3 "-" number && number + 0 < attempt[$4]) print $1 " (" $2 "): CodeSandbox " $3 " is at attempt " attempt[$4] }
   ' <(printf '%s\n' "$sandboxes") <(printf '%s\n' "$objects")
   objects=$(kubectl -n "$SANDBOXES" get pods -l "$OURS,codesandbox.dev/pool,!codesandbox.dev/sandbox-uid" -o jsonpath='{range .items[*]}{.kind}/{.metadata.name}|{.metadata.uid}|{.metadata.labels.codesandbox\.dev/pool}|{.metadata.ownerReferences[*].uid}|{.metadata.deletionTimestamp}{"\n"}{end}') || return

@@ -4,9 +4,11 @@
 //! and a look at what there is are not, or a client that merely exists would keep its sandbox for ever.
 //!
 //! A pod of a pool waits for the sandbox whose it becomes, and hears nothing of that: nobody tells a pod anything. So its time
-//! does not begin before its first call, which only a client of its sandbox makes.
+//! does not begin before its first call, which a client of its sandbox makes, or one that looks for the pod that had its name before.
 
 use std::convert::Infallible;
+use std::fs;
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -31,8 +33,8 @@ struct State {
     uses: usize,
     /// When the last use ended, by the clock that nobody sets.
     since: Instant,
-    /// Whether nobody is expected before the first call.
-    awaits: bool,
+    /// Whether nobody is expected before the first call: the file that says that it has come, for who is started again.
+    awaits: Option<PathBuf>,
     ending: bool,
 }
 
@@ -41,16 +43,21 @@ struct State {
 pub(crate) struct Use(Usage);
 
 impl Usage {
-    /// Of a sandbox that may be used from now on, or from its first call where it `awaits` that.
-    pub(crate) fn new(awaits: bool) -> Self {
+    /// Of a sandbox that may be used from now on, or from its first call where it `awaits` that and this file does not say that it
+    /// has come.
+    pub(crate) fn new(awaits: Option<PathBuf>) -> Self {
+        let awaits = awaits.filter(|called| !called.exists());
         Self(Arc::new(Mutex::new(State { uses: 0, since: Instant::now(), awaits, ending: false })))
     }
 
     /// Takes note of a call, whatever it is: where the first one was awaited, the time begins.
     fn called(&self) {
         let mut state = self.lock();
-        if std::mem::take(&mut state.awaits) {
+        if let Some(called) = state.awaits.take() {
             state.since = Instant::now();
+            if let Err(error) = fs::write(&called, "") {
+                crate::log(&format!("could not write {}: {error}", called.display()));
+            }
         }
     }
 
@@ -77,7 +84,7 @@ impl Usage {
     /// How long it is at least until there has been no use for the limit; none where that is so, which is final.
     fn left(&self, limit: Duration) -> Option<Duration> {
         let mut state = self.lock();
-        let left = if state.uses == 0 && !state.awaits {
+        let left = if state.uses == 0 && state.awaits.is_none() {
             limit.saturating_sub(state.since.elapsed())
         } else {
             limit
@@ -158,14 +165,14 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_sandbox_that_nobody_ever_uses_is_idle() {
-        let usage = Usage::new(false);
+        let usage = Usage::new(None);
         assert!(!ends_within(&usage, ALMOST).await);
         assert!(ends_within(&usage, Duration::from_mins(2)).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn a_use_of_any_length_keeps_it() {
-        let usage = Usage::new(false);
+        let usage = Usage::new(None);
         let (one, other) = (usage.enter().unwrap(), usage.hold());
         assert!(!ends_within(&usage, 100 * HOUR).await);
         drop(one);
@@ -177,7 +184,7 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_counts_anew_from_every_use() {
-        let usage = Usage::new(false);
+        let usage = Usage::new(None);
         for _ in 0..3 {
             assert!(!ends_within(&usage, ALMOST).await);
             drop(usage.enter().unwrap());
@@ -187,18 +194,24 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn the_time_of_one_that_awaits_somebody_begins_with_the_first_call() {
-        let usage = Usage::new(true);
+        let directory = tempfile::tempdir().unwrap();
+        let awaits = || Usage::new(Some(directory.path().join("called")));
+        let usage = awaits();
         assert!(!ends_within(&usage, 100 * HOUR).await);
         usage.called();
         assert!(!ends_within(&usage, ALMOST).await);
         // Only the first: what is no use keeps nothing.
         usage.called();
         assert!(ends_within(&usage, Duration::from_mins(2)).await);
+        // Nor does an agent that is started again, as after an OOM kill, await it anew.
+        let again = awaits();
+        assert!(!ends_within(&again, ALMOST).await);
+        assert!(ends_within(&again, Duration::from_mins(2)).await);
     }
 
     #[tokio::test(start_paused = true)]
     async fn an_ending_sandbox_takes_no_more() {
-        let usage = Usage::new(false);
+        let usage = Usage::new(None);
         usage.until_idle(HOUR).await;
         assert_eq!(usage.enter().unwrap_err().code, Code::IdleEnding);
     }

@@ -31,6 +31,8 @@ use crate::service::Service;
 use crate::settings::Settings;
 use crate::setup;
 
+/// What says in the directory of the logs of runs, which outlives the agent, that the first call has come.
+const CALLED: &str = "called";
 /// How many threads may be in file operations at once.
 const BLOCKING_THREADS: usize = 8;
 /// The stack of each: most of what they do is system calls, but patterns are compiled by recursion. What is
@@ -68,7 +70,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
-    let usage = Usage::new(settings.awaits_call);
+    let usage = Usage::new(settings.awaits_call.then(|| settings.runs.join(CALLED)));
     let canary = isolation::canary(settings.canary.as_deref())?;
     let proof = Arc::new(Proof::new(canary, setup::opened(&settings.runs)));
     let (idle_timeout, last_words) = (settings.idle_timeout, settings.last_words.clone());

@@ -173,6 +173,8 @@ pub mod start {
     pub const NO_POOL: &str = "NoPool";
     /// Cold: there is no pool of the name that the sandbox names.
     pub const POOL_NOT_FOUND: &str = "PoolNotFound";
+    /// Cold: it was not known in time which pools there are.
+    pub const POOL_UNKNOWN: &str = "PoolUnknown";
     /// Cold: the pool is of another template than the sandbox.
     pub const TEMPLATE_DIFFERS: &str = "TemplateDiffers";
     /// Cold: the sandbox asks for something that a pod which runs already cannot be given.
@@ -184,10 +186,11 @@ pub mod start {
     /// Cold: it is not the sandbox's first pod.
     pub const LATER_ATTEMPT: &str = "LaterAttempt";
     /// All of them.
-    pub const ALL: [&str; 8] = [
+    pub const ALL: [&str; 9] = [
         CLAIMED,
         NO_POOL,
         POOL_NOT_FOUND,
+        POOL_UNKNOWN,
         TEMPLATE_DIFFERS,
         SETTINGS_DIFFER,
         NO_POD_READY,

@@ -156,6 +156,23 @@ async fn a_sandbox_of_a_pool_gets_a_warm_member_and_the_pool_makes_another() -> 
     pool.remove().await
 }
 
+const EXAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/pool.yaml");
+
+/// Its sandbox comes with the pool, which has no pod ready by then.
+#[tokio::test]
+async fn the_example_fills_a_pool_and_starts_a_sandbox() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    kubectl(&["delete", "-n", NAMESPACE, "-f", EXAMPLE, "--ignore-not-found"]).await?;
+    kubectl(&["apply", "-n", NAMESPACE, "-f", EXAMPLE]).await?;
+    let sandbox = cluster.wait("from-pool", "Ready", |one| is(one, condition::READY)).await?;
+    let start = sandbox.status.and_then(|status| status.start).context("it has a pod")?;
+    assert_eq!((start.mode, start.reason.as_str()), (StartMode::Cold, start::NO_POD_READY));
+    let pool = Pool { cluster: cluster.clone(), name: "quick" };
+    pool.says(reason::POOL_READY, 2).await?;
+    kubectl(&["delete", "-n", NAMESPACE, "-f", EXAMPLE]).await?;
+    e2e::until("its pods are gone", async || Ok(pool.waiting().await?.is_empty())).await
+}
+
 /// The most pods of the pool that the quota lets be.
 const ROOM: usize = 3;
 
@@ -251,7 +268,7 @@ async fn a_changed_template_replaces_members_and_never_a_claimed_one() -> anyhow
     pool.says(reason::POOL_READY, 2).await?;
     let blue = pool.sandbox("pooled-blue", json!({})).await?;
     assert_eq!(blue.says("echo $TEAM").await?, "blue\n");
-    pool.says(reason::POOL_READY, 2).await?;
+    e2e::until("there is another", async || Ok(pool.uids().await?.len() == 2)).await?;
 
     let before = pool.uids().await?;
     pool.template(&of("red")).await?;

@@ -50,6 +50,8 @@ pub(crate) enum Done {
     Observed,
     /// The API server will not have the object. That is nothing to fail with, but to be told to the user.
     Refused {
+        /// Of which kind that is.
+        kind: Kind,
         /// What it will not have, as in `Pod box-1`.
         object: String,
         /// Its words.
@@ -149,9 +151,11 @@ where
 /// Admission answers 403 (Pod Security, quota, policies), validation 422, and webhooks also 400.
 fn refused(kind: Kind, name: &str, error: Error) -> Result<Done, Error> {
     match error.answer() {
-        Some(status) if matches!(status.code, 400 | 403 | 422) => {
-            Ok(Done::Refused { object: format!("{kind:?} {name}"), words: status.message.clone() })
-        }
+        Some(status) if matches!(status.code, 400 | 403 | 422) => Ok(Done::Refused {
+            kind,
+            object: format!("{kind:?} {name}"),
+            words: status.message.clone(),
+        }),
         _ => Err(error),
     }
 }

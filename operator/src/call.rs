@@ -57,8 +57,8 @@ pub(crate) enum Error {
     #[error("the pods of pools of namespace {namespace} are not known yet")]
     MembersUnknown { namespace: String },
 
-    #[error("NetworkPolicy or Pod of {sandbox} does not become what was applied")]
-    Unsettled { sandbox: String },
+    #[error("NetworkPolicy or Pod of {object} does not become what was applied")]
+    Unsettled { object: String },
 }
 
 impl Error {

@@ -195,8 +195,8 @@ async fn settle(
         }
         match carry_out(action, sandbox, &mut observed, context, now).await {
             Ok(Done::Observed) => {}
-            Ok(Done::Refused { object, words }) => {
-                observed.refusal = Some(memory.refused(&name, object, words, now));
+            Ok(Done::Refused { kind, object, words }) => {
+                observed.refusal = Some(memory.refused(&name, kind, object, words, now));
             }
             Ok(Done::Gone) => {
                 tell_end(context, &name);
@@ -214,7 +214,7 @@ async fn settle(
         plan = plan::plan(sandbox, &observed, config, now);
     }
     if plan.action.is_some() && failure.is_none() {
-        failure = Some(Error::Unsettled { sandbox: name.clone() });
+        failure = Some(Error::Unsettled { object: name.clone() });
     }
     if plan.events.iter().any(|notice| notice.reason == reason::AGENT_INJECTION_FAILED) {
         runtimes.doubt(sandbox);

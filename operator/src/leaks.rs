@@ -118,7 +118,7 @@ pub(crate) fn marked_policy(policy: &NetworkPolicy, instance: &str) -> Option<Ma
 pub(crate) enum Why {
     /// Its sandbox or its pool is gone.
     Orphaned,
-    /// Its sandbox has come to a later attempt.
+    /// Its sandbox has come to a later attempt, or has another pod.
     Superseded,
 }
 
@@ -149,10 +149,17 @@ impl Leak {
     }
 }
 
-/// The sandboxes that there are, by UID with the attempt each has come to or an earlier one, and the UIDs of the pools.
+/// What is known of a sandbox: the attempt it has come to, or an earlier one, and the UID of that one's pod, if it is known.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Known {
+    pub(crate) attempt: u32,
+    pub(crate) pod: Option<String>,
+}
+
+/// The sandboxes that there are, by UID, and the UIDs of the pools.
 #[derive(Debug, Default)]
 pub(crate) struct There {
-    pub(crate) sandboxes: HashMap<String, u32>,
+    pub(crate) sandboxes: HashMap<String, Known>,
     pub(crate) pools: HashSet<String>,
 }
 
@@ -174,8 +181,10 @@ fn why(object: &Marked, there: &There) -> Option<Why> {
             if !uids.any(|uid| there.sandboxes.contains_key(uid)) {
                 return Some(Why::Orphaned);
             }
-            let (now, of) = (there.sandboxes.get(uid)?, attempt.as_ref()?);
-            (of < now).then_some(Why::Superseded)
+            let (known, of) = (there.sandboxes.get(uid)?, *attempt.as_ref()?);
+            // A second one of an attempt was claimed beside it, by a request of which nobody learnt that it was carried out.
+            let second = known.pod.as_ref().is_some_and(|pod| *pod != object.uid);
+            (of < known.attempt || of == known.attempt && second).then_some(Why::Superseded)
         }
     }
 }

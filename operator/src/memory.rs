@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
-use crate::{events::Notice, observe::Refusal};
+use crate::{call::Kind, events::Notice, observe::Refusal};
 
 /// The first pause after a failure.
 const FIRST: Duration = Duration::from_millis(5);
@@ -97,6 +97,7 @@ impl Memory {
     pub(crate) fn refused(
         &self,
         name: &str,
+        kind: Kind,
         object: String,
         words: String,
         now: Timestamp,
@@ -105,7 +106,7 @@ impl Memory {
             let pause = pause(FIRST_REFUSED, entry.refusals);
             entry.refusals = entry.refusals.saturating_add(1);
             let retry_at = now.checked_add(pause).unwrap_or(Timestamp::MAX);
-            let refusal = Refusal { object, words, retry_at };
+            let refusal = Refusal { kind, object, words, retry_at };
             entry.refusal = Some(refusal.clone());
             refusal
         })
@@ -233,7 +234,8 @@ mod tests {
     #[test]
     fn a_refusal_holds_longer_each_time_until_there_is_none() {
         let memory = Memory::default();
-        let refused = || memory.refused("box", "Pod box-1".into(), "no".into(), at(0)).retry_at;
+        let refused =
+            || memory.refused("box", Kind::Pod, "Pod box-1".into(), "no".into(), at(0)).retry_at;
         assert_eq!([refused(), refused(), refused()], [at(1), at(2), at(4)]);
         assert!(memory.refusal("box", at(3)).is_some());
         assert!(memory.refusal("box", at(4)).is_none());

@@ -65,6 +65,8 @@ pub(crate) struct Observed {
 /// The API server's refusal of an object that a sandbox needs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
+    /// Of which kind it is.
+    pub(crate) kind: Kind,
     /// What was refused, as in `Pod box-1`.
     pub(crate) object: String,
     /// The server's words.
@@ -227,6 +229,7 @@ async fn pooled(context: &Context, sandbox: &CodeSandbox) -> Pooled {
         return Pooled::default();
     }
     Pooled {
+        known: true,
         pool: pools.store.get(&ObjectRef::new(&name).within(&caller.namespace)),
         pods: members.store.state_filter(|pod| pod.labels().get(names::POOL) == Some(&name)),
         refused: false,

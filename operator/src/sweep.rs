@@ -16,14 +16,14 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
-use tracing::{info, warn};
+use tracing::{debug, info, warn};
 
 use crate::{
     act,
     call::{Caller, Error, Kind, Verb},
     controller::Context,
     events,
-    leaks::{self, Confirmed, For, Leak, PATIENCE, Suspects, There},
+    leaks::{self, Confirmed, For, Known, Leak, PATIENCE, Suspects, There},
     plan,
 };
 
@@ -70,7 +70,7 @@ async fn find(context: &Context, shown: &Store<CodeSandbox>) -> Result<Vec<Leak>
         sandboxes: shown
             .state()
             .iter()
-            .filter_map(|sandbox| Some((sandbox.uid()?, plan::attempt(sandbox))))
+            .filter_map(|sandbox| Some((sandbox.uid()?, known(sandbox))))
             .collect(),
         pools: pools.store.state().iter().filter_map(|pool| pool.uid()).collect(),
     };
@@ -91,17 +91,25 @@ async fn find(context: &Context, shown: &Store<CodeSandbox>) -> Result<Vec<Leak>
     pages(caller, Kind::CodeSandbox, all.clone(), |sandbox: PartialObjectMeta<CodeSandbox>| {
         let uid = sandbox.uid().unwrap_or_default();
         // Attempts only grow, so that one which is not known had better be the first.
-        let attempt = shown.sandboxes.get(&uid).copied().unwrap_or(1);
-        there.sandboxes.insert(uid, attempt);
+        let unknown = || Known { attempt: 1, pod: None };
+        let known = shown.sandboxes.get(&uid).cloned().unwrap_or_else(unknown);
+        there.sandboxes.insert(uid, known);
     })
     .await?;
     if found.iter().any(|leak| matches!(leak.object.made_for, For::Pool { .. })) {
-        pages(caller, Kind::CodeSandboxPool, all, |pool: PartialObjectMeta<CodeSandboxPool>| {
-            there.pools.extend(pool.uid());
-        })
-        .await?;
+        let take = |pool: PartialObjectMeta<CodeSandboxPool>| there.pools.extend(pool.uid());
+        if let Err(error) = pages(caller, Kind::CodeSandboxPool, all, take).await {
+            // What is left over of sandboxes is found all the same.
+            debug!(%error, "could not look which pools there are");
+            found.retain(|leak| !matches!(leak.object.made_for, For::Pool { .. }));
+        }
     }
     Ok(leaks::leaks(found.into_iter().map(|leak| leak.object), &there))
+}
+
+fn known(sandbox: &CodeSandbox) -> Known {
+    let pod = sandbox.status.as_ref().and_then(|status| status.pod_uid.clone());
+    Known { attempt: plan::attempt(sandbox), pod }
 }
 
 /// Lists a kind page by page.

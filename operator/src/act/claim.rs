@@ -1,7 +1,7 @@
 //! Makes pods of pools the sandboxes' own.
 
 use std::{
-    collections::HashMap,
+    collections::{BTreeMap, HashMap},
     sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
@@ -17,7 +17,7 @@ use tracing::warn;
 use super::{Done, refused};
 use crate::{
     call::{Caller, Error, Kind, Verb},
-    observe::Observed,
+    observe::{self, Observed},
     pool::claim::Claim,
 };
 
@@ -43,7 +43,14 @@ pub(crate) async fn claim(
                 observed.pod = Some(*pod);
                 break;
             }
-            Answer::No => {}
+            Answer::Gone => {}
+            // By another, or by us, in a request that was never answered.
+            Answer::Changed => {
+                observed.pod = ours(caller, claim).await?;
+                if observed.pod.is_some() {
+                    break;
+                }
+            }
             Answer::Refused(words) => {
                 let (namespace, pod) = (&caller.namespace, &claim.metadata.name);
                 warn!(%namespace, pod, words, "the API server does not let a sandbox have a pool's pod, so it gets one of its own; see the chart's Role and admission policies");
@@ -59,8 +66,10 @@ pub(crate) async fn claim(
 enum Answer {
     /// The pod is the sandbox's.
     Yes(Box<Pod>),
-    /// It is another's, gone, or has changed since it was seen.
-    No,
+    /// It has changed since it was seen.
+    Changed,
+    /// It is gone.
+    Gone,
     /// The API server will not have it, in its words.
     Refused(String),
 }
@@ -74,13 +83,22 @@ async fn patch(caller: &Caller, claim: &Claim) -> Result<Answer, Error> {
     let patch = Patch::Merge(claim);
     match caller.request(Verb::Patch, Kind::Pod, &name, pods.patch(&name, &params, &patch)).await {
         Ok(pod) => Ok(Answer::Yes(Box::new(pod))),
-        Err(Error::Conflict { .. }) => Ok(Answer::No),
-        Err(error) if error.has_code(404) => Ok(Answer::No),
+        Err(Error::Conflict { .. }) => Ok(Answer::Changed),
+        Err(error) if error.has_code(404) => Ok(Answer::Gone),
         Err(error) => match refused(Kind::Pod, &name, error)? {
             Done::Refused { words, .. } => Ok(Answer::Refused(words)),
-            Done::Observed | Done::Gone => Ok(Answer::No),
+            Done::Observed | Done::Gone => Ok(Answer::Gone),
         },
     }
+}
+
+/// A pod that could not be claimed, where it is the sandbox's already.
+async fn ours(caller: &Caller, claim: &Claim) -> Result<Option<Pod>, Error> {
+    let name = claim.metadata.name.clone().unwrap_or_default();
+    let pod = observe::pod(caller, &name).await?;
+    let uid = |labels: Option<&BTreeMap<String, String>>| labels?.get(names::SANDBOX_UID).cloned();
+    let wanted = uid(claim.metadata.labels.as_ref());
+    Ok(pod.filter(|pod| uid(pod.metadata.labels.as_ref()) == wanted))
 }
 
 /// How long a pod counts as claimed, which the watch has shown by then.

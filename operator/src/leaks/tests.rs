@@ -16,14 +16,22 @@ const INSTANCE: &str = "release";
 /// What there is: `sandbox()` at this attempt, another, and `pool()`.
 fn there(attempt: u32) -> There {
     There {
-        sandboxes: [("sandbox-uid".into(), attempt), ("another".into(), 1)].into(),
+        sandboxes: [
+            ("sandbox-uid".into(), known(attempt, None)),
+            ("another".into(), known(1, None)),
+        ]
+        .into(),
         pools: ["pool-uid".into()].into(),
     }
 }
 
 /// Nothing but another sandbox.
 fn gone() -> There {
-    There { sandboxes: [("another".into(), 1)].into(), ..There::default() }
+    There { sandboxes: [("another".into(), known(1, None))].into(), ..There::default() }
+}
+
+fn known(attempt: u32, pod: Option<&str>) -> Known {
+    Known { attempt, pod: pod.map(Into::into) }
 }
 
 /// The pod of an attempt at `sandbox()`.
@@ -62,6 +70,23 @@ fn only_pods_of_earlier_attempts_are_superseded() {
         (ObjectMeta { name: Some("box-01".into()), ..pod(1) }, 3),
     ] {
         assert_eq!(why_of(&object, &there(now)), None, "{object:?}");
+    }
+}
+
+/// As where a request that was never answered was carried out after all.
+#[test]
+fn a_second_pod_of_an_attempt_is_superseded_once_the_status_says_which_it_is() {
+    let mut second = warm(&pool(1), 1, &json!({}));
+    claim(&mut second);
+    for (attempt, pod, why) in [
+        (1, None, None),
+        (1, Some("uid-1"), None),
+        (1, Some("uid-2"), Some(Why::Superseded)),
+        (2, Some("uid-2"), Some(Why::Superseded)),
+    ] {
+        let mut there = there(1);
+        there.sandboxes.insert("sandbox-uid".into(), known(attempt, pod));
+        assert_eq!(why_of(&second.metadata, &there), why, "{attempt} {pod:?}");
     }
 }
 

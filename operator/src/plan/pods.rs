@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
 use super::attempt;
+use crate::template;
 
 /// The name of the sandbox's pod: of the one that was seen, or else of the one that is made for this attempt.
 pub(crate) fn name(sandbox: &CodeSandbox) -> String {
@@ -19,7 +20,11 @@ pub(crate) fn name(sandbox: &CodeSandbox) -> String {
 /// or not any more, since it is the one before.
 pub(crate) fn may_be_claimed(sandbox: &CodeSandbox) -> bool {
     let named = sandbox.status.as_ref().is_some_and(|status| status.pod_uid.is_some());
-    sandbox.spec.pool_ref.is_some() && !named && attempt(sandbox) <= 2
+    // None is claimed before it is known what the sandbox is made from.
+    sandbox.spec.pool_ref.is_some()
+        && template::is_bound(sandbox)
+        && !named
+        && attempt(sandbox) <= 2
 }
 
 /// Of the pods with a sandbox's UID that of this attempt and that of the one before.
@@ -55,7 +60,7 @@ mod tests {
         pod,
         pool::testing::{claim, pool, warm},
         probe,
-        testing::{config, sandbox},
+        testing::{self, config, sandbox},
     };
 
     /// A sandbox that names a pool, at an attempt, with a pod of this name or none that is known.
@@ -66,7 +71,7 @@ mod tests {
             attempt: Some(attempt),
             pod_name: pod.map(Into::into),
             pod_uid: pod.map(Into::into),
-            ..CodeSandboxStatus::default()
+            ..testing::bound(&serde_json::json!({}))
         });
         sandbox
     }
@@ -85,9 +90,10 @@ mod tests {
         assert!(!may_be_claimed(&without));
         assert!(may_be_claimed(&at(1, None)) && may_be_claimed(&at(2, None)));
         assert!(!may_be_claimed(&at(3, None)) && !may_be_claimed(&at(1, Some("pool-m2"))));
+        // Of one whose template is yet to be taken down none is claimed.
         let mut new = at(1, None);
         new.status = None;
-        assert!(may_be_claimed(&new));
+        assert!(!may_be_claimed(&new));
     }
 
     #[test]

@@ -22,6 +22,7 @@ mod setups;
 
 use super::*;
 use crate::{
+    call::Kind,
     injection::Way,
     network,
     observe::Refusal,
@@ -66,6 +67,7 @@ impl World {
             (pod, super::former(sandbox).and_then(there))
         };
         let pooled = Pooled {
+            known: true,
             pool: self.pool.clone(),
             pods: self.pods.values().cloned().map(Arc::new).collect(),
             refused: false,
@@ -527,6 +529,7 @@ fn a_foreign_policy_of_our_name_is_never_touched() {
 #[test]
 fn a_refusal_is_a_condition_and_not_asked_about_again_at_once() {
     let refusal = Refusal {
+        kind: Kind::Pod,
         object: "Pod box-1".into(),
         words: "exceeded quota: tiny".into(),
         retry_at: at(3),
@@ -677,7 +680,12 @@ fn a_runtime_class_that_is_missing_is_said_to_be() {
         (r#"pods "box-1" is forbidden: violates PodSecurity"#, reason::ADMISSION_REFUSED),
         (r#"RuntimeClass "other" not found"#, reason::ADMISSION_REFUSED),
     ] {
-        let refusal = Refusal { object: "Pod box-1".into(), words: words.into(), retry_at: at(3) };
+        let refusal = Refusal {
+            kind: Kind::Pod,
+            object: "Pod box-1".into(),
+            words: words.into(),
+            retry_at: at(3),
+        };
         let seen =
             Observed { refusal: Some(refusal), ..observed(None, vec![network::deny("demo")]) };
         let status = plan(&sandbox, &seen, &config(), at(1)).status.unwrap();

@@ -14,6 +14,8 @@ use crate::{config::Config, plan, pod, template};
 /// What was seen of the pool that a sandbox names.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Pooled {
+    /// Whether it is known which pools there are.
+    pub(crate) known: bool,
     /// It, where there is one.
     pub(crate) pool: Option<Arc<CodeSandboxPool>>,
     /// The pods that bear its label.
@@ -91,6 +93,9 @@ fn claims(
     }
     if pooled.refused {
         return Err(start::CLAIM_REFUSED);
+    }
+    if !pooled.known {
+        return Err(start::POOL_UNKNOWN);
     }
     let lives = |pool: &&Arc<CodeSandboxPool>| {
         pool.metadata.deletion_timestamp.is_none() && pool.spec.class_name == config.class

@@ -75,16 +75,39 @@ async fn reconcile(pool: Arc<CodeSandboxPool>, context: Arc<Context>) -> Result<
     }
     let (name, now) = (pool.name_any(), Timestamp::now());
     let mut observed = observe(&pool, &context, now).await?;
+    let waiting = |observed: &Observed| plan::waiting(&pool, observed);
+    let (before, mut denied, mut failure) = (waiting(&observed), false, None);
     for _ in 0..MAX_ACTIONS {
         let plan = plan::plan(&pool, &observed, &context.config, now);
         let Some(action) = plan.action else { break };
-        if let Done::Refused { object, words } = act(&context, &action, &mut observed).await? {
-            observed.refusal = Some(context.pool_memory.refused(&name, object, words, now));
+        let applies = matches!(action, Step::Apply(_));
+        if applies && denied {
+            break;
+        }
+        denied |= applies;
+        match act(&context, &action, &mut observed).await {
+            Ok(Done::Refused { kind, object, words }) => {
+                let refusal = context.pool_memory.refused(&name, kind, object, words, now);
+                observed.refusal = Some(refusal);
+            }
+            Ok(Done::Observed | Done::Gone) => {}
+            Err(error) => {
+                failure = Some(error);
+                break;
+            }
         }
     }
     let plan = plan::plan(&pool, &observed, &context.config, now);
+    if plan.action.is_some() && waiting(&observed) == before && failure.is_none() {
+        // Not at once again, or it would go on so for ever.
+        failure = Some(Error::Unsettled { object: name.clone() });
+    }
+    // Even after a failure: what was seen is true all the same, and pods may be gone.
     if let Some(status) = plan.status {
         act::write_status(&context.caller, Kind::CodeSandboxPoolStatus, &*pool, &status).await?;
+    }
+    if let Some(failure) = failure {
+        return Err(failure);
     }
     context.pool_memory.succeeded(&name, observed.refusal.is_some());
     let again = plan.action.map(|_| Duration::ZERO).or(plan.requeue);
@@ -136,8 +159,11 @@ async fn act(context: &Context, action: &Step, observed: &mut Observed) -> Resul
             let (pods, only): (Api<Pod>, _) =
                 (caller.api(), act::only(uid, Some(resource_version)));
             observed.forget(name);
-            if let Some(going) = act::delete(caller, &pods, Kind::Pod, name, only).await? {
-                observed.see(going);
+            match act::delete(caller, &pods, Kind::Pod, name, only).await {
+                Ok(going) => going.into_iter().for_each(|pod| observed.see(pod)),
+                // It is another since it was seen, perhaps a sandbox's, and the watch tells of that.
+                Err(Error::Conflict { .. }) => {}
+                Err(error) => return Err(error),
             }
         }
     }

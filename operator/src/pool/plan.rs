@@ -16,7 +16,9 @@ use super::{
     source::{self, Source},
     status,
 };
-use crate::{config::Config, expiry, isolation, network, observe::Refusal, starting, template};
+use crate::{
+    call::Kind, config::Config, expiry, isolation, network, observe::Refusal, starting, template,
+};
 
 /// The least and the most that a pod which ended holds its place.
 const SHORTEST: SignedDuration = SignedDuration::from_secs(10);
@@ -102,6 +104,11 @@ pub(crate) fn plan(
     }
 }
 
+/// How many pods wait for a sandbox, or are to.
+pub(crate) fn waiting(pool: &CodeSandboxPool, observed: &Observed) -> usize {
+    observed.pods.iter().filter(|pod| member::is_unclaimed(pod, pool)).count()
+}
+
 /// The pods of a pool that no sandbox has claimed, by age.
 fn members<'a>(pool: &CodeSandboxPool, observed: &'a Observed, now: Timestamp) -> Vec<Member<'a>> {
     let since = status::failing_since(pool).unwrap_or(now);
@@ -140,11 +147,17 @@ fn action(
         _ => None,
     };
     let needs_policy = lacking.is_some() || !members.is_empty();
-    if needs_policy && !denied && observed.refusal.is_none() {
+    let may_apply = observed.refusal.as_ref().is_none_or(|no| no.kind != Kind::NetworkPolicy);
+    if needs_policy && !denied && may_apply {
         return Some(Action::Apply(Box::new(network::deny(&namespace))));
     }
     if let Some(superfluous) = superfluous(source, members, wanted, config, now) {
         return removal(superfluous.pod);
+    }
+    // Only where another can be made in its place.
+    let full = members.len() == wanted && observed.refusal.is_none();
+    if let Some(old) = old(source, members, now).filter(|_| full) {
+        return removal(old.pod);
     }
     let given = lacking.filter(|_| denied && observed.refusal.is_none())?;
     Some(Action::Create(Box::new(member::pod(pool, given, free(pool, observed), config))))
@@ -178,10 +191,22 @@ fn superfluous<'a, 'b>(
         let ready = |one: &&Member<'_>| one.state == State::Ready;
         return members.iter().rev().find(|one| !ready(one)).or(members.last());
     }
-    // One at a time, so that a sandbox finds the others.
-    let old = |one: &&Member<'_>| member::kept_until(one.pod).is_some_and(|until| until <= now);
-    let full = members.len() == wanted && members.iter().all(|one| one.state == State::Ready);
-    members.iter().find(old).filter(|_| full)
+    None
+}
+
+/// The pod that has waited for so long that another is to take its place. One at a time, so that a sandbox finds the others: while one
+/// that was made since is not ready, no other goes.
+fn old<'a, 'b>(
+    source: &Source<'_>,
+    members: &'b [Member<'a>],
+    now: Timestamp,
+) -> Option<&'b Member<'a>> {
+    let Source::Template(_) = source else { return None };
+    let due = |one: &&Member<'_>| member::kept_until(one.pod).is_some_and(|until| until <= now);
+    let old = members.iter().filter(|one| one.state == State::Ready).find(due)?;
+    let since = member::kept_until(old.pod)?;
+    let comes = |one: &Member<'_>| one.state != State::Ready && member::made_at(one.pod) >= since;
+    (!members.iter().any(comes)).then_some(old)
 }
 
 fn removal(pod: &Pod) -> Option<Action> {

@@ -12,6 +12,8 @@ use crate::{
 const LIST_PODS: &str = "GET pods";
 const CLAIM: [&str; 2] = ["PATCH pods/pool-m1", "PATCH pods/pool-m2"];
 
+const GET_CLAIMED: [&str; 2] = ["GET pods/pool-m1", "GET pods/pool-m2"];
+
 /// A sandbox of the pool that has taken down its template.
 fn bound() -> CodeSandbox {
     let mut sandbox = fresh();
@@ -53,6 +55,11 @@ fn willing(request: &str) -> Answer {
         LIST_PODS => list(&[]),
         one if one == CLAIM[0] => Answer::Object(claimed(1)),
         two if two == CLAIM[1] => Answer::Object(claimed(2)),
+        get if GET_CLAIMED.contains(&get) => {
+            let mut pod = claimed(1);
+            pod["metadata"]["labels"][names::SANDBOX_UID] = "another".into();
+            Answer::Object(pod)
+        }
         other => well(other),
     }
 }
@@ -106,12 +113,28 @@ async fn a_policy_that_opens_the_pods_of_a_pool_is_said_with_the_claim() {
 
 #[tokio::test]
 async fn a_pod_that_has_changed_or_gone_is_passed_over() {
-    for answer in [but_the_first(409, "Conflict"), but_the_first(404, "NotFound")] {
-        let (context, log) = with_pool(answer);
-        run(&context, bound()).await.unwrap();
-        assert_eq!(log.requests(), [LIST_PODS, CLAIM[0], CLAIM[1], WRITE_STATUS]);
-        assert_eq!(log.last_body()["status"]["podName"], "pool-m2");
-    }
+    let (context, log) = with_pool(but_the_first(404, "NotFound"));
+    run(&context, bound()).await.unwrap();
+    assert_eq!(log.requests(), [LIST_PODS, CLAIM[0], CLAIM[1], WRITE_STATUS]);
+    assert_eq!(log.last_body()["status"]["podName"], "pool-m2");
+
+    let (context, log) = with_pool(but_the_first(409, "Conflict"));
+    run(&context, bound()).await.unwrap();
+    assert_eq!(log.requests(), [LIST_PODS, CLAIM[0], GET_CLAIMED[0], CLAIM[1], WRITE_STATUS]);
+    assert_eq!(log.last_body()["status"]["podName"], "pool-m2");
+}
+
+/// It was carried out when the sandbox's pods had been listed already.
+#[tokio::test]
+async fn a_claim_that_was_carried_out_without_an_answer_is_not_made_twice() {
+    let mut refuse = but_the_first(409, "Conflict");
+    let (context, log) = with_pool(move |request| match request {
+        get if get == GET_CLAIMED[0] => Answer::Object(claimed(1)),
+        other => refuse(other),
+    });
+    run(&context, bound()).await.unwrap();
+    assert_eq!(log.requests(), [LIST_PODS, CLAIM[0], GET_CLAIMED[0], WRITE_STATUS]);
+    assert_eq!(log.last_body()["status"]["podName"], "pool-m1");
 }
 
 #[tokio::test]
@@ -121,7 +144,9 @@ async fn where_every_pod_is_another_sandboxs_by_then_one_is_made() {
         other => willing(other),
     });
     run(&context, bound()).await.unwrap();
-    assert_eq!(log.requests(), [LIST_PODS, CLAIM[0], CLAIM[1], CREATE_POD, WRITE_STATUS]);
+    let claims = [CLAIM[0], GET_CLAIMED[0], CLAIM[1], GET_CLAIMED[1]];
+    assert_eq!(log.requests()[1..5], claims);
+    assert_eq!(log.requests()[5..], [CREATE_POD, WRITE_STATUS]);
     let made = &log.bodies(CREATE_POD)[0];
     assert_eq!(made["metadata"]["annotations"][names::START], start::NO_POD_READY);
     let expected = json!({"mode": "Cold", "reason": "NoPodReady"});
@@ -190,5 +215,5 @@ async fn pools_that_never_become_known_hold_up_no_sandbox() {
     Arc::get_mut(&mut context).unwrap().pools = Watched::new(reflector::store().0);
     run(&context, bound()).await.unwrap();
     assert_eq!(log.requests(), [LIST_PODS, CREATE_POD, WRITE_STATUS]);
-    assert_eq!(log.last_body()["status"]["start"]["reason"], start::POOL_NOT_FOUND);
+    assert_eq!(log.last_body()["status"]["start"]["reason"], start::POOL_UNKNOWN);
 }

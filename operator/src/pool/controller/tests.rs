@@ -139,11 +139,51 @@ async fn a_quota_that_is_used_up_is_asked_once_said_and_not_asked_again_at_once(
 async fn a_pod_that_has_changed_since_it_was_seen_is_not_deleted() {
     let changed = || Answer::Refuse(409, "Conflict", "the object has been modified");
     let (context, log) = context(vec![warm(&pool(0), 1, &json!({}))], but(DELETE_POD, changed));
-    let error = run(&Arc::new(context), &pool(0)).await.unwrap_err();
-    assert!(matches!(error, Error::Conflict { .. }), "{error}");
-    assert_eq!(log.requests(), [DELETE_POD]);
+    run(&Arc::new(context), &pool(0)).await.unwrap();
+    assert_eq!(log.requests(), [DELETE_POD, WRITE_STATUS]);
     let preconditions = json!({"uid": "uid-1", "resourceVersion": "5"});
-    assert_eq!(log.last_body()["preconditions"], preconditions);
+    assert_eq!(log.bodies(DELETE_POD)[0]["preconditions"], preconditions);
+}
+
+/// What it says of pods that are gone is not true any more, whoever keeps others from being made.
+#[tokio::test(start_paused = true)]
+async fn what_was_seen_is_written_though_nothing_can_be_made() {
+    for answer in [
+        || Answer::Refuse(500, "InternalError", "a webhook is down"),
+        || Answer::Drop,
+        || Answer::Silence,
+    ] {
+        let (context, log) = context(vec![], but(CREATE_POD, answer));
+        let error = run(&Arc::new(context), &pool(2)).await.unwrap_err();
+        assert!(error.to_string().contains("create Pod demo/pool-m1"), "{error}");
+        assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
+        assert_eq!(log.last_body()["status"]["readyReplicas"], 0);
+    }
+}
+
+/// As where a webhook adds to every policy, or names are somebody else's.
+#[tokio::test]
+async fn what_does_not_become_what_was_made_is_not_made_again_at_once() {
+    let open = || {
+        let mut policy = serde_json::to_value(network::deny("demo")).unwrap();
+        policy["spec"]["egress"] = json!([{}]);
+        Answer::Object(policy)
+    };
+    let (mut opened, log) = context(vec![], but(APPLY_DENY, open));
+    opened.policies = Watched::new(store_of(vec![]));
+    let error = run(&Arc::new(opened), &pool(2)).await.unwrap_err();
+    assert!(matches!(error, Error::Unsettled { .. }), "{error}");
+    assert_eq!(log.requests(), [APPLY_DENY, WRITE_STATUS]);
+
+    let (context, log) = context(vec![], |request: &str| match request {
+        CREATE_POD => Answer::Refuse(409, "AlreadyExists", "it is there"),
+        get if get.starts_with("GET pods/") => Answer::Object(json!({"metadata": {
+            "name": get.trim_start_matches("GET pods/"), "uid": "another"}})),
+        other => well(other),
+    });
+    let error = run(&Arc::new(context), &pool(2)).await.unwrap_err();
+    assert!(matches!(error, Error::Unsettled { .. }), "{error}");
+    assert_eq!(log.bodies(CREATE_POD).len(), MAX_ACTIONS);
 }
 
 #[tokio::test]

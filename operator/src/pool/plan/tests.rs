@@ -130,6 +130,7 @@ fn the_deny_policy_comes_before_the_first_pod() {
 #[test]
 fn without_the_deny_policy_no_pod_is_made() {
     let no = Refusal {
+        kind: Kind::NetworkPolicy,
         object: "NetworkPolicy codesandbox-deny".into(),
         words: "not you".into(),
         retry_at: at(60),
@@ -140,6 +141,20 @@ fn without_the_deny_policy_no_pod_is_made() {
     world.pool.spec.replicas = 3;
     assert_eq!(world.settle(), Vec::<String>::new());
     assert_eq!(world.ready().reason, reason::ADMISSION_REFUSED);
+}
+
+/// Pods that wait may wait for long beside a quota that is used up.
+#[test]
+fn the_deny_policy_is_put_back_while_pods_are_refused() {
+    let no = Refusal {
+        kind: Kind::Pod,
+        object: "Pod pool-m3".into(),
+        words: "exceeded quota: small".into(),
+        retry_at: at(60),
+    };
+    let mut world = World { deny: None, refusal: Some(no), ..World::full(2) };
+    world.pool.spec.replicas = 50;
+    assert_eq!(world.settle(), ["apply deny"]);
 }
 
 /// As one whose agent sees the network open, and whose container does not run: when that ends the watch tells.
@@ -295,13 +310,41 @@ fn a_pod_that_has_waited_for_half_of_its_time_is_replaced_while_the_others_are_r
 }
 
 #[test]
+fn what_waited_for_half_of_its_time_is_replaced_beside_others_that_never_come_but_not_by_nothing() {
+    let mut world = World::full(2);
+    world.pool.spec.replicas = 3;
+    assert_eq!(world.settle(), ["create pool-m3"]);
+    world.says("pool-m3", &json!({"phase": "Pending"}));
+    world.now = at(12 * 3600);
+    // Without a template nothing could be made in its place, nor while pods are refused.
+    let templates = std::mem::take(&mut world.templates);
+    world.templates = Some(vec![]);
+    assert_eq!(world.settle(), Vec::<String>::new());
+    world.templates = templates;
+    world.pool.spec.replicas = 50;
+    world.refusal = Some(Refusal {
+        kind: Kind::Pod,
+        object: "Pod pool-m4".into(),
+        words: "exceeded quota: small".into(),
+        retry_at: at(12 * 3600 + 60),
+    });
+    assert_eq!(world.settle(), Vec::<String>::new());
+    (world.refusal, world.pool.spec.replicas) = (None, 3);
+    assert_eq!(world.settle(), ["delete pool-m1", "create pool-m1"]);
+}
+
+#[test]
 fn a_quota_that_is_used_up_bounds_the_pool_and_is_said_in_its_words() {
     let mut world = World::of(100, &json!({}));
     world.pods =
         (1..=3).map(|n| (format!("pool-m{n}"), warm(&world.pool, n, &json!({})))).collect();
     let words = "pods \"pool-m4\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3";
-    world.refusal =
-        Some(Refusal { object: "Pod pool-m4".into(), words: words.into(), retry_at: at(60) });
+    world.refusal = Some(Refusal {
+        kind: Kind::Pod,
+        object: "Pod pool-m4".into(),
+        words: words.into(),
+        retry_at: at(60),
+    });
     assert_eq!(world.settle(), Vec::<String>::new());
     let ready = world.ready();
     assert_eq!((&*ready.status, &*ready.reason), ("False", reason::QUOTA_EXCEEDED));
