@@ -21,7 +21,10 @@ use kube::{
 use serde::de::DeserializeOwned;
 use tracing::warn;
 
+use self::touched::touched;
 use crate::call::{Caller, Kind};
+
+mod touched;
 
 /// How long a watch lasts before it is opened anew. Cloud load balancers drop connections that have been quiet for
 /// 240 s without telling anybody, and the default is longer than that.
@@ -82,9 +85,13 @@ pub(crate) fn pods(
         format!("{}={},{}={instance}", names::MANAGED_BY, names::MANAGER, names::INSTANCE);
     let pods: Api<PartialObjectMeta<Pod>> =
         Api::namespaced(caller.client.clone(), &caller.namespace);
-    let changes =
-        watcher(pods, watch_config().labels(&selector)).backoff(backoff()).touched_objects();
-    heard(changes, caller, "pods")
+    let changes = watcher(pods, watch_config().labels(&selector)).backoff(backoff());
+    // All of them are kept, so of each no more than that tells whose it is.
+    let changes = changes.modify(|pod| {
+        pod.managed_fields_mut().clear();
+        pod.annotations_mut().clear();
+    });
+    heard(touched(changes), caller, "pods")
 }
 
 /// The network policies that change, put into a store on the way. Without them nothing is judged to be isolated, so that
@@ -135,9 +142,8 @@ pub(crate) fn members(
                 pod.annotations_mut().clear();
             }
         })
-        .reflect(writer)
-        .touched_objects();
-    heard(changes, caller, "pods")
+        .reflect(writer);
+    heard(touched(changes), caller, "pods")
 }
 
 /// The objects of a kind that change, put into a store on the way.
@@ -158,9 +164,8 @@ where
     let changes = watcher(caller.api::<K>(), watch_config())
         .backoff(backoff())
         .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects();
-    heard(changes, caller, resource)
+        .reflect(writer);
+    heard(touched(changes), caller, resource)
 }
 
 /// What a watch says, without its errors, which are logged.

@@ -53,6 +53,36 @@ async fn one_undecodable_sandbox_hides_no_other_and_is_shown_once_it_is_good() {
     assert_eq!(names(), ["bad", "box"]);
 }
 
+/// As of a pod that goes while the API server has just come back, whose events are told to nobody.
+#[tokio::test(start_paused = true)]
+async fn what_went_while_nobody_was_told_is_told_by_the_next_list() {
+    let pod = |name: &str| json!({"metadata": {"name": name, "namespace": "demo", "uid": name, "resourceVersion": "3"}});
+    let expired = concat!(
+        r#"{"type":"ERROR","object":{"kind":"Status","apiVersion":"v1","status":"Failure","code":410,"#,
+        r#""reason":"Expired","message":"too old resource version"}}"#,
+        "\n"
+    );
+    let (mut lists, mut watches) = (0, 0);
+    let (client, log) = server(move |request| {
+        if request == "GET pods" {
+            lists += 1;
+            let items =
+                if lists == 1 { vec![pod("box-1"), pod("other-1")] } else { vec![pod("other-1")] };
+            return Answer::Object(json!({"metadata": {"resourceVersion": "5"}, "items": items}));
+        }
+        watches += 1;
+        if watches == 1 { Answer::Text(200, expired) } else { Answer::Silence }
+    });
+    let caller = Caller { client, namespace: "demo".into(), metrics: Metrics::new() };
+    let mut changes = std::pin::pin!(pods(&caller, "release"));
+    let mut told = Vec::new();
+    while let Ok(Some(pod)) = tokio::time::timeout(Duration::from_secs(30), changes.next()).await {
+        told.push(pod.name_any());
+    }
+    assert_eq!(told, ["box-1", "other-1", "other-1", "box-1"]);
+    assert_eq!(log.requests()[..3], ["GET pods", "WATCH pods", "GET pods"]);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_watch_is_back_soon_after_the_api_server_however_long_that_was_away() {
     let returns = tokio::time::Instant::now() + Duration::from_mins(5);
