@@ -130,6 +130,8 @@ impl Step {
                     command.env_remove(name);
                 }
             }
+            // A home that was kept may name hooks, which would have all that git has.
+            command.env("GIT_CONFIG_GLOBAL", "/dev/null").args(["-c", "core.hooksPath=/dev/null"]);
             command.args(["-c", "credential.helper="]);
             command.args(["-c", &format!("credential.{server}.helper={HELPER}")]);
             command.envs(credentials.iter().map(|(name, text)| (name, text)));

@@ -229,13 +229,22 @@ fn credentials_are_gits_alone() {
         assert!(!said.contains("$word") && !said.contains("Basic"), "{place}: {said}");
     }
 
-    // What runs after git has none of it.
+    // What runs after git has none of it, nor what a home that was kept makes git run.
     let repository = Repository::new();
     let mut sandbox = Sandbox::new(plan(&["env > environment"]));
+    let hook = sandbox.path("home/post-checkout");
+    fs::write(&hook, format!("#!/bin/sh\nenv > {}\n", sandbox.path("tmp/hooked").display()))
+        .unwrap();
+    fs::set_permissions(&hook, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let hooks = format!("[core]\n\thooksPath = {}\n", sandbox.path("home").display());
+    fs::write(sandbox.path("home/.gitconfig"), hooks).unwrap();
+    let home = sandbox.path("home");
+    let env = [("HOME", home.to_str().unwrap()), env[1], env[2]];
     sandbox.plan["git"] = json!({"url": repository.url(), "depth": 1});
     assert_eq!(sandbox.set_up_with(&env).status.code(), Some(0));
     let environment = sandbox.read("workspace/environment");
     assert!(environment.contains("PATH=") && !environment.contains("CODESANDBOX_"));
+    assert!(!sandbox.path("tmp/hooked").exists(), "a hook of the home ran");
 }
 
 /// git would be told something else behind the break, or print it.
