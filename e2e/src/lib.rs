@@ -358,6 +358,18 @@ pub async fn kubectl_with(args: &[&str], stdin: &str) -> anyhow::Result<String> 
     output(Command::new("kubectl").args(args), stdin).await
 }
 
+/// Why the API server does not take a sandbox of this name that asks for this.
+pub async fn refused(name: &str, spec: &serde_json::Value) -> String {
+    let manifest = serde_json::json!({
+        "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+        "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
+    });
+    kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &manifest.to_string())
+        .await
+        .expect_err(&spec.to_string())
+        .to_string()
+}
+
 /// Runs a command; its output, or its error as an error.
 pub async fn output(command: &mut Command, stdin: &str) -> anyhow::Result<String> {
     let said = format!("{:?}", command.as_std());

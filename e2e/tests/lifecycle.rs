@@ -358,14 +358,7 @@ async fn a_bad_manifest_is_refused_with_what_to_do() -> anyhow::Result<()> {
         ),
         ("bad", json!({"imge": "x"}), "unknown field \"spec.imge\""),
     ] {
-        let manifest = json!({
-            "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
-            "metadata": {"name": name, "namespace": NAMESPACE}, "spec": spec,
-        });
-        let error = kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &manifest.to_string())
-            .await
-            .expect_err(&spec.to_string())
-            .to_string();
+        let error = e2e::refused(name, &spec).await;
         assert!(error.contains(message), "{spec}: {error}");
     }
     Ok(())

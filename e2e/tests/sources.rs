@@ -138,14 +138,7 @@ async fn a_source_that_cannot_be_is_refused_with_why() -> anyhow::Result<()> {
         ),
         (json!({"files": [{"path": "a", "content": "\0"}]}), "content"),
     ] {
-        let manifest = json!({
-            "apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
-            "metadata": {"name": "bad", "namespace": NAMESPACE}, "spec": {"setup": setup},
-        });
-        let error = kubectl_with(&["apply", "--dry-run=server", "-f", "-"], &manifest.to_string())
-            .await
-            .expect_err(&setup.to_string())
-            .to_string();
+        let error = e2e::refused("bad", &json!({"setup": setup})).await;
         assert!(error.contains(message), "{setup}: {error}");
     }
     Ok(())

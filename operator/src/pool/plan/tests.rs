@@ -109,6 +109,12 @@ impl World {
     }
 }
 
+/// That the API server will not have an object, in these words and until then.
+fn refusal(kind: Kind, name: &str, words: &str, seconds: i64) -> Refusal {
+    let object = format!("{kind:?} {name}");
+    Refusal { kind, object, words: words.into(), retry_at: at(seconds) }
+}
+
 fn failed() -> Value {
     json!({"phase": "Failed", "message": "of something"})
 }
@@ -129,12 +135,7 @@ fn the_deny_policy_comes_before_the_first_pod() {
 /// Where the API server will not have the policy, what is too much goes all the same, and nothing comes.
 #[test]
 fn without_the_deny_policy_no_pod_is_made() {
-    let no = Refusal {
-        kind: Kind::NetworkPolicy,
-        object: "NetworkPolicy codesandbox-deny".into(),
-        words: "not you".into(),
-        retry_at: at(60),
-    };
+    let no = refusal(Kind::NetworkPolicy, "codesandbox-deny", "not you", 60);
     let mut world = World { deny: None, refusal: Some(no), ..World::full(2) };
     world.pool.spec.replicas = 1;
     assert_eq!(world.settle(), ["delete pool-m2"]);
@@ -146,12 +147,7 @@ fn without_the_deny_policy_no_pod_is_made() {
 /// Pods that wait may wait for long beside a quota that is used up.
 #[test]
 fn the_deny_policy_is_put_back_while_pods_are_refused() {
-    let no = Refusal {
-        kind: Kind::Pod,
-        object: "Pod pool-m3".into(),
-        words: "exceeded quota: small".into(),
-        retry_at: at(60),
-    };
+    let no = refusal(Kind::Pod, "pool-m3", "exceeded quota: small", 60);
     let mut world = World { deny: None, refusal: Some(no), ..World::full(2) };
     world.pool.spec.replicas = 50;
     assert_eq!(world.settle(), ["apply deny"]);
@@ -322,12 +318,7 @@ fn what_waited_for_half_of_its_time_is_replaced_beside_others_that_never_come_bu
     assert_eq!(world.settle(), Vec::<String>::new());
     world.templates = templates;
     world.pool.spec.replicas = 50;
-    world.refusal = Some(Refusal {
-        kind: Kind::Pod,
-        object: "Pod pool-m4".into(),
-        words: "exceeded quota: small".into(),
-        retry_at: at(12 * 3600 + 60),
-    });
+    world.refusal = Some(refusal(Kind::Pod, "pool-m4", "exceeded quota: small", 12 * 3600 + 60));
     assert_eq!(world.settle(), Vec::<String>::new());
     (world.refusal, world.pool.spec.replicas) = (None, 3);
     assert_eq!(world.settle(), ["delete pool-m1", "create pool-m1"]);
@@ -339,12 +330,7 @@ fn a_quota_that_is_used_up_bounds_the_pool_and_is_said_in_its_words() {
     world.pods =
         (1..=3).map(|n| (format!("pool-m{n}"), warm(&world.pool, n, &json!({})))).collect();
     let words = "pods \"pool-m4\" is forbidden: exceeded quota: small, requested: pods=1, used: pods=3, limited: pods=3";
-    world.refusal = Some(Refusal {
-        kind: Kind::Pod,
-        object: "Pod pool-m4".into(),
-        words: words.into(),
-        retry_at: at(60),
-    });
+    world.refusal = Some(refusal(Kind::Pod, "pool-m4", words, 60));
     assert_eq!(world.settle(), Vec::<String>::new());
     let ready = world.ready();
     assert_eq!((&*ready.status, &*ready.reason), ("False", reason::QUOTA_EXCEEDED));
