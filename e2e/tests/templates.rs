@@ -3,7 +3,7 @@
 use api::{
     CodeSandbox, CodeSandboxSpec, CodeSandboxTemplate, LocalObjectReference, condition, reason,
 };
-use e2e::{Cluster, NAMESPACE, PATIENCE, is, kubectl, reason as why};
+use e2e::{Cluster, NAMESPACE, PATIENCE, is, kubectl, kubectl_with, reason as why};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
@@ -125,14 +125,117 @@ async fn a_sandbox_is_made_from_its_template_and_stays_as_it_was_made() -> anyho
     templates.delete("e2e-team").await
 }
 
+/// What the API server says to a sandbox of a template that asks for this; nothing where it takes it.
+async fn refusal(template: &str, settings: &Value) -> Option<String> {
+    let mut spec = settings.clone();
+    spec["templateRef"] = json!({"name": template});
+    let manifest = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
+        "metadata": {"name": "template-asks", "namespace": NAMESPACE}, "spec": spec});
+    let create = ["create", "--dry-run=server", "-f", "-"];
+    kubectl_with(&create, &manifest.to_string()).await.err().map(|error| error.to_string())
+}
+
+#[tokio::test]
+async fn what_a_template_forbids_is_refused_as_it_is_asked_for() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let templates = Templates::of(&cluster);
+    let max = json!({"cpu": "2", "memory": "64Mi", "ephemeralStorage": "1Gi", "workspace": "1Gi", "gpus": 1});
+    let template = json!({
+        "multiTenant": true,
+        "defaults": {"image": "a.b:1", "resources": {"memory": "32Mi"}, "runtimeClassName": "own",
+            "workspace": {"size": "1Gi", "storageClassName": "own"},
+            "setup": {"commands": ["true"], "egress": "Internet", "git": {"url": "https://a.b/c", "secretRef": {"name": "own"}}}},
+        "allow": {"images": ["reg.x/*"], "runtimeClassNames": ["other"], "storageClassNames": ["other"], "secrets": ["shop"], "max": max},
+    });
+    templates.set("e2e-refuses", template).await?;
+    // The API server may know it a moment later.
+    let forbidden = json!({"image": "evil:1"});
+    e2e::until("the template is known", async || {
+        Ok(refusal("e2e-refuses", &forbidden).await.is_some())
+    })
+    .await?;
+
+    let secret = |name: &str| json!({"env": [{"name": "A", "value": "a"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]});
+    let git = |name: &str| json!({"url": "https://a.b/c", "secretRef": {"name": name}});
+    for (asked, words) in [
+        (json!({"image": "reg-x/a:1"}), "spec.image reg-x/a:1 (allowed: reg.x/*)"),
+        (json!({"runtimeClassName": "weak"}), "spec.runtimeClassName weak (allowed: other)"),
+        (
+            json!({"workspace": {"size": "1Gi", "storageClassName": "fast"}}),
+            "spec.workspace.storageClassName fast (allowed: other)",
+        ),
+        (json!({"network": {"egress": "Internet"}}), "spec.network.egress Internet"),
+        (
+            json!({"setup": {"commands": ["false"], "egress": "Internet"}}),
+            "spec.setup.egress Internet",
+        ),
+        (secret("db"), "spec.env of Secret db (allowed: sandbox-*)"),
+        (
+            json!({"setup": {"git": git("db")}}),
+            "spec.setup.git with Secret db (allowed: sandbox-*)",
+        ),
+        (
+            json!({"gpu": {"count": 1, "resource": "nvidia.com/gpu.shared"}}),
+            "spec.gpu.resource nvidia.com/gpu.shared (it is shared, and the template is multiTenant)",
+        ),
+        (json!({"resources": {"cpu": "2100m"}}), "spec.resources.cpu 2100m (at most 2)"),
+        (json!({"resources": {"memory": "65Mi"}}), "spec.resources.memory 65Mi (at most 64Mi)"),
+        (
+            json!({"resources": {"ephemeralStorage": "1.1Gi"}}),
+            "spec.resources.ephemeralStorage 1.1Gi (at most 1Gi)",
+        ),
+        (json!({"workspace": {"size": "2Gi"}}), "spec.workspace.size 2Gi (at most 1Gi)"),
+        (json!({"gpu": {"count": 2}}), "spec.gpu.count 2 (at most 1)"),
+        (
+            json!({"image": "evil:1", "gpu": {"count": 2}}),
+            "spec.image evil:1 (allowed: reg.x/*), nor spec.gpu.count 2 (at most 1)",
+        ),
+    ] {
+        let said = refusal("e2e-refuses", &asked).await.unwrap_or_default();
+        let words = format!(
+            "denied request: TemplateForbids: CodeSandboxTemplate e2e-refuses does not allow {words}; ask for what it allows"
+        );
+        assert!(said.contains(&words), "{asked}: {said}");
+    }
+
+    let own_setup = json!({"commands": ["true"], "egress": "Internet", "git": git("own")});
+    for asked in [
+        json!({}),
+        json!({"image": "reg.x/team/a:1", "runtimeClassName": "other", "network": {"egress": "Deny"}}),
+        json!({"image": "a.b:1", "runtimeClassName": "own", "setup": own_setup}),
+        json!({"workspace": {"size": "1024Mi", "storageClassName": "other"}}),
+        json!({"resources": {"cpu": "2", "memory": "65536Ki"}, "gpu": {"count": 1}}),
+        secret("shop"),
+        secret("sandbox-db"),
+    ] {
+        let said = refusal("e2e-refuses", &asked).await;
+        assert_eq!(said, None, "{asked}");
+    }
+    // Other templates' bounds are theirs.
+    templates.set("e2e-free", json!({"allow": {"images": ["*"]}})).await?;
+    assert_eq!(refusal("e2e-free", &forbidden).await, None);
+    templates.delete("e2e-free").await?;
+    templates.delete("e2e-refuses").await
+}
+
+/// Who comes before its template comes before its bounds, too; the operator knows them all the same.
 #[tokio::test]
 async fn what_a_template_forbids_is_said_and_nothing_is_made_of_it() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let templates = Templates::of(&cluster);
-    templates.set("e2e-bounds", json!({"allow": {"max": {"memory": "64Mi"}}, "defaults": {"resources": {"memory": "64Mi"}}})).await?;
+    templates.delete("e2e-bounds").await?;
     let asked = json!({"resources": {"memory": "128Mi"}, "network": {"egress": "Internet"}, "image": "evil:1",
         "runtimeClassName": "gvisor"});
-    cluster.create("template-evil", from("e2e-bounds", asked)).await?;
+    let large = json!({"resources": {"memory": "128Mi"}});
+    for (name, asked) in [("template-evil", asked), ("template-large", large)] {
+        e2e::until("the API server knows no such template", async || {
+            Ok(refusal("e2e-bounds", &asked).await.is_none())
+        })
+        .await?;
+        cluster.create(name, from("e2e-bounds", asked)).await?;
+    }
+
+    templates.set("e2e-bounds", json!({"allow": {"max": {"memory": "64Mi"}}, "defaults": {"resources": {"memory": "64Mi"}}})).await?;
     let barred = |one: &CodeSandbox| why(one, condition::READY) == reason::TEMPLATE_FORBIDS;
     let evil = cluster.wait("template-evil", "barred", barred).await?;
     assert_eq!(
@@ -144,9 +247,6 @@ async fn what_a_template_forbids_is_said_and_nothing_is_made_of_it() -> anyhow::
     assert!(cluster.pods.get_opt("template-evil-1").await?.is_none());
 
     // Who is allowed later is made then.
-    cluster
-        .create("template-large", from("e2e-bounds", json!({"resources": {"memory": "128Mi"}})))
-        .await?;
     cluster.wait("template-large", "barred", barred).await?;
     templates.set("e2e-bounds", json!({"allow": {"max": {"memory": "128Mi"}}})).await?;
     cluster.wait("template-large", "ready", |one| is(one, condition::READY)).await?;

@@ -134,6 +134,10 @@ fn kube(error: &client::Error, source: &kube::Error) -> Error {
     let kube::Error::Api(status) = source else {
         return Error::new(Code::Unavailable, format!("{}. Try again.", chain(error)));
     };
+    // The chart's policy says what to do. Its own name, before that, is of no use to a caller.
+    if let Some((_, words)) = status.message.split_once("denied request: TemplateForbids: ") {
+        return Error::new(Code::Forbidden, format!("{error}: {words}."));
+    }
     let (code, next) = match status.code {
         400 | 422 => (Code::InvalidArgument, "Correct the request."),
         // A ResourceQuota's refusal has no reason of its own.
@@ -203,6 +207,14 @@ mod tests {
                 ),
                 Code::QuotaExceeded,
                 "limited: 1. Delete sandboxes that are not needed",
+            ),
+            (
+                refused_with(
+                    403,
+                    "forbidden: ValidatingAdmissionPolicy 'a' with binding 'a' denied request: TemplateForbids: CodeSandboxTemplate a does not allow b; ask for less",
+                ),
+                Code::Forbidden,
+                "could not create CodeSandbox a: CodeSandboxTemplate a does not allow b; ask for less.",
             ),
             (refused(409), Code::SandboxExists, "no such luck"),
             (refused(500), Code::Unavailable, "no such luck"),
