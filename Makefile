@@ -85,7 +85,7 @@ bench: install ## Measures the figures of docs/benchmarks.md, and writes it
 gpu: install ## Tests that take a real GPU, under runc and gVisor (RUNTIMES); no part of `make test`
 	$(STEP) "a real GPU" hack/real-gpu.sh
 
-soak: install ## Kills every part again and again for MINUTES (60), then makes and deletes CYCLES sandboxes; docs/soak.md
+soak: install ## Kills every part again and again for MINUTES (60), then makes and deletes CYCLES sandboxes; docs/soak.md, docs/cycles.md
 	$(STEP) "soak" hack/with-cluster.sh cargo run --release --locked -p e2e --bin soak $(ARGS)
 
 images: ## Builds the images into archives, once per content

@@ -4,7 +4,10 @@ use std::{fmt, fs, path::Path, time::Duration};
 
 use anyhow::{anyhow, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
-use tokio::time::{Instant, sleep};
+use tokio::{
+    process::Command,
+    time::{Instant, sleep},
+};
 
 use super::{Matrix, Step, follow::Caller};
 use crate::kubectl;
@@ -17,9 +20,9 @@ const SETTLES: Duration = Duration::from_mins(2);
 /// How many of each thing a node holds that a pod takes some of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
-    /// Mounts, control groups, network interfaces, network namespaces, sockets that listen, and the watches of the API server
-    /// on the kinds that a sandbox consists of.
-    pub counts: [(&'static str, usize); 6],
+    /// Mounts, control groups, network interfaces, network namespaces, packet filter rules, sockets that listen, and the
+    /// watches of the API server on the kinds that a sandbox consists of.
+    pub counts: [(&'static str, usize); 7],
 }
 
 impl Census {
@@ -41,6 +44,7 @@ impl Census {
                 ("control groups", directories(Path::new("/sys/fs/cgroup"))),
                 ("network interfaces", entries("/sys/class/net")),
                 ("network namespaces", entries("/run/netns")),
+                ("packet filter rules", rules().await?),
                 (
                     "listening sockets",
                     lines("/proc/net/tcp", listens) + lines("/proc/net/tcp6", listens),
@@ -58,6 +62,18 @@ impl fmt::Display for Census {
     }
 }
 
+/// What the cluster's network plugin has said of pods: rules of iptables, and members of the sets that they name.
+async fn rules() -> anyhow::Result<usize> {
+    let mut count = 0;
+    for program in [&["iptables-save"][..], &["ipset", "save"]] {
+        let output = Command::new(program[0]).args(&program[1..]).output().await?;
+        ensure!(output.status.success(), "{program:?}: {}", output.status);
+        let says = |line: &&str| line.starts_with("-A ") || line.starts_with("add ");
+        count += String::from_utf8_lossy(&output.stdout).lines().filter(says).count();
+    }
+    Ok(count)
+}
+
 fn is_watch(line: &str) -> bool {
     let kinds = ["codesandboxes", "codesandboxtemplates", "pods", "networkpolicies"];
     line.starts_with("apiserver_longrunning_requests{")
@@ -72,13 +88,24 @@ fn directories(path: &Path) -> usize {
 }
 
 impl Matrix {
-    /// Creates so many sandboxes, waits until each is ready, and deletes it; what the node held before and holds after.
-    pub async fn cycles(&self, number: u64) -> anyhow::Result<(Census, Census)> {
+    /// Creates so many sandboxes, waits until each is ready, and deletes it; what the node held before and holds after. Tells
+    /// how many there were so far.
+    pub async fn cycles(
+        &self,
+        number: u64,
+        tell: impl Fn(u64),
+    ) -> anyhow::Result<(Census, Census)> {
         // One first: what a first pod makes the node hold for good is nothing that grows.
         self.cycle(0).await?;
         let before = settled(None).await?;
-        let cycles = stream::iter(1..=number).map(|number| self.cycle(number));
-        cycles.buffer_unordered(AT_ONCE).try_collect::<()>().await?;
+        let mut cycles =
+            stream::iter(1..=number).map(|number| self.cycle(number)).buffer_unordered(AT_ONCE);
+        let mut ended = 0;
+        while let Some(()) = cycles.try_next().await? {
+            ended += 1;
+            tell(ended);
+        }
+        drop(cycles);
         let after = settled(Some(&before)).await?;
         Ok((before, after))
     }
@@ -143,6 +170,7 @@ mod tests {
                 ("d", 1),
                 ("e", 1),
                 ("f", 1),
+                ("g", 1),
             ],
         };
         assert_eq!(of(3, 2).grown_since(&of(3, 2)), None);

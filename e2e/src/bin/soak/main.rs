@@ -1,7 +1,8 @@
 //! `make soak`: the kill matrix over and over, with victims and timing by a seed, and what came of it in `docs/soak.md`.
 //!
-//! Then so many sandboxes are created and deleted again, one after another, as `CYCLES` says. Reads `CODESANDBOX_URL`,
-//! `CODESANDBOX_TOKEN`, `MINUTES` (60), `CYCLES` (0; tests.md E16 has 10 000, which take two hours on two cores) and `SEED` (the time).
+//! Then so many sandboxes are created and deleted again as `CYCLES` says, and what that leaves on the node is in
+//! `docs/cycles.md`. Reads `CODESANDBOX_URL`, `CODESANDBOX_TOKEN`, `MINUTES` (60; 0 kills nothing), `CYCLES` (0; tests.md E16
+//! has 10 000, which take about two hours on two cores) and `SEED` (the time).
 
 #![allow(clippy::print_stdout, reason = "a program for a terminal")]
 
@@ -21,10 +22,29 @@ async fn main() -> anyhow::Result<()> {
     let minutes = number("MINUTES")?.unwrap_or(60);
     let now = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs();
     let seed = number("SEED")?.unwrap_or(now);
-    println!("soak for {minutes} min with SEED={seed}");
-
-    let mut dice = Dice::new(seed);
     let matrix = Matrix::new().await?;
+    let cycles = number("CYCLES")?.unwrap_or(0);
+    let deaths = if minutes > 0 { deaths(&matrix, minutes, seed).await? } else { Tally::default() };
+    if cycles > 0 {
+        println!("{cycles} sandboxes are created and deleted");
+        let began = Instant::now();
+        let tell = |ended| {
+            if ended % 500 == 0 {
+                println!("{:>5} s  {ended} of {cycles}", began.elapsed().as_secs());
+            }
+        };
+        let (before, after) = matrix.cycles(cycles, tell).await?;
+        report::write("cycles.md", &report::cycles(cycles, began.elapsed(), &before, &after)?)?;
+        after.no_more_than(&before)?;
+    }
+    ensure!(deaths.faults.is_empty(), "{} faults", deaths.faults.values().sum::<u64>());
+    Ok(())
+}
+
+/// Kills every part again and again, and says what came of it.
+async fn deaths(matrix: &Matrix, minutes: u64, seed: u64) -> anyhow::Result<Tally> {
+    println!("soak for {minutes} min with SEED={seed}");
+    let mut dice = Dice::new(seed);
     let keeper = matrix.keeper().await?;
     let before = matrix.usages(&keeper).await?;
     let began = Instant::now();
@@ -49,27 +69,9 @@ async fn main() -> anyhow::Result<()> {
     }
     let after = matrix.usages(&keeper).await?;
     let lasted = began.elapsed();
-    let cycles = number("CYCLES")?.unwrap_or(0);
-    let census = if cycles > 0 {
-        println!("{cycles} sandboxes, one after another");
-        let began = Instant::now();
-        let (before, after) = matrix.cycles(cycles).await?;
-        Some((began.elapsed(), before, after))
-    } else {
-        None
-    };
     matrix.release(&keeper).await?;
-    let mut report = report::report(&tally, seed, lasted, &before, &after)?;
-    if let Some((took, before, after)) = &census {
-        report.push_str(&report::cycles(cycles, *took, before, after));
-    }
-    report::write(&report)?;
-    println!("\n{report}");
-    if let Some((_, before, after)) = &census {
-        after.no_more_than(before)?;
-    }
-    ensure!(tally.faults.is_empty(), "{} faults", tally.faults.values().sum::<u64>());
-    Ok(())
+    report::write("soak.md", &report::report(&tally, seed, lasted, &before, &after)?)?;
+    Ok(tally)
 }
 
 fn number(name: &str) -> anyhow::Result<Option<u64>> {

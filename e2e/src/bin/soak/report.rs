@@ -1,29 +1,51 @@
-//! What a soak has come to, as `docs/soak.md`.
+//! What a soak has come to, as `docs/soak.md` and `docs/cycles.md`.
 
 use std::{fs, time::Duration};
 
 use anyhow::Context;
 use e2e::deaths::{Census, Fault, Tally, Usage, listed};
 
-const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/soak.md");
+const DOCS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs");
 
-/// Writes the report.
-pub(crate) fn write(text: &str) -> anyhow::Result<()> {
-    fs::write(FILE, text).context(FILE)
+/// Says the report and writes it to a file of `docs/`.
+pub(crate) fn write(file: &str, text: &str) -> anyhow::Result<()> {
+    println!("\n{text}");
+    fs::write(format!("{DOCS}/{file}"), text).with_context(|| file.to_owned())
+}
+
+/// The day, and what everything ran on.
+fn circumstances() -> anyhow::Result<(String, String)> {
+    let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
+    let date = String::from_utf8(date.stdout)?.trim().to_owned();
+    let cpus = std::thread::available_parallelism()?;
+    let memory = fs::read_to_string("/proc/meminfo")?;
+    let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
+    let machine = format!(
+        "{cpus} cores, {} GiB; client, front end, control plane and sandboxes all on it; etcd without fsync",
+        (kib + (1 << 19)) >> 20
+    );
+    Ok((date, machine))
 }
 
 /// What so many sandboxes have left on the node.
-pub(crate) fn cycles(number: u64, took: Duration, before: &Census, after: &Census) -> String {
+pub(crate) fn cycles(
+    number: u64,
+    took: Duration,
+    before: &Census,
+    after: &Census,
+) -> anyhow::Result<String> {
+    let (date, machine) = circumstances()?;
     let rows = before.counts.iter().zip(&after.counts);
     let rows =
-        rows.map(|((name, before), (_, after))| format!("| {name} | {before} / {after} |\n"));
-    format!(
-        "\n## Created and deleted\n\n\
-         {number} sandboxes, four at a time, each until it was ready and then until it was gone, in {} s. What the node holds, \
-         before / after:\n\n| | |\n|---|---|\n{}",
-        took.as_secs(),
-        rows.collect::<String>()
-    )
+        rows.map(|((name, before), (_, after))| format!("| {name} | {before} | {after} |\n"));
+    let rows: String = rows.collect();
+    Ok(format!(
+        "# Created and deleted\n\n\
+         Written by `make soak MINUTES=0 CYCLES={number}`. Date: {date}. It lasted {} s. Machine: {machine}.\n\n\
+         {number} sandboxes, four at a time, through MCP over HTTP: each until it was ready, and then until it was gone. \
+         What the node holds:\n\n| | before | after |\n|---|---|---|\n{rows}",
+        took.as_secs()
+    ))
 }
 
 /// What the deaths have come to.
@@ -34,11 +56,7 @@ pub(crate) fn report(
     before: &[(String, Usage)],
     after: &[(String, Usage)],
 ) -> anyhow::Result<String> {
-    let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
-    let date = String::from_utf8(date.stdout)?.trim().to_owned();
-    let cpus = std::thread::available_parallelism()?;
-    let memory = fs::read_to_string("/proc/meminfo")?;
-    let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
+    let (date, machine) = circumstances()?;
     let minutes = lasted.as_secs() / 60;
     let deaths: u64 = tally.victims.values().map(|(rounds, _)| rounds).sum();
     let faults = |fault| tally.faults(fault);
@@ -53,8 +71,7 @@ pub(crate) fn report(
     let usage: String = usage.collect();
     let text = format!(
         "# Soak\n\n\
-         Written by `make soak MINUTES={minutes} SEED={seed}`. Date: {date}. It lasted {} s. Machine: {cpus} cores, {} GiB; \
-         client, front end, control plane and sandboxes all on it; etcd without fsync.\n\n\
+         Written by `make soak MINUTES={minutes} SEED={seed}`. Date: {date}. It lasted {} s. Machine: {machine}.\n\n\
          Each death meets ten sandboxes: one being created, one starting, one being set up, one in a command, two streaming, one being \
          written to, one being suspended, one being resumed, one being deleted. Every step is then followed to its end through MCP over HTTP.\n\n\
          | | |\n|---|---|\n\
@@ -76,7 +93,6 @@ pub(crate) fn report(
          sandbox that lived through all of it.\n\n\
          | process | RSS, KiB | open files |\n|---|---|---|\n{usage}",
         lasted.as_secs(),
-        (kib + (1 << 19)) >> 20,
         listed(&tally.steps),
         tally.calls,
         faults(Fault::Invented),
