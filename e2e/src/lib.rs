@@ -10,6 +10,7 @@ pub mod probe;
 pub mod deaths;
 pub mod mcp;
 pub mod operators;
+pub mod pool;
 
 use std::{panic::AssertUnwindSafe, process::Stdio, sync::Arc, time::Duration};
 

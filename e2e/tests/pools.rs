@@ -1,114 +1,16 @@
 //! Pools: pods that wait for sandboxes, how many of them there are, and whose they become. tests.md E12.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::time::Duration;
 
 use anyhow::Context;
-use api::{
-    CodeSandboxPool, CodeSandboxSpec, CodeSandboxTemplate, LocalObjectReference, StartMode,
-    condition, names, reason, start,
-};
+use api::{StartMode, condition, names, reason, start};
 use e2e::{
-    Cluster, NAMESPACE, PATIENCE, Sandbox, is, kubectl, kubectl_with,
+    Cluster, NAMESPACE, Sandbox, is, kubectl, kubectl_with,
+    pool::Pool,
     probe::{INTERNET, from_open_pod, from_sandbox, open_pods},
 };
-use k8s_openapi::api::core::v1::Pod;
-use kube::{
-    Api, ResourceExt,
-    api::{DeleteParams, ListParams},
-    runtime::wait::await_condition,
-};
-use serde_json::{Value, json};
-use tokio::time::timeout;
-
-/// A pool and its template, of the same name.
-struct Pool {
-    cluster: Cluster,
-    name: &'static str,
-}
-
-impl Pool {
-    /// Makes a pool of a template that says this, in the place of what an earlier run has left.
-    async fn make(name: &'static str, replicas: u32, template: &Value) -> anyhow::Result<Self> {
-        let pool = Self { cluster: Cluster::connect().await?, name };
-        pool.remove().await?;
-        pool.template(template).await?;
-        let object = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandboxPool",
-            "metadata": {"name": name, "namespace": NAMESPACE},
-            "spec": {"templateRef": {"name": name}, "replicas": replicas}});
-        kubectl_with(&["create", "-f", "-"], &object.to_string()).await?;
-        Ok(pool)
-    }
-
-    /// Has the template say this, and waits until the operator has accepted it.
-    async fn template(&self, spec: &Value) -> anyhow::Result<()> {
-        let mut spec = spec.clone();
-        spec["defaults"]["resources"] = json!({"cpu": "250m", "memory": "96Mi"});
-        let object = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandboxTemplate",
-            "metadata": {"name": self.name, "namespace": NAMESPACE}, "spec": spec});
-        kubectl_with(&["apply", "-f", "-"], &object.to_string()).await?;
-        let templates =
-            Api::<CodeSandboxTemplate>::namespaced(self.cluster.client.clone(), NAMESPACE);
-        let accepted = |template: Option<&CodeSandboxTemplate>| {
-            let accepted = template.and_then(CodeSandboxTemplate::accepted);
-            accepted.is_some_and(|accepted| accepted.status == "True")
-        };
-        timeout(PATIENCE, await_condition(templates, self.name, accepted)).await??;
-        Ok(())
-    }
-
-    fn api(&self) -> Api<CodeSandboxPool> {
-        Api::namespaced(self.cluster.client.clone(), NAMESPACE)
-    }
-
-    /// Waits until the pool says so, with so many pods ready.
-    async fn says(&self, reason: &str, ready: u32) -> anyhow::Result<CodeSandboxPool> {
-        let judge = |pool: Option<&CodeSandboxPool>| {
-            let status = pool.and_then(|pool| pool.status.as_ref());
-            status.is_some_and(|status| {
-                status
-                    .conditions
-                    .iter()
-                    .any(|one| one.type_ == condition::READY && one.reason == reason)
-                    && status.ready_replicas == ready
-            })
-        };
-        match timeout(PATIENCE, await_condition(self.api(), self.name, judge)).await {
-            Ok(found) => found?.context("it is there"),
-            Err(_) => anyhow::bail!(
-                "{} never said {reason} with {ready} ready: {:?}",
-                self.name,
-                self.api().get_status(self.name).await?.status
-            ),
-        }
-    }
-
-    /// The pods that wait, as the API server lists them.
-    async fn waiting(&self) -> anyhow::Result<Vec<Pod>> {
-        let params = ListParams::default().labels(&names::unclaimed(self.name));
-        Ok(self.cluster.pods.list(&params).await?.items)
-    }
-
-    async fn uids(&self) -> anyhow::Result<BTreeSet<String>> {
-        Ok(self.waiting().await?.iter().filter_map(ResourceExt::uid).collect())
-    }
-
-    /// A sandbox of the pool that asks for this besides, once it is ready.
-    async fn sandbox(&self, name: &str, asked: Value) -> anyhow::Result<Sandbox> {
-        let mut spec: CodeSandboxSpec = serde_json::from_value(asked)?;
-        let named = || Some(LocalObjectReference { name: self.name.into() });
-        spec.settings.ttl.get_or_insert("10m".into());
-        spec.template_ref = named();
-        spec.pool_ref = spec.pool_ref.or_else(named);
-        self.cluster.ready(name, spec).await
-    }
-
-    /// Takes pool and template away, and waits until no pod of the pool waits any more.
-    async fn remove(&self) -> anyhow::Result<()> {
-        let both = ["delete", "csbp,csbt", self.name, "-n", NAMESPACE, "--ignore-not-found"];
-        kubectl(&both).await?;
-        e2e::until("its pods are gone", async || Ok(self.waiting().await?.is_empty())).await
-    }
-}
+use kube::{ResourceExt, api::DeleteParams};
+use serde_json::json;
 
 fn start_of(sandbox: &Sandbox) -> (StartMode, String) {
     let start = sandbox.object.status.as_ref().and_then(|status| status.start.clone());

@@ -12,16 +12,20 @@ mod contexts;
 mod floors;
 mod mcp;
 mod report;
+mod starts;
+mod warm;
 mod writes;
 
 use anyhow::Context;
-use api::Settings;
+use api::{Settings, reason};
 use e2e::Cluster;
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
 
 /// How many sandboxes are made from nothing.
 const COLD: usize = 25;
+/// How many sandboxes are taken from a pool, two a second.
+const WARM: u32 = 80;
 /// How many times the live context is asked.
 const CALLS: usize = 1000;
 /// How many times what others do is done.
@@ -66,6 +70,20 @@ async fn main() -> anyhow::Result<()> {
     }
 
     report.say(&format!("writes of a sandbox's life, {LIVES} lives"));
-    report.writes(&writes::measure(&mcp, LIVES).await?);
+    report.writes(
+        "Writes of a sandbox's life",
+        "Made, one run, deleted, through MCP",
+        &writes::cold(&mcp, LIVES).await?,
+    );
+
+    let pool = warm::pool(warm::REPLICAS).await?;
+    report.say(&format!("warm create → first output, {WARM} times"));
+    report.warm(&warm::measure(&pool, WARM).await?);
+    pool.says(reason::POOL_READY, warm::REPLICAS).await?;
+    report.say(&format!("writes of a warm sandbox's life, {LIVES} lives"));
+    let how = "With a pod of a pool: made, one run, deleted, through the kube API (not through MCP), until the pool is full again";
+    let writes = writes::warm(&pool, warm::REPLICAS, LIVES).await?;
+    report.writes("Writes of a warm sandbox's life", how, &writes);
+    pool.remove().await?;
     report.save()
 }

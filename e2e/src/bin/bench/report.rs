@@ -8,8 +8,10 @@ use serde_json::{Value, json};
 use crate::{
     bulk::Bulk,
     calls::Calls,
-    cold::{self, Cold},
+    cold::Cold,
     contexts::Contexts,
+    starts::{STEPS, Spans},
+    warm::{self, Warm},
     writes::Writes,
 };
 
@@ -41,6 +43,34 @@ fn spread(values: &[f64]) -> Value {
         "p50": percentile(values, 50.0), "p99": percentile(values, 99.0),
         "min": percentile(values, 0.0), "max": percentile(values, 100.0),
     })
+}
+
+/// The steps that were seen, as a table and as values.
+fn steps(spans: &[Spans]) -> (String, Value) {
+    let mut text = String::from(
+        " Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
+    );
+    let (mut steps, mut before) = (Vec::new(), None);
+    for (index, step) in STEPS.iter().enumerate() {
+        let at: Vec<f64> = spans.iter().map(|span| span[index]).collect();
+        if at.iter().any(|at| at.is_nan()) {
+            continue;
+        }
+        let since: Vec<f64> = spans
+            .iter()
+            .map(|span| span[index] - before.map_or(0.0, |before: usize| span[before]))
+            .collect();
+        before = Some(index);
+        let _ = writeln!(
+            text,
+            "| {step} | {:.0} | {:.0} | {:.0} |",
+            percentile(&at, 50.0),
+            percentile(&at, 99.0),
+            percentile(&since, 50.0)
+        );
+        steps.push(json!({"step": step, "ms": spread(&at)}));
+    }
+    (text, steps.into())
 }
 
 impl Report {
@@ -76,28 +106,13 @@ impl Report {
     }
 
     pub(crate) fn cold(&mut self, runtime: &str, cold: &Cold) {
-        let spans = &cold.spans;
         let mut text = format!(
-            "## Cold create → first output, {runtime}\n\nOne sandbox at a time, image present, through `client`; n = {}. Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
-            spans.len()
+            "## Cold create → first output, {runtime}\n\nOne sandbox at a time, image present, through `client`; n = {}.",
+            cold.spans.len()
         );
-        let mut steps = Vec::new();
-        for (index, step) in cold::STEPS.iter().enumerate() {
-            let at: Vec<f64> = spans.iter().map(|span| span[index]).collect();
-            let since: Vec<f64> = spans
-                .iter()
-                .map(|span| span[index] - if index > 0 { span[index - 1] } else { 0.0 })
-                .collect();
-            let _ = writeln!(
-                text,
-                "| {step} | {:.0} | {:.0} | {:.0} |",
-                percentile(&at, 50.0),
-                percentile(&at, 99.0),
-                percentile(&since, 50.0)
-            );
-            steps.push(json!({"step": step, "ms": spread(&at)}));
-        }
-        self.results["cold"][runtime] = steps.into();
+        let (table, steps) = steps(&cold.spans);
+        text.push_str(&table);
+        self.results["cold"][runtime] = steps;
         if !cold.idle_kib.is_empty() {
             let of = |kib: &[f64]| {
                 let (p50, most) = (percentile(kib, 50.0), percentile(kib, 100.0));
@@ -111,6 +126,20 @@ impl Report {
             self.results["agent_idle_kib"][runtime] = spread(&cold.idle_kib);
             self.results["agent_fresh_kib"][runtime] = spread(&cold.fresh_kib);
         }
+        self.section(&text);
+    }
+
+    pub(crate) fn warm(&mut self, warm: &Warm) {
+        let mut text = format!(
+            "## Warm create → first output, runc\n\nTwo sandboxes a second from a pool of {} pods that is refilled meanwhile, through `client`; n = {}. \
+             {} more found no pod ready and started cold.",
+            warm::REPLICAS,
+            warm.spans.len(),
+            warm.cold
+        );
+        let (table, steps) = steps(&warm.spans);
+        text.push_str(&table);
+        self.results["warm"] = json!({"cold": warm.cold, "steps": steps});
         self.section(&text);
     }
 
@@ -187,14 +216,14 @@ impl Report {
         self.section(&text);
     }
 
-    pub(crate) fn writes(&mut self, writes: &Writes) {
+    pub(crate) fn writes(&mut self, title: &str, how: &str, writes: &Writes) {
         #[expect(clippy::cast_precision_loss, reason = "small counts")]
         let each = |count: usize| count as f64 / writes.lives as f64;
         let all: usize = writes.by.values().sum();
         let ours = writes.by.iter().filter(|((who, _), _)| Writes::is_ours(who));
         let ours: usize = ours.map(|(_, count)| count).sum();
         let mut text = format!(
-            "## Writes of a sandbox's life\n\nMade, one run, deleted, through MCP; {} lives; from the audit log (Leases excluded) and etcd's own count (Leases and Events included).\n\n| who | writes a life |\n|---|---:|\n| our own | {:.1} |\n| all components | {:.1} |\n",
+            "## {title}\n\n{how}; {} lives; from the audit log (Leases excluded) and etcd's own count (Leases and Events included).\n\n| who | writes a life |\n|---|---:|\n| our own | {:.1} |\n| all components | {:.1} |\n",
             writes.lives,
             each(ours),
             each(all)
@@ -209,7 +238,7 @@ impl Report {
             let _ = writeln!(text, "| {who} | {what} | {:.1} |", each(*count));
             by.insert(format!("{who}: {what}"), each(*count).into());
         }
-        self.results["writes"] = json!({
+        self.results["writes"][title] = json!({
             "lives": writes.lives, "ours": each(ours), "all": each(all), "by": by, "etcd_puts": writes.etcd_puts,
         });
         self.section(&text);

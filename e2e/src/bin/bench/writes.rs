@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, env, fs};
 
 use anyhow::Context;
-use e2e::Cluster;
+use api::reason;
+use e2e::{Cluster, pool::Pool};
 use serde_json::{Value, json};
 
 use crate::mcp::Mcp;
@@ -17,19 +18,41 @@ pub(crate) struct Writes {
     pub(crate) etcd_puts: Option<f64>,
 }
 
-pub(crate) async fn measure(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
+/// The writes of so many lives through MCP, of sandboxes that start cold.
+pub(crate) async fn cold(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
     let cluster = Cluster::connect().await?;
+    let life = async |index| {
+        let id = mcp.create(&format!("bench-life-{index}")).await?;
+        mcp.call("run_code", json!({"sandbox_id": id, "code": "1+1"})).await?;
+        let sandbox = cluster.sandboxes.get(&id).await?;
+        mcp.delete(&id).await?;
+        cluster.gone(&sandbox).await
+    };
+    measure(lives, life).await
+}
+
+/// The same of sandboxes of a pool, made and deleted through the kube API, until the pool is full again.
+pub(crate) async fn warm(pool: &Pool, replicas: u32, lives: usize) -> anyhow::Result<Writes> {
+    let life = async |index| {
+        let sandbox = pool.sandbox(&format!("bench-pooled-{index}"), json!({})).await?;
+        sandbox.says("true").await?;
+        sandbox.delete().await?;
+        pool.says(reason::POOL_READY, replicas).await.map(drop)
+    };
+    measure(lives, life).await
+}
+
+async fn measure(
+    lives: usize,
+    life: impl AsyncFn(usize) -> anyhow::Result<()>,
+) -> anyhow::Result<Writes> {
     let log = env::var("CLUSTER_AUDIT_LOG").ok();
     let audit =
         || log.as_ref().map(|path| fs::read_to_string(path).context("the audit log")).transpose();
     let skip = audit()?.map_or(0, |text| text.lines().count());
     let puts = etcd_puts().await;
     for index in 0..lives {
-        let id = mcp.create(&format!("bench-life-{index}")).await?;
-        mcp.call("run_code", json!({"sandbox_id": id, "code": "1+1"})).await?;
-        let sandbox = cluster.sandboxes.get(&id).await?;
-        mcp.delete(&id).await?;
-        cluster.gone(&sandbox).await?;
+        life(index).await?;
     }
     let after = etcd_puts().await;
     let mut writes = Writes {
