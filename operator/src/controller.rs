@@ -33,6 +33,7 @@ use crate::{
     news::News,
     observe::{self, Observed},
     plan::{self, Action as Step, Plan},
+    pool::lull::Lulls,
     probe::Verdict,
     status, template, watch,
     watched::Watched,
@@ -58,6 +59,8 @@ pub(crate) struct Context {
     pub(crate) memory: Memory,
     /// The same about pools.
     pub(crate) pool_memory: Memory,
+    /// How long their statuses have been left as they are.
+    pub(crate) lulls: Lulls,
     /// The pods of pools that sandboxes have just claimed.
     pub(crate) claimed: Claimed,
     /// That templates or policies have changed, which is of interest to all pools.

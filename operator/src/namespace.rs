@@ -27,7 +27,8 @@ use crate::{
     injection::Runtimes,
     memory::Memory,
     news::News,
-    pool, sweep, template,
+    pool::{self, lull::Lulls},
+    sweep, template,
     watched::Watched,
 };
 
@@ -72,6 +73,7 @@ pub(crate) async fn work(
         members: Watched::new(members),
         memory: Memory::default(),
         pool_memory: Memory::default(),
+        lulls: Lulls::default(),
         claimed: Claimed::default(),
         made_of: News::default(),
         runtimes,

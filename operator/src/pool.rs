@@ -6,6 +6,7 @@
 
 pub(crate) mod claim;
 pub(crate) mod controller;
+pub(crate) mod lull;
 pub(crate) mod member;
 mod plan;
 mod source;

@@ -33,6 +33,7 @@ use crate::{
     news::News,
     observe::Observed,
     pod,
+    pool::lull::Lulls,
     watched::Watched,
 };
 
@@ -152,6 +153,7 @@ pub(crate) fn context(client: Client, injection: AgentInjection) -> Context {
         members: Watched::new(store_of(Vec::new())),
         memory: Memory::default(),
         pool_memory: Memory::default(),
+        lulls: Lulls::default(),
         claimed: Claimed::default(),
         made_of: News::default(),
         runtimes: Arc::new(Runtimes::new(injection)),

@@ -103,14 +103,16 @@ async fn reconcile(pool: Arc<CodeSandboxPool>, context: Arc<Context>) -> Result<
         failure = Some(Error::Unsettled { object: name.clone() });
     }
     // Even after a failure: what was seen is true all the same, and pods may be gone.
-    if let Some(status) = plan.status {
+    let wait = context.lulls.wait(&name, plan.status.is_some() && plan.passing, now);
+    if let Some(status) = plan.status.filter(|_| wait.is_none()) {
         act::write_status(&context.caller, Kind::CodeSandboxPoolStatus, &*pool, &status).await?;
     }
     if let Some(failure) = failure {
         return Err(failure);
     }
     context.pool_memory.succeeded(&name, observed.refusal.is_some());
-    let again = plan.action.map(|_| Duration::ZERO).or(plan.requeue);
+    let later = plan.requeue.into_iter().chain(wait).min();
+    let again = plan.action.map(|_| Duration::ZERO).or(later);
     Ok(again.map_or_else(Action::await_change, Action::requeue))
 }
 
@@ -183,7 +185,10 @@ fn report(
 ) {
     match run {
         Ok((pool, _)) => debug!(%pool, "reconciled"),
-        Err(LoopError::ObjectNotFound(pool)) => context.pool_memory.forget(&pool.name),
+        Err(LoopError::ObjectNotFound(pool)) => {
+            context.pool_memory.forget(&pool.name);
+            context.lulls.wait(&pool.name, false, Timestamp::now());
+        }
         Err(LoopError::ReconcilerFailed(error @ Error::Conflict { .. }, pool)) => {
             debug!(%pool, %error, "reconciled from an old copy; trying again");
         }

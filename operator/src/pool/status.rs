@@ -31,6 +31,18 @@ pub(super) fn status(
     }
 }
 
+/// Whether a status says nothing but how many pods there are, of a pool that has some ready, as the one before it does.
+pub(super) fn is_passing(old: Option<&CodeSandboxPoolStatus>, new: &CodeSandboxPoolStatus) -> bool {
+    let counts = |status: &CodeSandboxPoolStatus| {
+        let ready = status.conditions.iter().find(|one| one.type_ == condition::READY);
+        ready.is_some_and(|ready| matches!(&*ready.reason, reason::POOL_READY | reason::FILLING))
+    };
+    let is_current = |old: &CodeSandboxPoolStatus| {
+        counts(old) && old.observed_generation == new.observed_generation
+    };
+    old.is_some_and(is_current) && counts(new) && new.ready_replicas > 0
+}
+
 fn count(pods: usize) -> u32 {
     u32::try_from(pods).unwrap_or(u32::MAX)
 }

@@ -81,6 +81,32 @@ async fn a_settled_pool_costs_no_request() {
 }
 
 #[tokio::test]
+async fn a_pod_that_is_replaced_at_once_is_no_write_to_the_status() {
+    let mut pool = pool(2);
+    let mut pods = vec![warm(&pool, 1, &json!({})), warm(&pool, 2, &json!({}))];
+    for pod in &mut pods {
+        pod.metadata.creation_timestamp = Some(Time(Timestamp::now()));
+    }
+    let (full, log) = context(pods.clone(), well);
+    run(&Arc::new(full), &pool).await.unwrap();
+    pool.status = Some(serde_json::from_value(log.last_body()["status"].clone()).unwrap());
+
+    claim(&mut pods[0]);
+    let (lacking, log) = context(pods, well);
+    let lacking = Arc::new(lacking);
+    let again = run(&lacking, &pool).await.unwrap();
+    assert_eq!(log.requests(), [CREATE_POD]);
+    assert_ne!(again, Action::await_change(), "it is said if it stays so");
+    let earlier = Timestamp::now() - jiff::SignedDuration::from_secs(2);
+    for passing in [false, true] {
+        lacking.lulls.wait("pool", passing, earlier);
+    }
+    run(&lacking, &pool).await.unwrap();
+    assert_eq!(log.requests()[1..], [CREATE_POD, WRITE_STATUS]);
+    assert_eq!(log.last_body()["status"]["readyReplicas"], 1);
+}
+
+#[tokio::test]
 async fn a_pod_that_the_watch_does_not_show_yet_is_not_made_twice() {
     let answer = |request: &str| match request {
         CREATE_POD => Answer::Refuse(409, "AlreadyExists", "pods \"pool-m1\" already exists"),

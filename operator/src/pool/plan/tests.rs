@@ -437,3 +437,32 @@ fn anothers_pod_under_a_name_of_ours_is_left_alone_and_its_number_passed_over() 
     world.pods.insert("pool-m1".into(), foreign);
     assert_eq!(world.settle(), ["create pool-m2"]);
 }
+
+#[test]
+fn only_what_counts_pods_of_a_pool_that_has_some_ready_may_wait_to_be_said() {
+    let mut world = World::full(2);
+    assert!(world.plan().status.is_none());
+    // A sandbox takes one, and another is being made.
+    claim(world.pods.get_mut("pool-m1").unwrap());
+    let first = world.plan();
+    assert!(matches!(first.action, Some(Action::Create(_))), "it is made at once");
+    assert!(first.passing && first.status.is_some());
+    // It asks for more.
+    world.pool.metadata.generation = Some(9);
+    assert!(!world.plan().passing);
+    world.pool.metadata.generation = pool(2).metadata.generation;
+    // None is ready.
+    claim(world.pods.get_mut("pool-m2").unwrap());
+    assert!(!world.plan().passing);
+    // What is wrong is said at once, and that it is not wrong any more.
+    let mut world = World::full(2);
+    world.refusal = Some(refusal(Kind::Pod, "pool-m3", "exceeded quota: small", 60));
+    claim(world.pods.get_mut("pool-m1").unwrap());
+    assert!(!world.plan().passing);
+    world.settle();
+    assert_eq!(world.ready().reason, reason::QUOTA_EXCEEDED);
+    world.refusal = None;
+    assert!(!world.plan().passing);
+    // So is all that is said of a new pool.
+    assert!(!World::of(2, &json!({})).plan().passing);
+}
