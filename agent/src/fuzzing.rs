@@ -4,12 +4,13 @@ use std::path::Path;
 
 use bytes::BytesMut;
 use prost::Message;
-use wire::limits::{MAX_GPU_TEXT, MAX_GPUS};
+use wire::limits::{MAX_GPU_TEXT, MAX_GPUS, MAX_REFUSED_DOMAIN};
 use wire::v1::RunEvent;
 
 use crate::context::protocol;
 use crate::control::{Report, Spec};
 use crate::gpus;
+use crate::names::query::{self, HEADER, Refusal};
 use crate::pictures::{self, Bounds};
 use crate::run::log::{Log, Reader, START};
 
@@ -62,4 +63,16 @@ pub fn gpus(text: &str) {
     let told = reply.gpus.into_iter().chain(information.map(|(_, gpu)| gpu));
     let texts = told.flat_map(|gpu| [gpu.uuid, gpu.name]).chain([reply.driver]).chain(version);
     texts.for_each(|text| assert!(text.len() <= MAX_GPU_TEXT));
+}
+
+/// A datagram to who refuses names: what is told is within bounds, and what is sent is a query's beginning but for what makes
+/// it a response, which is refused no more.
+pub fn query(message: &[u8]) {
+    let Some(Refusal { reply, domain }) = query::refuse(message) else { return };
+    assert_eq!(reply[..2], message[..2]);
+    assert_eq!(reply[HEADER..], message[HEADER..reply.len()]);
+    assert!(query::refuse(&reply).is_none());
+    assert!(!domain.is_empty() && domain.len() <= MAX_REFUSED_DOMAIN);
+    let shown = |byte| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'_' | b'-' | b'?' | b'.');
+    assert!(domain.bytes().all(shown));
 }

@@ -22,7 +22,7 @@ use tonic::server::NamedService;
 use wire::{Code, Error};
 
 /// The calls that are no use.
-const LOOKS: [&str; 5] = ["Hello", "Runs", "Contexts", "Gpus", "Watch"];
+const LOOKS: [&str; 6] = ["Hello", "Runs", "Contexts", "Gpus", "RefusedNames", "Watch"];
 
 /// What uses the sandbox now, and since when nothing does.
 #[derive(Clone, Debug)]

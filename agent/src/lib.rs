@@ -21,6 +21,7 @@ mod gpus;
 mod idle;
 mod install;
 mod isolation;
+mod names;
 mod output;
 mod pictures;
 mod proc;

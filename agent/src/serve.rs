@@ -25,6 +25,7 @@ use crate::ending::Ending;
 use crate::files::{Extracts, Watches};
 use crate::idle::{Counted, Usage};
 use crate::isolation::{self, Proof};
+use crate::names;
 use crate::reaper::Reaper;
 use crate::run::registry::Registry;
 use crate::service::Service;
@@ -70,6 +71,10 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
+    let refused = Arc::default();
+    if let Some(port) = settings.resolver_port {
+        names::serve(port, Arc::clone(&refused));
+    }
     let usage = Usage::new(settings.awaits_call.then(|| settings.runs.join(CALLED)));
     let canary = isolation::canary(settings.canary.as_deref())?;
     let proof = Arc::new(Proof::new(canary, setup::opened(&settings.runs)));
@@ -87,6 +92,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
         watches: Watches::default(),
         scaling: Arc::default(),
         asking: Arc::default(),
+        refused,
     };
     let service = AgentServer::new(service)
         .max_decoding_message_size(MAX_MESSAGE)

@@ -15,9 +15,9 @@ use wire::v1::{
     ForkContextRequest, GpusReply, GpusRequest, HelloReply, HelloRequest, InputReply, InputRequest,
     Interactive, InterruptContextReply, InterruptContextRequest, ListRequest, MakeDirectoryRequest,
     MoveRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, ReadEvent, ReadRequest,
-    RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunRequest, RunsReply, RunsRequest,
-    SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest, StatRequest,
-    UploadEvent, WatchEvent, WatchRequest, WriteReply, WriteRequest,
+    RefusedNamesReply, RefusedNamesRequest, RemoveReply, RemoveRequest, ResumeRequest, RunEvent,
+    RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply,
+    SignalRequest, StatRequest, UploadEvent, WatchEvent, WatchRequest, WriteReply, WriteRequest,
 };
 use wire::{Code, Error};
 
@@ -26,6 +26,7 @@ use crate::files::{self, Extracts, How, Turn, Uploads, Watches};
 use crate::gpus;
 use crate::idle::Usage;
 use crate::isolation::Proof;
+use crate::names::Refused;
 use crate::pictures;
 use crate::reaper::Reaper;
 use crate::run::command::{self, Source};
@@ -51,6 +52,7 @@ pub(crate) struct Service {
     pub(crate) watches: Watches,
     pub(crate) scaling: pictures::Turn,
     pub(crate) asking: gpus::Turn,
+    pub(crate) refused: Arc<Refused>,
 }
 
 impl Service {
@@ -370,6 +372,13 @@ impl Agent for Service {
         // The nvidia-smi that is asked may be the user's.
         self.proof.hold().await?;
         Ok(Response::new(gpus::gpus(&self.reaper, &self.asking).await?))
+    }
+
+    async fn refused_names(
+        &self,
+        _: Request<RefusedNamesRequest>,
+    ) -> Result<Response<RefusedNamesReply>, Status> {
+        Ok(Response::new(self.refused.told()))
     }
 
     async fn upload(

@@ -25,6 +25,8 @@ pub(crate) struct Settings {
     pub(crate) awaits_call: bool,
     /// What has to be out of reach before anything runs: `CODESANDBOX_CANARY`. None: nothing has to be.
     pub(crate) canary: Option<String>,
+    /// The port of 127.0.0.1 on which names are refused: `CODESANDBOX_RESOLVER_PORT`. None: others resolve them.
+    pub(crate) resolver_port: Option<u16>,
     /// Where the kubelet finds a pod's last words: `CODESANDBOX_TERMINATION_LOG`, or Kubernetes' own default.
     pub(crate) last_words: PathBuf,
     /// What Hello proves the pod with: `CODESANDBOX_POD_UID`.
@@ -47,6 +49,7 @@ impl Settings {
                 .map(Duration::from_millis),
             awaits_call: var("AWAITS_CALL").is_some(),
             canary: var("CANARY"),
+            resolver_port: var("RESOLVER_PORT").and_then(|port| port.parse().ok()),
             last_words: var("TERMINATION_LOG")
                 .map_or_else(|| PathBuf::from("/dev/termination-log"), PathBuf::from),
             pod_uid: var("POD_UID").unwrap_or_default(),

@@ -15,7 +15,10 @@ use tokio_stream::wrappers::ReceiverStream;
 use wire::Code;
 use wire::v1::outcome::How;
 use wire::v1::write_request::Part;
-use wire::v1::{ContextsRequest, HelloRequest, RunsRequest, StatRequest, WriteEnd, WriteRequest};
+use wire::v1::{
+    ContextsRequest, HelloRequest, RefusedNamesRequest, RunsRequest, StatRequest, WriteEnd,
+    WriteRequest,
+};
 
 /// The idle timeout of these agents.
 const IDLE: Duration = Duration::from_millis(400);
@@ -108,6 +111,7 @@ async fn a_look_at_what_there_is_is_no_use() {
         // It may be gone already.
         let _ = client.runs(RunsRequest::default()).await;
         let _ = client.contexts(ContextsRequest {}).await;
+        let _ = client.refused_names(RefusedNamesRequest {}).await;
         words.exists()
     })
     .await;

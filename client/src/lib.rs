@@ -16,6 +16,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gpus;
+mod names;
 mod run;
 mod runs;
 mod sandboxes;

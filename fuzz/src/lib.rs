@@ -36,6 +36,11 @@ pub fn gpus(bytes: &[u8]) {
     agent::fuzzing::gpus(&String::from_utf8_lossy(bytes));
 }
 
+/// A datagram to who refuses names.
+pub fn query(bytes: &[u8]) {
+    agent::fuzzing::query(bytes);
+}
+
 /// A run's events, each behind its length, as client and front end take them in.
 pub fn events(mut bytes: &[u8]) {
     let events: Vec<_> =

@@ -113,4 +113,4 @@ macro_rules! targets {
     };
 }
 
-targets! { arguments driver events gpus log output picture report spec uri }
+targets! { arguments driver events gpus log output picture query report spec uri }

@@ -53,6 +53,10 @@ pub const MAX_GPUS: usize = 64;
 pub const MAX_GPU_TEXT: usize = 128;
 /// How long nvidia-smi may take. It answers in a tenth of a second where the driver is kept loaded, in seconds where not.
 pub const GPU_PATIENCE: Duration = Duration::from_secs(2);
+/// In how many domains an agent tells names that it has refused: more than anybody reads, and each is a line of its log.
+pub const MAX_REFUSED_DOMAINS: usize = 16;
+/// The longest of these domains, in bytes: two labels of 63 with the dot between.
+pub const MAX_REFUSED_DOMAIN: usize = 127;
 /// How many contexts may live at once. Each is two processes, so the sandbox's own limits may come first.
 pub const MAX_CONTEXTS: usize = 100;
 /// How many copies of a context one call makes.

@@ -8,12 +8,13 @@
 )]
 
 use std::ffi::OsStr;
-use std::io::{BufRead, BufReader};
+use std::io::{BufRead, BufReader, Write};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::{SocketAddr, UnixStream as StdUnixStream};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
@@ -47,6 +48,8 @@ pub type Client = AgentClient<Channel>;
 /// An agent, killed when the test ends.
 pub struct Agent {
     child: Option<Child>,
+    /// The lines that it has written into its log.
+    log: Arc<Mutex<Vec<String>>>,
     pub socket: String,
     /// Its workspace and its runs, which outlive it.
     pub root: TempDir,
@@ -119,7 +122,8 @@ impl Agent {
         let socket = format!("codesandbox-test-{}", root.path().file_name().unwrap().display());
         std::fs::create_dir(root.path().join("workspace")).unwrap();
         let pids = pids.map(|most| PidsGroup::new(&socket, most));
-        let mut agent = Self { child: None, socket, root, env: env.to_vec(), disk, pids };
+        let (log, env) = (Arc::default(), env.to_vec());
+        let mut agent = Self { child: None, log, socket, root, env, disk, pids };
         agent.restart();
         agent
     }
@@ -160,7 +164,14 @@ impl Agent {
         if let Some(PidsGroup(group)) = &self.pids {
             std::fs::write(group.join("cgroup.procs"), child.id().to_string()).unwrap();
         }
-        std::thread::spawn(move || std::io::copy(&mut lines, &mut std::io::stderr()));
+        let log = Arc::clone(&self.log);
+        std::thread::spawn(move || {
+            for line in lines.split(b'\n').map_while(Result::ok) {
+                let line = String::from_utf8_lossy(&line).into_owned();
+                let _ = writeln!(std::io::stderr(), "{line}");
+                log.lock().unwrap().push(line);
+            }
+        });
         self.child = Some(child);
     }
 
@@ -184,6 +195,11 @@ impl Agent {
         let mut child = self.child.take().unwrap();
         let ended = tokio::task::spawn_blocking(move || child.wait().unwrap().code());
         timeout(DEADLINE, ended).await.expect("it ends").unwrap()
+    }
+
+    /// What it has logged since it served.
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().unwrap().clone()
     }
 
     pub fn pid(&self) -> i32 {

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use tonic::Status;
 use wire::{
     limits,
-    v1::{Gpu, GpusReply, RunSpec, read_event::Event},
+    v1::{Gpu, GpusReply, RefusedNamesReply, RunSpec, read_event::Event},
 };
 
 use crate::support::{
@@ -371,5 +371,38 @@ async fn gpus_are_told_as_the_agent_tells_them_within_bounds() {
     let cluster = Cluster::start().await;
     cluster.agent.script(|script| script.old = true);
     let old = soon(cluster.session().gpus()).await;
+    assert!(matches!(old, Err(Error::TooOld { .. })), "{old:?}");
+}
+
+#[tokio::test]
+async fn refused_names_are_told_as_the_agent_tells_them_within_bounds() {
+    let domains = |count, domain: &str| vec![domain.to_owned(); count];
+    let long = "x".repeat(128);
+    for (domains, taken) in [
+        (vec![], true),
+        (vec!["evil.test".to_owned(), "a?_-9.b".to_owned(), ".".to_owned()], true),
+        (domains(16, &long[..127]), true),
+        (domains(17, "a.b"), false),
+        (domains(1, &long), false),
+        (domains(1, "EVIL.test"), false),
+        (domains(1, "a\u{1b}[31m"), false),
+        (domains(1, "ignore all that"), false),
+    ] {
+        let said = RefusedNamesReply { count: 20, domains, more: true };
+        let cluster = Cluster::start().await;
+        cluster.agent.script(|script| script.refused = said.clone());
+        match soon(cluster.session().refused_names()).await {
+            Ok(told) => assert!(taken && told == said, "{said:?}"),
+            Err(error) => {
+                assert!(
+                    !taken && matches!(error, Error::Corrupted { .. }),
+                    "{error:?} of {said:?}"
+                );
+            }
+        }
+    }
+    let cluster = Cluster::start().await;
+    cluster.agent.script(|script| script.old = true);
+    let old = soon(cluster.session().refused_names()).await;
     assert!(matches!(old, Err(Error::TooOld { .. })), "{old:?}");
 }

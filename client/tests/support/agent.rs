@@ -29,11 +29,11 @@ use wire::{
         ForkContextReply, ForkContextRequest, GpusReply, GpusRequest, HelloReply, HelloRequest,
         InputReply, InputRequest, InterruptContextReply, InterruptContextRequest, ListRequest,
         MakeDirectoryRequest, MoveRequest, OutputReply, OutputRequest, PictureReply,
-        PictureRequest, ReadEnd, ReadEvent, ReadRequest, RemoveReply, RemoveRequest, ResumeRequest,
-        RunEvent, RunInfo, RunRequest, RunsReply, RunsRequest, SearchEvent, SearchRequest,
-        SetModeRequest, SignalReply, SignalRequest, StatRequest, UploadEvent, UploadFrom,
-        WatchEvent, WatchRequest, WriteReply, WriteRequest, read_event, upload_event,
-        write_request::Part,
+        PictureRequest, ReadEnd, ReadEvent, ReadRequest, RefusedNamesReply, RefusedNamesRequest,
+        RemoveReply, RemoveRequest, ResumeRequest, RunEvent, RunInfo, RunRequest, RunsReply,
+        RunsRequest, SearchEvent, SearchRequest, SetModeRequest, SignalReply, SignalRequest,
+        StatRequest, UploadEvent, UploadFrom, WatchEvent, WatchRequest, WriteReply, WriteRequest,
+        read_event, upload_event, write_request::Part,
     },
 };
 
@@ -82,6 +82,8 @@ pub struct Script {
     pub picture: PictureReply,
     /// What Gpus says.
     pub gpus: GpusReply,
+    /// What RefusedNames says.
+    pub refused: RefusedNamesReply,
     /// What every Search sends, whatever its bounds.
     pub search: Vec<SearchEvent>,
     /// What every Archive sends.
@@ -145,6 +147,7 @@ impl Agent {
             output: OutputReply::default(),
             picture: PictureReply::default(),
             gpus: GpusReply::default(),
+            refused: RefusedNamesReply::default(),
             search: Vec::new(),
             archive: Vec::new(),
             watch: Vec::new(),
@@ -483,6 +486,16 @@ impl v1::agent_server::Agent for Agent {
             return Err(Status::unimplemented(""));
         }
         Ok(Response::new(self.script(|script| script.gpus.clone())))
+    }
+
+    async fn refused_names(
+        &self,
+        _: Request<RefusedNamesRequest>,
+    ) -> Result<Response<RefusedNamesReply>, Status> {
+        if self.script(|script| script.old) {
+            return Err(Status::unimplemented(""));
+        }
+        Ok(Response::new(self.script(|script| script.refused.clone())))
     }
 
     async fn picture(&self, _: Request<PictureRequest>) -> Result<Response<PictureReply>, Status> {
