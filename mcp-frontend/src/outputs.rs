@@ -4,7 +4,7 @@ use api::{CodeSandbox, Effective, Egress, condition};
 use kube::ResourceExt;
 use rmcp::schemars::JsonSchema;
 use serde::Serialize;
-use wire::v1::{EditReply, Entry, RunInfo, entry::Kind, outcome::How};
+use wire::v1::{EditReply, Entry, RefusedNamesReply, RunInfo, entry::Kind, outcome::How};
 
 use crate::{
     gpus::{Gpus, Queue},
@@ -51,6 +51,20 @@ pub(crate) struct LookedAt {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(skip)]
     pub(crate) queue: Option<Queue>,
+    /// What names it asked for and was refused. Not in the schema either.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(skip)]
+    pub(crate) refused_names: Option<RefusedNames>,
+}
+
+#[derive(Debug, PartialEq, Serialize)]
+pub(crate) struct RefusedNames {
+    count: u64,
+    /// The last two labels of each.
+    domains: Vec<String>,
+    /// Whether there were others.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    more: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
@@ -169,6 +183,15 @@ fn reach(effective: &Effective) -> &'static str {
     }
 }
 
+impl RefusedNames {
+    /// `None` where there are none.
+    pub(crate) fn some(
+        RefusedNamesReply { count, domains, more }: RefusedNamesReply,
+    ) -> Option<Self> {
+        (count > 0).then_some(Self { count, domains, more })
+    }
+}
+
 impl From<RunInfo> for Run {
     fn from(info: RunInfo) -> Self {
         let ended = info.outcome.as_ref();
@@ -239,5 +262,17 @@ mod tests {
             .unwrap();
             assert_eq!(Sandbox::from(&sandbox).network, said, "{network}");
         }
+    }
+
+    #[test]
+    fn names_that_were_refused_are_told_where_there_are_some() {
+        let told = |count, more| {
+            let domains = vec!["evil.test".into()];
+            serde_json::to_value(RefusedNames::some(RefusedNamesReply { count, domains, more }))
+                .unwrap()
+        };
+        assert_eq!(told(0, false), json!(null));
+        assert_eq!(told(2, false), json!({"count": 2, "domains": ["evil.test"]}));
+        assert_eq!(told(20, true), json!({"count": 20, "domains": ["evil.test"], "more": true}));
     }
 }

@@ -3,8 +3,9 @@
 
 use wire::v1::{
     ContextInfo, CreateContextRequest, Display, EditReply, Entry, GpusReply, InputReply,
-    InputRequest, ListRequest, OutputReply, OutputRequest, PictureReply, PictureRequest, RunEvent,
-    RunInfo, RunSpec, SearchRequest, edit_request::Replacement, run_event::Event,
+    InputRequest, ListRequest, OutputReply, OutputRequest, PictureReply, PictureRequest,
+    RefusedNamesReply, RunEvent, RunInfo, RunSpec, SearchRequest, edit_request::Replacement,
+    run_event::Event,
 };
 
 use crate::{Code, Error, Principal, Service};
@@ -22,6 +23,15 @@ impl Service {
     /// The GPUs that a sandbox has now, and their driver.
     pub async fn gpus(&self, principal: &Principal, sandbox: &str) -> Result<GpusReply, Error> {
         Ok(self.session(principal, sandbox).await?.gpus().await?)
+    }
+
+    /// The names that a sandbox was refused, by their domains.
+    pub async fn refused_names(
+        &self,
+        principal: &Principal,
+        sandbox: &str,
+    ) -> Result<RefusedNamesReply, Error> {
+        Ok(self.session(principal, sandbox).await?.refused_names().await?)
     }
 
     /// Starts a run in a sandbox, or attaches to it if its id is known there. The run goes on

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use api::Egress;
 use rmcp::{handler::server::wrapper::Parameters, tool, tool_router};
 use service::Create;
 use tokio::time::{Instant, timeout};
@@ -10,11 +11,11 @@ use super::{Context, ToolResult, waits};
 use crate::{
     args::{MAX_WAIT, NetworkAccess, OnIdle, SandboxCreate, SandboxExtend, SandboxId, SandboxList},
     gpus::Gpus,
-    outputs,
+    outputs::{self, RefusedNames},
     server::Server,
 };
 
-/// How long a sandbox may take to say which languages and GPUs it has.
+/// How long a sandbox may take to say which languages and GPUs it has, and which names it was refused.
 const PATIENCE: Duration = Duration::from_secs(3);
 
 #[tool_router(router = sandbox_tool_router, vis = "pub(crate)")]
@@ -39,8 +40,8 @@ impl Server {
             memory: args.memory,
             gpu_count: args.gpu,
             egress: args.network.map(|network| match network {
-                NetworkAccess::Deny => api::Egress::Deny,
-                NetworkAccess::Internet => api::Egress::Internet,
+                NetworkAccess::Deny => Egress::Deny,
+                NetworkAccess::Internet => Egress::Internet,
             }),
             ttl: args.ttl,
             idle_timeout: args.idle_timeout,
@@ -95,20 +96,31 @@ impl Server {
                 languages: None,
                 gpu: Gpus::forgone(&sandbox),
                 queue: self.service.queue(&sandbox).map(Into::into),
+                refused_names: None,
             };
             if looked.sandbox.ready {
                 let languages = self.service.languages(&principal, &args.sandbox_id);
-                let asked = sandbox.effective().gpu;
+                let effective = sandbox.effective();
                 let gpus = async {
                     let seen = self.service.gpus(&principal, &args.sandbox_id);
-                    Some(Gpus::new(&asked?, timeout(PATIENCE, seen).await.ok()))
+                    Some(Gpus::new(&effective.gpu?, timeout(PATIENCE, seen).await.ok()))
+                };
+                let refused = async {
+                    // In others names are resolved, or not, by other resolvers.
+                    if effective.egress != Egress::Deny {
+                        return None;
+                    }
+                    let refused = self.service.refused_names(&principal, &args.sandbox_id);
+                    RefusedNames::some(timeout(PATIENCE, refused).await.ok()?.ok()?)
                 };
                 // All else is known without the sandbox, and is wanted most when that does not answer.
-                let (languages, gpus) = tokio::join!(timeout(PATIENCE, languages), gpus);
+                let (languages, gpus, refused) =
+                    tokio::join!(timeout(PATIENCE, languages), gpus, refused);
                 // None are named by an agent that is too old to look.
                 looked.languages =
                     languages.ok().and_then(Result::ok).filter(|languages| !languages.is_empty());
                 looked.gpu = gpus.or(looked.gpu);
+                looked.refused_names = refused;
             }
             Ok(looked)
         };
