@@ -74,6 +74,8 @@ pub const AWAITS_CALL_ENV: &str = "CODESANDBOX_AWAITS_CALL";
 pub const CANARY_ENV: &str = "CODESANDBOX_CANARY";
 /// The value of [`CANARY_ENV`] that stands for the API server's Service.
 pub const API_SERVER_CANARY: &str = "kubernetes";
+/// The variable that tells the agent on which port of 127.0.0.1 it refuses names: its sandbox has no other resolver.
+pub const RESOLVER_PORT_ENV: &str = "CODESANDBOX_RESOLVER_PORT";
 /// The variables that tell the agent what to write into each file of the setup: with the file's number behind it.
 pub const SETUP_FILE_ENV: &str = "CODESANDBOX_SETUP_FILE_";
 /// The directory that has, by their numbers, the files of the setup that come from ConfigMaps.

@@ -2,11 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api::{CodeSandbox, CodeSandboxTemplate, Effective, Egress, names};
+use api::{CodeSandbox, CodeSandboxTemplate, Effective, Egress, OpenPort, Protocol, names};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext,
-        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
+        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Sysctl, Toleration,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -35,6 +35,8 @@ const USER: i64 = 65532;
 const GRACE_SECONDS: i64 = 5;
 /// How long the pod stays bound to a node that is not heard of; Kubernetes' own 300 s are an eternity for an agent.
 const LOST_NODE_SECONDS: i64 = 30;
+/// Where resolvers are asked.
+const RESOLVER_PORT: u16 = 53;
 
 /// The labels by which a sandbox's pod is watched, selected and isolated. Nothing of the user's is among them.
 pub(crate) fn labels(sandbox: &CodeSandbox, config: &Config) -> BTreeMap<String, String> {
@@ -190,6 +192,7 @@ pub(crate) fn hardened(effective: &Effective) -> PodSpec {
                 type_: "RuntimeDefault".into(),
                 ..SeccompProfile::default()
             }),
+            sysctls: refuses_names(effective).then(|| vec![every_port()]),
             ..PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -284,9 +287,9 @@ fn tolerations(effective: &Effective) -> Vec<Toleration> {
     lost.into_iter().chain(gpu).collect()
 }
 
-/// How names are resolved. Under Deny a resolver that is dropped hangs programs for ten seconds; nothing listens
-/// on 127.0.0.1, so there they fail at once. Under Internet the cluster's resolver is out of reach (and tells
-/// too much), so it is the administrator's servers, or else the node's, which work where they are public.
+/// How names are resolved. Under Deny a resolver that is dropped hangs programs for ten seconds; on 127.0.0.1 there is
+/// only the agent, which refuses them at once and tells of it. Under Internet the cluster's resolver is out of reach (and
+/// tells too much), so it is the administrator's servers, or else the node's, which work where they are public.
 fn dns(egress: Egress, config: &Config) -> (&'static str, Option<PodDNSConfig>) {
     let servers = match egress {
         Egress::Deny => return ("None", Some(no_dns())),
@@ -297,9 +300,23 @@ fn dns(egress: Egress, config: &Config) -> (&'static str, Option<PodDNSConfig>) 
     ("None", Some(PodDNSConfig { nameservers: Some(servers), ..PodDNSConfig::default() }))
 }
 
-/// A resolver that is not there.
+/// A resolver that resolves nothing.
 pub(crate) fn no_dns() -> PodDNSConfig {
     PodDNSConfig { nameservers: Some(vec!["127.0.0.1".into()]), ..PodDNSConfig::default() }
+}
+
+/// Whether the agent is the resolver of what runs in a sandbox. It leaves that port to those who have it opened, and names
+/// fail there for want of anybody.
+fn refuses_names(effective: &Effective) -> bool {
+    let own = |open: &OpenPort| {
+        open.port == RESOLVER_PORT && open.protocol.unwrap_or_default() == Protocol::Udp
+    };
+    effective.egress == Egress::Deny && !effective.ports.iter().any(own)
+}
+
+/// That no port of the pod's own network takes privileges, as the agent has none. Newer runtimes begin so by themselves.
+fn every_port() -> Sysctl {
+    Sysctl { name: "net.ipv4.ip_unprivileged_port_start".into(), value: "0".into() }
 }
 
 #[cfg(test)]

@@ -52,10 +52,13 @@ fn ours(effective: &Effective, config: &Config) -> Vec<EnvVar> {
         let named = config.network_canary.map(|canary| canary.to_string());
         value(names::CANARY_ENV, named.as_deref().unwrap_or(names::API_SERVER_CANARY))
     });
+    let resolver = super::refuses_names(effective)
+        .then(|| value(names::RESOLVER_PORT_ENV, &super::RESOLVER_PORT.to_string()));
     [uid]
         .into_iter()
         .chain(fixed)
         .chain(canary)
+        .chain(resolver)
         .chain(idle)
         .chain(THREADS.map(processors))
         .collect()

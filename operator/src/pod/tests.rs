@@ -90,11 +90,37 @@ fn a_sandbox_tells_those_in_it_what_they_may_reach() {
     assert_eq!(machine["network"], network);
 }
 
+/// The port on which a sandbox's agent is told to refuse names, and the sysctls of its pod.
+fn refusing(spec: &PodSpec) -> (Option<&str>, Option<Vec<Sysctl>>) {
+    let mut env = spec.containers[0].env.iter().flatten();
+    let port = env.find(|one| one.name == names::RESOLVER_PORT_ENV);
+    let sysctls = spec.security_context.as_ref().and_then(|context| context.sysctls.clone());
+    (port.and_then(|port| port.value.as_deref()), sysctls)
+}
+
 #[test]
-fn under_deny_names_fail_at_once_whatever_is_allowed() {
+fn under_deny_the_agent_refuses_names_whatever_is_allowed() {
     let allow = serde_json::json!({"allow": [{"cidr": "10.96.0.10/32", "ports": [{"port": 53, "protocol": "UDP"}]}]});
-    let spec = pod(&asking(&allow), &config(), Way::ImageVolume, 1).spec.unwrap();
-    assert_eq!((spec.dns_policy.as_deref(), spec.dns_config), (Some("None"), Some(no_dns())));
+    for network in [serde_json::json!({}), allow] {
+        let spec = pod(&asking(&network), &config(), Way::ImageVolume, 1).spec.unwrap();
+        assert_eq!(refusing(&spec), (Some("53"), Some(vec![every_port()])), "{network}");
+        assert_eq!((spec.dns_policy.as_deref(), spec.dns_config), (Some("None"), Some(no_dns())));
+    }
+}
+
+#[test]
+fn the_agent_takes_its_resolvers_port_from_nobody() {
+    let open = |port, protocol| serde_json::json!({"ports": [{"port": port, "protocol": protocol, "from": [{"cidr": "10.0.0.0/8"}]}]});
+    for (network, refuses) in [
+        (serde_json::json!({"egress": "Internet"}), false),
+        (open(53, "UDP"), false),
+        (open(53, "TCP"), true),
+        (open(5353, "UDP"), true),
+    ] {
+        let spec = pod(&asking(&network), &config(), Way::ImageVolume, 1).spec.unwrap();
+        let expected = if refuses { (Some("53"), Some(vec![every_port()])) } else { (None, None) };
+        assert_eq!(refusing(&spec), expected, "{network}");
+    }
 }
 
 #[test]
