@@ -37,7 +37,9 @@ impl Pool {
     /// Has the template say this, and waits until the operator has accepted it.
     pub async fn template(&self, spec: &Value) -> anyhow::Result<()> {
         let mut spec = spec.clone();
-        spec["defaults"]["resources"] = json!({"cpu": "250m", "memory": "96Mi"});
+        if spec["defaults"]["resources"].is_null() {
+            spec["defaults"]["resources"] = json!({"cpu": "250m", "memory": "96Mi"});
+        }
         let object = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandboxTemplate",
             "metadata": {"name": self.name, "namespace": NAMESPACE}, "spec": spec});
         kubectl_with(&["apply", "-f", "-"], &object.to_string()).await?;
@@ -82,6 +84,18 @@ impl Pool {
     pub async fn waiting(&self) -> anyhow::Result<Vec<Pod>> {
         let params = ListParams::default().labels(&names::unclaimed(self.name));
         Ok(self.cluster.pods.list(&params).await?.items)
+    }
+
+    /// Waits until so many of them are ready. The status may say so a moment before or after.
+    pub async fn full(&self, pods: usize) -> anyhow::Result<()> {
+        let ready = |pod: &Pod| {
+            let conditions = pod.status.as_ref().and_then(|status| status.conditions.as_ref());
+            conditions.into_iter().flatten().any(|one| one.type_ == "Ready" && one.status == "True")
+        };
+        crate::until(&format!("{pods} are ready"), async || {
+            Ok(self.waiting().await?.iter().filter(|pod| ready(pod)).count() == pods)
+        })
+        .await
     }
 
     /// Their UIDs.

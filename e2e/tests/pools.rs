@@ -46,7 +46,7 @@ async fn a_sandbox_of_a_pool_gets_a_warm_member_and_the_pool_makes_another() -> 
         Ok(now.len() == 2 && !now.contains(&pod_uid(&sandbox)))
     })
     .await?;
-    pool.says(reason::POOL_READY, 2).await?;
+    pool.full(2).await?;
     let pods = pool.cluster.pods_of(&sandbox.object.uid().context("it has one")?).await?;
     assert_eq!(pods.iter().map(ResourceExt::name_any).collect::<Vec<_>>(), [sandbox.pod()]);
     assert!(pool.waiting().await?.iter().all(|pod| pod.name_any() != sandbox.pod()));
@@ -54,7 +54,7 @@ async fn a_sandbox_of_a_pool_gets_a_warm_member_and_the_pool_makes_another() -> 
     let object = sandbox.object.clone();
     sandbox.delete().await?;
     assert_eq!(pool.cluster.left_of(&object).await?, Vec::<String>::new());
-    pool.says(reason::POOL_READY, 2).await?;
+    pool.full(2).await?;
     pool.remove().await
 }
 

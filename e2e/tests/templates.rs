@@ -3,7 +3,7 @@
 use api::{
     CodeSandbox, CodeSandboxSpec, CodeSandboxTemplate, LocalObjectReference, condition, reason,
 };
-use e2e::{Cluster, NAMESPACE, PATIENCE, is, kubectl, kubectl_with, reason as why};
+use e2e::{Cluster, NAMESPACE, PATIENCE, is, kubectl, reason as why};
 use kube::{
     Api, ResourceExt,
     api::{DeleteParams, Patch, PatchParams},
@@ -129,10 +129,7 @@ async fn a_sandbox_is_made_from_its_template_and_stays_as_it_was_made() -> anyho
 async fn refusal(template: &str, settings: &Value) -> Option<String> {
     let mut spec = settings.clone();
     spec["templateRef"] = json!({"name": template});
-    let manifest = json!({"apiVersion": "codesandbox.dev/v1alpha1", "kind": "CodeSandbox",
-        "metadata": {"name": "template-asks", "namespace": NAMESPACE}, "spec": spec});
-    let create = ["create", "--dry-run=server", "-f", "-"];
-    kubectl_with(&create, &manifest.to_string()).await.err().map(|error| error.to_string())
+    e2e::refusal("template-asks", &spec).await
 }
 
 #[tokio::test]
@@ -145,7 +142,7 @@ async fn what_a_template_forbids_is_refused_as_it_is_asked_for() -> anyhow::Resu
         "defaults": {"image": "a.b:1", "resources": {"memory": "32Mi"}, "runtimeClassName": "own",
             "workspace": {"size": "1Gi", "storageClassName": "own"},
             "setup": {"commands": ["true"], "egress": "Internet", "git": {"url": "https://a.b/c", "secretRef": {"name": "own"}}}},
-        "allow": {"images": ["reg.x/*"], "runtimeClassNames": ["other"], "storageClassNames": ["other"], "secrets": ["shop"], "max": max},
+        "allow": {"images": ["reg.x/*", "deep/**/a:1"], "runtimeClassNames": ["other"], "storageClassNames": ["other"], "secrets": ["shop"], "max": max},
     });
     templates.set("e2e-refuses", template).await?;
     // The API server may know it a moment later.
@@ -158,7 +155,7 @@ async fn what_a_template_forbids_is_refused_as_it_is_asked_for() -> anyhow::Resu
     let secret = |name: &str| json!({"env": [{"name": "A", "value": "a"}, {"name": "B", "valueFrom": {"secretKeyRef": {"name": name, "key": "k"}}}]});
     let git = |name: &str| json!({"url": "https://a.b/c", "secretRef": {"name": name}});
     for (asked, words) in [
-        (json!({"image": "reg-x/a:1"}), "spec.image reg-x/a:1 (allowed: reg.x/*)"),
+        (json!({"image": "reg-x/a:1"}), "spec.image reg-x/a:1 (allowed: reg.x/*, deep/**/a:1)"),
         (json!({"runtimeClassName": "weak"}), "spec.runtimeClassName weak (allowed: other)"),
         (
             json!({"workspace": {"size": "1Gi", "storageClassName": "fast"}}),
@@ -188,7 +185,7 @@ async fn what_a_template_forbids_is_refused_as_it_is_asked_for() -> anyhow::Resu
         (json!({"gpu": {"count": 2}}), "spec.gpu.count 2 (at most 1)"),
         (
             json!({"image": "evil:1", "gpu": {"count": 2}}),
-            "spec.image evil:1 (allowed: reg.x/*), nor spec.gpu.count 2 (at most 1)",
+            "spec.image evil:1 (allowed: reg.x/*, deep/**/a:1), nor spec.gpu.count 2 (at most 1)",
         ),
     ] {
         let said = refusal("e2e-refuses", &asked).await.unwrap_or_default();
@@ -198,11 +195,31 @@ async fn what_a_template_forbids_is_refused_as_it_is_asked_for() -> anyhow::Resu
         assert!(said.contains(&words), "{asked}: {said}");
     }
 
-    let own_setup = json!({"commands": ["true"], "egress": "Internet", "git": git("own")});
+    // Of what is too long the beginning is told, and nothing else is lost.
+    let many: Vec<_> = (0..60).map(|number| json!({"name": format!("A{number}"), "valueFrom": {"secretKeyRef": {"name": "b".repeat(100), "key": "k"}}})).collect();
+    let said = refusal("e2e-refuses", &json!({"env": many})).await.unwrap_or_default();
+    assert!(
+        said.contains(
+            "TemplateForbids: CodeSandboxTemplate e2e-refuses does not allow spec.env of Secret bbb"
+        ),
+        "{said}"
+    );
+    assert!(said.contains("b [cut]; ask for what it allows") && said.len() < 2000, "{said}");
+    // What is null is not asked for, and hides nothing else.
+    let nulls = json!({"image": null, "resources": {"cpu": null, "memory": "65Mi"}, "workspace": null, "env": null, "setup": null, "gpu": null});
+    let said = refusal("e2e-refuses", &nulls).await.unwrap_or_default();
+    assert!(
+        said.contains("does not allow spec.resources.memory 65Mi (at most 64Mi); ask"),
+        "{said}"
+    );
+
+    let own_setup =
+        json!({"commands": ["true"], "files": [], "egress": "Internet", "git": git("own")});
     for asked in [
         json!({}),
         json!({"image": "reg.x/team/a:1", "runtimeClassName": "other", "network": {"egress": "Deny"}}),
         json!({"image": "a.b:1", "runtimeClassName": "own", "setup": own_setup}),
+        json!({"image": "deep/a:1", "resources": null, "workspace": null, "env": null, "setup": {"commands": ["true"], "git": null}, "gpu": null}),
         json!({"workspace": {"size": "1024Mi", "storageClassName": "other"}}),
         json!({"resources": {"cpu": "2", "memory": "65536Ki"}, "gpu": {"count": 1}}),
         secret("shop"),

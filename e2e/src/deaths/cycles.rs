@@ -105,7 +105,6 @@ impl Matrix {
             ended += 1;
             tell(ended);
         }
-        drop(cycles);
         let after = settled(Some(&before)).await?;
         Ok((before, after))
     }
@@ -121,21 +120,25 @@ impl Matrix {
     }
 }
 
-/// What the node holds once that no longer changes, or is no more than before.
+/// What the node holds once that no longer changes, or is no more than before. A look that fails is made again, as long as
+/// there is time.
 async fn settled(before: Option<&Census>) -> anyhow::Result<Census> {
     let end = Instant::now() + SETTLES;
-    let mut last = Census::now().await?;
+    let mut last = Census::now().await;
     while Instant::now() < end {
         sleep(Duration::from_secs(5)).await;
-        let now = Census::now().await?;
-        let same = now == last;
+        let now = Census::now().await;
+        let same = matches!((&now, &last), (Ok(now), Ok(last)) if now == last);
         last = now;
-        let grown = before.is_some_and(|before| last.grown_since(before).is_some());
+        let grown = match (before, &last) {
+            (Some(before), Ok(last)) => last.grown_since(before).is_some(),
+            _ => false,
+        };
         if same && !grown {
             break;
         }
     }
-    Ok(last)
+    last
 }
 
 impl Census {

@@ -1,6 +1,9 @@
 //! The loop over the pools of a namespace.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, Instant},
+};
 
 use api::{CodeSandboxPool, names};
 use futures::{FutureExt, StreamExt};
@@ -103,7 +106,12 @@ async fn reconcile(pool: Arc<CodeSandboxPool>, context: Arc<Context>) -> Result<
         failure = Some(Error::Unsettled { object: name.clone() });
     }
     // Even after a failure: what was seen is true all the same, and pods may be gone.
-    let wait = context.lulls.wait(&name, plan.status.is_some() && plan.passing, now);
+    let wait = if plan.passing && failure.is_none() {
+        context.lulls.wait(&name, Instant::now())
+    } else {
+        context.lulls.end(&name);
+        None
+    };
     if let Some(status) = plan.status.filter(|_| wait.is_none()) {
         act::write_status(&context.caller, Kind::CodeSandboxPoolStatus, &*pool, &status).await?;
     }
@@ -187,7 +195,7 @@ fn report(
         Ok((pool, _)) => debug!(%pool, "reconciled"),
         Err(LoopError::ObjectNotFound(pool)) => {
             context.pool_memory.forget(&pool.name);
-            context.lulls.wait(&pool.name, false, Timestamp::now());
+            context.lulls.end(&pool.name);
         }
         Err(LoopError::ReconcilerFailed(error @ Error::Conflict { .. }, pool)) => {
             debug!(%pool, %error, "reconciled from an old copy; trying again");

@@ -5,54 +5,54 @@
 
 use std::{
     collections::HashMap,
-    sync::{Mutex, PoisonError},
-    time::Duration,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::{Duration, Instant},
 };
 
-use jiff::{SignedDuration, Timestamp};
-
-use crate::expiry;
-
 /// The longest that it may: about as long as a node takes to make a pod.
-const LULL: SignedDuration = SignedDuration::from_secs(2);
+pub(super) const LULL: Duration = Duration::from_secs(2);
 
 /// Since when each pool has been otherwise. Forgotten, as by an operator that ends, it costs so long once more.
 #[derive(Debug, Default)]
-pub(crate) struct Lulls(Mutex<HashMap<String, Timestamp>>);
+pub(crate) struct Lulls(Mutex<HashMap<String, Instant>>);
 
 impl Lulls {
-    /// How long the status of a pool is still left as it is, where what it would say is said in passing.
-    pub(super) fn wait(&self, pool: &str, passing: bool, now: Timestamp) -> Option<Duration> {
-        let mut since = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if !passing {
-            since.remove(pool);
-            return None;
+    /// How long the status of a pool that is otherwise in passing is still left as it is; none where it has been for long enough.
+    pub(super) fn wait(&self, pool: &str, now: Instant) -> Option<Duration> {
+        let mut begun = self.lock();
+        let since = *begun.entry(pool.to_owned()).or_insert(now);
+        let left = LULL.saturating_sub(now.saturating_duration_since(since));
+        if left.is_zero() {
+            begun.remove(pool);
         }
-        let until = since.entry(pool.to_owned()).or_insert(now).saturating_add(LULL).ok()?;
-        if until <= now {
-            since.remove(pool);
-            return None;
-        }
-        Some(expiry::until(until, now))
+        (!left.is_zero()).then_some(left)
+    }
+
+    /// Takes note that a pool is as its status says, or is about to be.
+    pub(super) fn end(&self, pool: &str) {
+        self.lock().remove(pool);
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<String, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::testing::at;
 
     #[test]
     fn what_passes_is_not_told_and_what_stays_is_after_two_seconds() {
-        let lulls = Lulls::default();
+        let (lulls, start) = (Lulls::default(), Instant::now());
+        let wait = |pool, seconds| lulls.wait(pool, start + Duration::from_secs(seconds));
         let seconds = |seconds| Some(Duration::from_secs(seconds));
-        assert_eq!(lulls.wait("a", true, at(0)), seconds(2));
-        assert_eq!(lulls.wait("a", true, at(1)), seconds(1), "however often it is asked");
-        assert_eq!(lulls.wait("b", true, at(1)), seconds(2));
-        // It is as its status says again.
-        assert_eq!(lulls.wait("a", false, at(1)), None);
-        assert_eq!(lulls.wait("a", true, at(1)), seconds(2));
-        assert_eq!(lulls.wait("a", true, at(3)), None);
-        assert_eq!(lulls.wait("a", true, at(3)), seconds(2), "it was told");
+        assert_eq!(wait("a", 0), seconds(2));
+        assert_eq!(wait("a", 1), seconds(1), "however often it is asked");
+        assert_eq!(wait("b", 1), seconds(2));
+        lulls.end("a");
+        assert_eq!(wait("a", 1), seconds(2), "it was as its status says");
+        assert_eq!(wait("a", 3), None);
+        assert_eq!(wait("a", 3), seconds(2), "it was told");
     }
 }

@@ -59,7 +59,7 @@ pub(crate) struct Plan {
     pub(crate) action: Option<Action>,
     /// The status to write when there is nothing more to do; none where it is the one that is there.
     pub(crate) status: Option<CodeSandboxPoolStatus>,
-    /// Whether that may wait for a moment, since it may soon be as it was.
+    /// Whether that may wait for a moment, since all may soon be as it was.
     pub(crate) passing: bool,
     /// When to look again without having been told to.
     pub(crate) requeue: Option<Duration>,
@@ -99,11 +99,12 @@ pub(crate) fn plan(
     let source = source::source(pool, observed.templates.as_deref(), config);
     let members = members(pool, observed, now);
     let status = status::status(pool, &source, &members, observed.refusal.as_ref(), now);
+    let differs = pool.status.as_ref() != Some(&status);
     Plan {
         action: action(pool, observed, &source, &members, config, now),
         requeue: requeue(observed, &members, now),
-        passing: status::is_passing(pool.status.as_ref(), &status),
-        status: (pool.status.as_ref() != Some(&status)).then_some(status),
+        passing: differs && status::is_passing(pool.status.as_ref(), &status),
+        status: differs.then_some(status),
     }
 }
 

@@ -31,16 +31,21 @@ pub(super) fn status(
     }
 }
 
-/// Whether a status says nothing but how many pods there are, of a pool that has some ready, as the one before it does.
+/// Whether a status says no more than that a pool has a few pods less, or more, than the one before it said: both are of a
+/// pool that has some ready, and nothing else is wrong. That it has as many again as it asks for is more.
 pub(super) fn is_passing(old: Option<&CodeSandboxPoolStatus>, new: &CodeSandboxPoolStatus) -> bool {
-    let counts = |status: &CodeSandboxPoolStatus| {
+    let ready = |status: &CodeSandboxPoolStatus| {
         let ready = status.conditions.iter().find(|one| one.type_ == condition::READY);
-        ready.is_some_and(|ready| matches!(&*ready.reason, reason::POOL_READY | reason::FILLING))
+        ready.map_or_else(String::new, |ready| ready.reason.clone())
     };
-    let is_current = |old: &CodeSandboxPoolStatus| {
-        counts(old) && old.observed_generation == new.observed_generation
+    let Some(old) = old.filter(|old| old.observed_generation == new.observed_generation) else {
+        return false;
     };
-    old.is_some_and(is_current) && counts(new) && new.ready_replicas > 0
+    let (was, is) = (ready(old), ready(new));
+    let counts =
+        [&was, &is].iter().all(|one| [reason::POOL_READY, reason::FILLING].contains(&one.as_str()));
+    let is_full_again = was == reason::FILLING && is == reason::POOL_READY;
+    counts && !is_full_again && old.ready_replicas > 0 && new.ready_replicas > 0
 }
 
 fn count(pods: usize) -> u32 {

@@ -17,10 +17,12 @@ mod warm;
 mod writes;
 
 use anyhow::Context;
-use api::{Settings, reason};
-use e2e::Cluster;
+use api::Settings;
+use e2e::{Cluster, pool::Pool};
 use k8s_openapi::api::node::v1::RuntimeClass;
 use kube::Api;
+
+use report::Report;
 
 /// How many sandboxes are made from nothing.
 const COLD: usize = 25;
@@ -39,7 +41,7 @@ const GVISOR: &str = "gvisor";
 async fn main() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
     let mcp = mcp::Mcp::from_env()?;
-    let mut report = report::Report::new().context("what machine is this?")?;
+    let mut report = Report::new().context("what machine is this?")?;
     let classes: Api<RuntimeClass> = Api::all(cluster.client.clone());
     let gvisor = classes.get_opt(GVISOR).await?.map(|_| GVISOR);
 
@@ -76,14 +78,19 @@ async fn main() -> anyhow::Result<()> {
         &writes::cold(&mcp, LIVES).await?,
     );
 
-    let pool = warm::pool(warm::REPLICAS).await?;
+    let pool = warm::pool().await?;
+    e2e::finally(warm(&pool, &mut report), pool.remove()).await?;
+    report.save()
+}
+
+/// What concerns sandboxes of a pool.
+async fn warm(pool: &Pool, report: &mut Report) -> anyhow::Result<()> {
     report.say(&format!("warm create → first output, {WARM} times"));
-    report.warm(&warm::measure(&pool, WARM).await?);
-    pool.says(reason::POOL_READY, warm::REPLICAS).await?;
+    report.warm(&warm::measure(pool, WARM).await?);
+    pool.full(warm::REPLICAS).await?;
     report.say(&format!("writes of a warm sandbox's life, {LIVES} lives"));
     let how = "With a pod of a pool: made, one run, deleted, through the kube API (not through MCP), until the pool is full again";
-    let writes = writes::warm(&pool, warm::REPLICAS, LIVES).await?;
+    let writes = writes::warm(pool, warm::REPLICAS, LIVES).await?;
     report.writes("Writes of a warm sandbox's life", how, &writes);
-    pool.remove().await?;
-    report.save()
+    Ok(())
 }

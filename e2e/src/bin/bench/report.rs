@@ -2,7 +2,6 @@
 
 use std::{fmt::Write as _, fs, path::Path, time::Instant};
 
-use anyhow::Context;
 use serde_json::{Value, json};
 
 use crate::{
@@ -45,25 +44,25 @@ fn spread(values: &[f64]) -> Value {
     })
 }
 
-/// The steps that were seen, as a table and as values.
+/// The steps that were seen, as a table and as values. A watch may miss one of a sandbox, which is then not counted there.
 fn steps(spans: &[Spans]) -> (String, Value) {
     let mut text = String::from(
-        " Each row: time since the request.\n\n| step | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|\n",
+        " Each row: time since the request.\n\n| step | n | p50 | p99 | since the step before, p50 |\n|---|---:|---:|---:|---:|\n",
     );
     let (mut steps, mut before) = (Vec::new(), None);
+    let numbers = |values: Vec<f64>| values.into_iter().filter(|value| !value.is_nan()).collect();
     for (index, step) in STEPS.iter().enumerate() {
-        let at: Vec<f64> = spans.iter().map(|span| span[index]).collect();
-        if at.iter().any(|at| at.is_nan()) {
+        let at: Vec<f64> = numbers(spans.iter().map(|span| span[index]).collect());
+        if at.is_empty() {
             continue;
         }
-        let since: Vec<f64> = spans
-            .iter()
-            .map(|span| span[index] - before.map_or(0.0, |before: usize| span[before]))
-            .collect();
+        let since = |span: &Spans| span[index] - before.map_or(0.0, |before: usize| span[before]);
+        let since: Vec<f64> = numbers(spans.iter().map(since).collect());
         before = Some(index);
         let _ = writeln!(
             text,
-            "| {step} | {:.0} | {:.0} | {:.0} |",
+            "| {step} | {} | {:.0} | {:.0} | {:.0} |",
+            at.len(),
             percentile(&at, 50.0),
             percentile(&at, 99.0),
             percentile(&since, 50.0)
@@ -75,17 +74,10 @@ fn steps(spans: &[Spans]) -> (String, Value) {
 
 impl Report {
     pub(crate) fn new() -> anyhow::Result<Self> {
-        let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
-        let date = String::from_utf8(date.stdout)?.trim().to_owned();
-        let cpus = std::thread::available_parallelism()?;
-        let memory = fs::read_to_string("/proc/meminfo")?;
-        let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
+        let (date, machine) = e2e::circumstances()?;
         let load = fs::read_to_string("/proc/loadavg")?;
-        let machine = format!(
-            "{cpus} cores, {} GiB, load {} at the start; client, front end, control plane and sandboxes all on it; etcd without fsync",
-            (kib + (1 << 19)) >> 20,
-            load.split(' ').next().unwrap_or_default(),
-        );
+        let load = load.split(' ').next().unwrap_or_default();
+        let machine = format!("{machine}; load {load} at the start");
         let markdown = format!(
             "# Benchmarks\n\nWritten by `make bench`. Date: {date}. Machine: {machine}.\n\
              Times are milliseconds unless they say otherwise; percentiles by nearest rank.\n"
@@ -131,9 +123,10 @@ impl Report {
 
     pub(crate) fn warm(&mut self, warm: &Warm) {
         let mut text = format!(
-            "## Warm create → first output, runc\n\nTwo sandboxes a second from a pool of {} pods that is refilled meanwhile, through `client`; n = {}. \
+            "## Warm create → first output, runc\n\nTwo sandboxes a second from a pool of {} pods ({} CPUs each) that is refilled meanwhile, through `client`; n = {}. \
              {} more found no pod ready and started cold.",
             warm::REPLICAS,
+            warm::CPU,
             warm.spans.len(),
             warm.cold
         );

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::Context;
-use api::{StartMode, reason};
+use api::StartMode;
 use e2e::pool::Pool;
 use futures::future::try_join_all;
 use serde_json::json;
@@ -12,7 +12,9 @@ use tokio::time::{Instant, sleep_until};
 use crate::starts::{Spans, Starter};
 
 /// How many pods wait at the beginning: a node of two cores makes about two a second, as many as are taken.
-pub(crate) const REPLICAS: u32 = 20;
+pub(crate) const REPLICAS: usize = 20;
+/// What each of its pods may use, so that so many fit: half of the processors that a cold one has.
+pub(crate) const CPU: &str = "500m";
 /// The time between two sandboxes.
 const EVERY: Duration = Duration::from_millis(500);
 
@@ -24,16 +26,20 @@ pub(crate) struct Warm {
     pub(crate) cold: usize,
 }
 
-/// A pool of that many pods, all of them ready.
-pub(crate) async fn pool(replicas: u32) -> anyhow::Result<Pool> {
-    let pool = Pool::make("bench-pool", replicas, &json!({})).await?;
-    pool.says(reason::POOL_READY, replicas).await?;
+/// A pool whose pods are all ready.
+pub(crate) async fn pool() -> anyhow::Result<Pool> {
+    let template = json!({"defaults": {"resources": {"cpu": CPU, "memory": "96Mi"}}});
+    let pool = Pool::make("bench-pool", u32::try_from(REPLICAS)?, &template).await?;
+    pool.full(REPLICAS).await?;
     Ok(pool)
 }
 
 /// Asks for so many sandboxes, one every half second, and deletes each after its first output.
 pub(crate) async fn measure(pool: &Pool, count: u32) -> anyhow::Result<Warm> {
     let starter = Starter::new(&pool.cluster).await?;
+    for index in 0..count {
+        starter.delete(&format!("bench-warm-{index}")).await?;
+    }
     let began = Instant::now();
     let starts = (0..count).map(|index| {
         let starter = starter.clone();

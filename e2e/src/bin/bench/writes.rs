@@ -1,13 +1,16 @@
 //! The writes of a sandbox's life, from create to nothing left, as the API server's audit log and etcd count them.
 
-use std::{collections::BTreeMap, env, fs};
+use std::{collections::BTreeMap, env, fs, time::Duration};
 
 use anyhow::Context;
-use api::reason;
 use e2e::{Cluster, pool::Pool};
 use serde_json::{Value, json};
+use tokio::time::sleep;
 
 use crate::mcp::Mcp;
+
+/// What is still to be said of the last life is said by then: events, and how many pods a pool has.
+const LATE: Duration = Duration::from_secs(4);
 
 /// Counts over all lives.
 pub(crate) struct Writes {
@@ -32,12 +35,12 @@ pub(crate) async fn cold(mcp: &Mcp, lives: usize) -> anyhow::Result<Writes> {
 }
 
 /// The same of sandboxes of a pool, made and deleted through the kube API, until the pool is full again.
-pub(crate) async fn warm(pool: &Pool, replicas: u32, lives: usize) -> anyhow::Result<Writes> {
+pub(crate) async fn warm(pool: &Pool, replicas: usize, lives: usize) -> anyhow::Result<Writes> {
     let life = async |index| {
         let sandbox = pool.sandbox(&format!("bench-pooled-{index}"), json!({})).await?;
         sandbox.says("true").await?;
         sandbox.delete().await?;
-        pool.says(reason::POOL_READY, replicas).await.map(drop)
+        pool.full(replicas).await
     };
     measure(lives, life).await
 }
@@ -54,6 +57,7 @@ async fn measure(
     for index in 0..lives {
         life(index).await?;
     }
+    sleep(LATE).await;
     let after = etcd_puts().await;
     let mut writes = Writes {
         lives,

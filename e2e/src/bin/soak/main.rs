@@ -34,7 +34,8 @@ async fn main() -> anyhow::Result<()> {
             }
         };
         let (before, after) = matrix.cycles(cycles, tell).await?;
-        report::write("cycles.md", &report::cycles(cycles, began.elapsed(), &before, &after)?)?;
+        let report = report::cycles(minutes, cycles, began.elapsed(), &before, &after)?;
+        report::write("cycles.md", &report)?;
         after.no_more_than(&before)?;
     }
     ensure!(deaths.faults.is_empty(), "{} faults", deaths.faults.values().sum::<u64>());

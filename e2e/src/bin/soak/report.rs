@@ -13,35 +13,22 @@ pub(crate) fn write(file: &str, text: &str) -> anyhow::Result<()> {
     fs::write(format!("{DOCS}/{file}"), text).with_context(|| file.to_owned())
 }
 
-/// The day, and what everything ran on.
-fn circumstances() -> anyhow::Result<(String, String)> {
-    let date = std::process::Command::new("date").args(["-u", "+%F"]).output()?;
-    let date = String::from_utf8(date.stdout)?.trim().to_owned();
-    let cpus = std::thread::available_parallelism()?;
-    let memory = fs::read_to_string("/proc/meminfo")?;
-    let kib: u64 = memory.split_whitespace().nth(1).context("a number")?.parse()?;
-    let machine = format!(
-        "{cpus} cores, {} GiB; client, front end, control plane and sandboxes all on it; etcd without fsync",
-        (kib + (1 << 19)) >> 20
-    );
-    Ok((date, machine))
-}
-
 /// What so many sandboxes have left on the node.
 pub(crate) fn cycles(
+    minutes: u64,
     number: u64,
     took: Duration,
     before: &Census,
     after: &Census,
 ) -> anyhow::Result<String> {
-    let (date, machine) = circumstances()?;
+    let (date, machine) = e2e::circumstances()?;
     let rows = before.counts.iter().zip(&after.counts);
     let rows =
         rows.map(|((name, before), (_, after))| format!("| {name} | {before} | {after} |\n"));
     let rows: String = rows.collect();
     Ok(format!(
         "# Created and deleted\n\n\
-         Written by `make soak MINUTES=0 CYCLES={number}`. Date: {date}. It lasted {} s. Machine: {machine}.\n\n\
+         Written by `make soak MINUTES={minutes} CYCLES={number}`. Date: {date}. It lasted {} s. Machine: {machine}.\n\n\
          {number} sandboxes, four at a time, through MCP over HTTP: each until it was ready, and then until it was gone. \
          What the node holds:\n\n| | before | after |\n|---|---|---|\n{rows}",
         took.as_secs()
@@ -56,7 +43,7 @@ pub(crate) fn report(
     before: &[(String, Usage)],
     after: &[(String, Usage)],
 ) -> anyhow::Result<String> {
-    let (date, machine) = circumstances()?;
+    let (date, machine) = e2e::circumstances()?;
     let minutes = lasted.as_secs() / 60;
     let deaths: u64 = tally.victims.values().map(|(rounds, _)| rounds).sum();
     let faults = |fault| tally.faults(fault);

@@ -7,7 +7,10 @@ use super::*;
 use crate::{
     injection::AgentInjection,
     network,
-    pool::testing::{claim, made, pool, warm},
+    pool::{
+        lull::LULL,
+        testing::{claim, made, pool, warm},
+    },
     testing::{self, Answer, Log, server, store_of, template},
     watched::Watched,
 };
@@ -80,8 +83,8 @@ async fn a_settled_pool_costs_no_request() {
     assert_eq!(log.requests().len(), 1);
 }
 
-#[tokio::test]
-async fn a_pod_that_is_replaced_at_once_is_no_write_to_the_status() {
+/// A pool that has said that both of its pods are ready, of which a sandbox has one by now.
+async fn lacking() -> (CodeSandboxPool, Vec<Pod>) {
     let mut pool = pool(2);
     let mut pods = vec![warm(&pool, 1, &json!({})), warm(&pool, 2, &json!({}))];
     for pod in &mut pods {
@@ -90,20 +93,33 @@ async fn a_pod_that_is_replaced_at_once_is_no_write_to_the_status() {
     let (full, log) = context(pods.clone(), well);
     run(&Arc::new(full), &pool).await.unwrap();
     pool.status = Some(serde_json::from_value(log.last_body()["status"].clone()).unwrap());
-
     claim(&mut pods[0]);
+    (pool, pods)
+}
+
+#[tokio::test]
+async fn a_pod_that_is_replaced_at_once_is_no_write_to_the_status() {
+    let (pool, pods) = lacking().await;
     let (lacking, log) = context(pods, well);
     let lacking = Arc::new(lacking);
     let again = run(&lacking, &pool).await.unwrap();
     assert_eq!(log.requests(), [CREATE_POD]);
     assert_ne!(again, Action::await_change(), "it is said if it stays so");
-    let earlier = Timestamp::now() - jiff::SignedDuration::from_secs(2);
-    for passing in [false, true] {
-        lacking.lulls.wait("pool", passing, earlier);
-    }
+    lacking.lulls.end("pool");
+    lacking.lulls.wait("pool", Instant::now().checked_sub(LULL).unwrap());
     run(&lacking, &pool).await.unwrap();
     assert_eq!(log.requests()[1..], [CREATE_POD, WRITE_STATUS]);
     assert_eq!(log.last_body()["status"]["readyReplicas"], 1);
+}
+
+/// Whoever is asked again only after a minute says it at once.
+#[tokio::test]
+async fn what_is_said_in_passing_is_written_at_once_where_something_failed() {
+    let (pool, pods) = lacking().await;
+    let down = || Answer::Refuse(500, "InternalError", "a webhook is down");
+    let (lacking, log) = context(pods, but(CREATE_POD, down));
+    run(&Arc::new(lacking), &pool).await.unwrap_err();
+    assert_eq!(log.requests(), [CREATE_POD, WRITE_STATUS]);
 }
 
 #[tokio::test]

@@ -446,13 +446,20 @@ fn only_what_counts_pods_of_a_pool_that_has_some_ready_may_wait_to_be_said() {
     claim(world.pods.get_mut("pool-m1").unwrap());
     let first = world.plan();
     assert!(matches!(first.action, Some(Action::Create(_))), "it is made at once");
-    assert!(first.passing && first.status.is_some());
+    assert!(first.passing);
+    // Should it be said, that it is full again is said at once: since when it was not is what a pod that ends is judged by.
+    world.settle();
+    assert_eq!((world.ready().reason.as_str(), world.counts()), (reason::FILLING, (2, 1)));
+    world.kubelet(&running());
+    assert!(world.plan().status.is_some() && !world.plan().passing);
+    world.settle();
+    claim(world.pods.get_mut("pool-m2").unwrap());
     // It asks for more.
     world.pool.metadata.generation = Some(9);
     assert!(!world.plan().passing);
     world.pool.metadata.generation = pool(2).metadata.generation;
     // None is ready.
-    claim(world.pods.get_mut("pool-m2").unwrap());
+    claim(world.pods.get_mut("pool-m3").unwrap());
     assert!(!world.plan().passing);
     // What is wrong is said at once, and that it is not wrong any more.
     let mut world = World::full(2);
