@@ -12,6 +12,7 @@ mod network;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 #[allow(clippy::duplicated_attributes, reason = "each column has its type")]
 mod pool;
+pub mod quantity;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]
 mod sandbox;
 #[allow(unreachable_pub, reason = "the derive makes its helper types pub")]

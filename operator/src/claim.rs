@@ -1,6 +1,6 @@
 //! The disk of a sandbox: the claim for it, and whether one that is there is the sandbox's to use.
 
-use api::{CodeSandbox, Workspace, names};
+use api::{CodeSandbox, Workspace, names, quantity};
 use k8s_openapi::{
     api::core::v1::{
         PersistentVolumeClaim, PersistentVolumeClaimSpec, Pod, VolumeResourceRequirements,
@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     observe::Observed,
     plan::{Taken, Whose},
-    pod, quantity, termination,
+    pod, termination,
 };
 
 /// The claim for the disk of a sandbox that asks for one. Of the sandbox it bears the labels and whose it is, so that one

@@ -31,7 +31,6 @@ mod plan;
 mod pod;
 mod pool;
 mod probe;
-mod quantity;
 mod restart;
 mod run;
 mod selector;

@@ -2,7 +2,9 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use api::{CodeSandbox, CodeSandboxTemplate, Effective, Egress, OpenPort, Protocol, names};
+use api::{
+    CodeSandbox, CodeSandboxTemplate, Effective, Egress, OpenPort, Protocol, names, quantity,
+};
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext,
@@ -18,7 +20,6 @@ use kube::{Resource, ResourceExt};
 use crate::{
     config::Config,
     injection::Way,
-    quantity,
     template::{self, patch},
 };
 

@@ -1,12 +1,10 @@
 //! Which nodes have the GPUs that a sandbox asks for, by the labels that their vendors' programs give them.
 
-use api::{Gpu, names};
+use api::{Gpu, names, quantity};
 use k8s_openapi::{
     api::core::v1::{NodeSelectorRequirement, NodeSelectorTerm, Pod},
     apimachinery::pkg::api::resource::Quantity,
 };
-
-use crate::quantity;
 
 /// A MiB, in the thousandths that amounts are read in.
 const MIB: f64 = 1_048_576e3;

@@ -1,10 +1,8 @@
 //! How far a sandbox may differ from its template.
 
-use api::{CodeSandboxTemplateSpec, Settings, names};
+use api::{CodeSandboxTemplateSpec, Settings, names, quantity};
 use globset::Glob;
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-
-use crate::quantity;
 
 mod network;
 

@@ -17,7 +17,7 @@ const SUFFIXES: [(&str, f64); 10] = [
 ];
 
 /// An amount in thousandths; none where it is written otherwise. Exact up to nine petabytes.
-pub(crate) fn of(quantity: &Quantity) -> Option<f64> {
+pub fn of(quantity: &Quantity) -> Option<f64> {
     let (number, factor) = SUFFIXES
         .iter()
         .find_map(|(suffix, factor)| Some((quantity.0.strip_suffix(suffix)?, factor)))?;
