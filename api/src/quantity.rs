@@ -21,7 +21,8 @@ pub fn of(quantity: &Quantity) -> Option<f64> {
     let (number, factor) = SUFFIXES
         .iter()
         .find_map(|(suffix, factor)| Some((quantity.0.strip_suffix(suffix)?, factor)))?;
-    Some(number.parse::<f64>().ok()? * factor)
+    // Kubernetes knows nothing finer, and 2.01 times 1000 is not quite 2010.
+    Some((number.parse::<f64>().ok()? * factor).round())
 }
 
 #[cfg(test)]
@@ -34,6 +35,7 @@ mod tests {
             ("1", Some(1000.0)),
             ("500m", Some(500.0)),
             ("1.5", Some(1500.0)),
+            ("2.01", Some(2010.0)),
             ("2k", Some(2e6)),
             ("1Ki", Some(1_024_000.0)),
             ("4Gi", Some(4_294_967_296e3)),

@@ -201,6 +201,8 @@ mod tests {
             check(json!({"resources": {"cpu": "2000m", "memory": "4096Mi"}}), template.clone())
                 .is_empty()
         );
+        let max = json!({"allow": {"max": {"cpu": "2.01"}}});
+        assert!(check(json!({"resources": {"cpu": "2010m"}}), max).is_empty());
         let asked = json!({"resources": {"cpu": "2.1", "memory": "5G", "ephemeralStorage": "4Gi"},
             "workspace": {"size": "11Gi"}, "gpu": {"count": 2}});
         assert_eq!(
