@@ -105,6 +105,16 @@ impl CodeSandbox {
         self.spec.settings.clone().over(defaults.unwrap_or_default()).complete()
     }
 
+    /// The name of the template that the sandbox has yet to take down: the one it names, or else the default. One that has been
+    /// made without stays without, whatever becomes the default.
+    pub fn awaits_template<'a>(&'a self, default: Option<&'a str>) -> Option<&'a str> {
+        let named = self.spec.template_ref.as_ref().map(|template| template.name.as_str());
+        let made = |status: &CodeSandboxStatus| {
+            status.template.is_some() || status.pod_uid.is_some() || status.attempt > Some(1)
+        };
+        named.or(default).filter(|_| !self.status.as_ref().is_some_and(made))
+    }
+
     /// Whether this attempt does without the GPUs it could do without, because no node had them free.
     pub fn is_without_gpu(&self) -> bool {
         self.status.as_ref().is_some_and(|status| status.without_gpu)
@@ -157,5 +167,30 @@ mod default {
 
     pub(super) fn class() -> String {
         names::DEFAULT_CLASS.into()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_template_is_awaited_until_it_is_taken_down_or_something_was_made_without() {
+        let bound = json!({"template": {"name": "a", "generation": 1, "spec": {}}});
+        for (spec, status, default, awaited) in [
+            (json!({}), json!(null), None, None),
+            (json!({}), json!({}), Some("b"), Some("b")),
+            (json!({"templateRef": {"name": "a"}}), json!({}), None, Some("a")),
+            (json!({"templateRef": {"name": "a"}}), json!({"attempt": 1}), Some("b"), Some("a")),
+            (json!({"templateRef": {"name": "a"}}), bound, Some("b"), None),
+            (json!({}), json!({"podUID": "p"}), Some("b"), None),
+            (json!({}), json!({"attempt": 2}), Some("b"), None),
+        ] {
+            let mut sandbox = CodeSandbox::new("s", serde_json::from_value(spec).unwrap());
+            sandbox.status = serde_json::from_value(status.clone()).unwrap();
+            assert_eq!(sandbox.awaits_template(default), awaited, "{status}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use api::{
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::ResourceExt;
 
-use crate::{config::Config, observe::Observed, plan, status::Verdict};
+use crate::{config::Config, observe::Observed, status::Verdict};
 
 mod allow;
 pub(crate) mod controller;
@@ -42,10 +42,10 @@ pub(crate) fn is_bound(sandbox: &CodeSandbox) -> bool {
     sandbox.status.as_ref().is_some_and(|status| status.template.is_some())
 }
 
-/// What is to be done about a sandbox's template. One that has been made without stays without, whatever becomes the default.
+/// What is to be done about a sandbox's template.
 pub(crate) fn binding(sandbox: &CodeSandbox, observed: &Observed, config: &Config) -> Binding {
-    let unbound = !is_bound(sandbox) && plan::attempt(sandbox) == 1;
-    let Some(name) = name(sandbox, config).filter(|_| unbound) else { return Binding::Settled };
+    let default = config.default_template.as_deref();
+    let Some(name) = sandbox.awaits_template(default) else { return Binding::Settled };
     let Some(templates) = &observed.templates else {
         let said = "the CodeSandboxTemplates of the namespace are not known yet; if this stays, have the administrator look whether the kind is installed (crds/codesandboxtemplates.yaml)";
         return Binding::Barred(Verdict::no(reason::TEMPLATE_NOT_FOUND, said));
