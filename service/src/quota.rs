@@ -67,6 +67,11 @@ impl Quota {
         made.insert(name.to_owned(), Made { owner: owner.clone(), at: None });
         Ok(Place { quota: self, name })
     }
+
+    /// The sandbox of this name has been deleted. The watch may never have shown it.
+    pub(crate) fn free(&self, name: &str) {
+        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+    }
 }
 
 impl Place<'_> {

@@ -122,6 +122,7 @@ impl Service {
     pub async fn delete(&self, principal: &Principal, name: &str) -> Result<(), Error> {
         if let Some(sandbox) = self.found(principal, name).await? {
             self.sandboxes.delete(name, sandbox.uid()).await?;
+            self.quota.free(name);
         }
         Ok(())
     }

@@ -25,6 +25,9 @@ fn service() -> (Service, Arc<Mutex<Vec<Value>>>) {
                 stored.push(sent.clone());
                 (201, sent)
             }
+        } else if method == Method::DELETE {
+            stored.retain(|one| one["metadata"]["name"] != name);
+            (200, json!({"kind": "Status", "status": "Success"}))
         } else {
             named(name).map_or_else(|| refused(404, "NotFound"), |at| (200, stored[at].clone()))
         })
@@ -59,4 +62,12 @@ async fn a_name_that_is_taken_uses_up_nothing() {
     let error = service.create(&me(), &named(Some("taken"))).await.unwrap_err();
     assert_eq!(error.code, Code::SandboxExists, "{error}");
     service.create(&me(), &named(Some("free"))).await.unwrap();
+}
+
+#[tokio::test]
+async fn one_that_is_deleted_makes_room_at_once_whatever_the_watch_has_shown() {
+    let (service, _) = service();
+    service.create(&me(), &named(Some("first"))).await.unwrap();
+    service.delete(&me(), "first").await.unwrap();
+    service.create(&me(), &named(Some("second"))).await.unwrap();
 }
