@@ -45,11 +45,16 @@ chart() {
     --set mcp.replicas=2 --set 'mcp.allowedHosts={mcp.example.com}' --set 'mcp.allowedOrigins={https://example.com}' --set operator.priorityClassName=p,operator.replicas=2 \
     --set-json 'operator.tolerations=[{"key":"k","operator":"Exists"}]' --set-json 'mcp.nodeSelector={"a":"b"}' --set-json 'global.imagePullSecrets=[{"name":"s"}]'
   try gvisor --set sandbox.defaultTemplate=python,sandbox.runtimeClassName=gvisor,templates.node.defaults.runtimeClassName=kata
+  try limits --set sandbox.defaultTemplate=python,mcp.limits.cpu=500m,mcp.limits.memory=68719476736,mcp.limits.gpus=0
   refuse "a RuntimeClass that who names no template gets around" --set sandbox.runtimeClassName=gvisor
   refuse "no operator" --set operator.replicas=0
   refuse "an unknown value" --set operater.log=debug
   refuse "the tag latest" --set operator.image.tag=latest
   refuse "no sandbox namespace" --set 'sandbox.namespaces={}'
+  refuse "a limit that is no amount" --set mcp.limits.memory=much
+  refuse "a limit that lets nobody have anything" --set mcp.limits.cpu=0
+  refuse "the same in words" --set-string mcp.limits.memory=0Gi
+  refuse "a part of a GPU" --set mcp.limits.gpus=0.5
   refuse "a URL as registry" --set global.imageRegistry=https://registry.example
   grep -q 'image: registry.example/team/codesandbox/operator:v1$' "$out/images.yaml" || die "global.imageRegistry is not in the operator's image"
   [[ $(sed -n 's/.*OPERATOR_TEMPLATES, value: //p' "$out/gvisor.yaml" | grep -o 'runtimeClassName[^,}]*' | tr -d '\\"' | sort | uniq -c | xargs) == "4 runtimeClassName:gvisor 1 runtimeClassName:kata" ]] ||
@@ -62,6 +67,11 @@ chart() {
   role operator | grep -q 'sandboxpods' || die "there is no Role of the operator to look at"
   if role operator | grep -E 'pods/|secrets'; then die "the operator's Role has more than pods"; fi
   if role operator | sed -n '/networkpolicies/,/^- apiGroups/p' | grep -E -- '- (deletecollection|update)'; then die "the operator's Role has more of policies than it needs"; fi
+  [[ $(grep -oE -- '--(max-(cpu|memory|gpus)|default-template)=.*' "$out/limits.yaml" | sort -u | xargs) == "--default-template=python --max-cpu=500m --max-gpus=0 --max-memory=68719476736" ]] ||
+    die "mcp.limits are not in the front end's flags"
+  grep -q 'for mcp.limits' "$out/limits.yaml" || die "the front end may not look at templates, which mcp.limits take"
+  if role mcp-frontend | grep codesandboxtemplates; then die "the front end's Role has more than it needs without mcp.limits"; fi
+  if grep -E -- '--max-(cpu|memory|gpus)' "$out/default.yaml"; then die "there are limits that nobody has set"; fi
   role mcp-frontend | grep -q 'pods/exec' || die "there is no Role of the front end to look at"
   if role mcp-frontend | grep -E '\[(pods|secrets|networkpolicies)\]'; then die "the front end's Role has more than pods/exec"; fi
   # A budget for one replica would only hold up drains.

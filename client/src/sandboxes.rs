@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use api::{CodeSandbox, Decoder, names};
+use api::{CodeSandbox, CodeSandboxTemplate, Decoder, names};
 use backon::ExponentialBuilder;
 use futures::{StreamExt, TryStreamExt, future};
 use k8s_openapi::api::core::v1::{Event, Pod};
@@ -29,6 +29,7 @@ use crate::{
     is_older,
 };
 
+mod templates;
 mod writes;
 
 /// How long one request to the kube API may take.
@@ -46,6 +47,7 @@ pub struct Sandboxes {
     store: reflector::Store<CodeSandbox>,
     /// Counts what the watch has brought, so that waiters look again.
     changes: watch::Receiver<u64>,
+    templates: Api<DeserializeGuard<CodeSandboxTemplate>>,
     /// By the pods' UIDs. A session ends with its pod, so there are never more than sandboxes seen.
     sessions: Mutex<HashMap<String, Arc<Session>>>,
     /// The UIDs of those we deleted and the watch still shows: who is told that a sandbox is deleted finds none.
@@ -68,7 +70,8 @@ impl Sandboxes {
         let (alive, dropped) = oneshot::channel::<()>();
         let sandboxes = Arc::new(Self {
             pods: Api::namespaced(client.clone(), namespace),
-            last_events: Api::namespaced(client, namespace),
+            last_events: Api::namespaced(client.clone(), namespace),
+            templates: Api::namespaced(client, namespace),
             store,
             changes,
             sessions: Mutex::default(),

@@ -14,6 +14,7 @@ mod gpus;
 mod guard;
 mod hex;
 mod http;
+mod limits;
 mod linger;
 mod metrics;
 mod outcome;
@@ -80,9 +81,11 @@ struct Args {
     #[arg(long, env = "MAX_CONNECTIONS", default_value_t = 1024,
         value_parser = RangedU64ValueParser::<usize>::new().range(1..=65_536))]
     max_connections: usize,
-    /// How many sandboxes a caller may have at once. 0: as many as the namespace takes.
-    #[arg(long, env = "MAX_SANDBOXES", default_value_t = 100)]
-    max_sandboxes: usize,
+    #[command(flatten)]
+    limits: limits::Flags,
+    /// The template of sandboxes that name none, where the operator has one: it is counted by its amounts.
+    #[arg(long, env = "DEFAULT_TEMPLATE")]
+    default_template: Option<String>,
     /// Tools to offer beside those that everybody needs: each costs every model that sees it.
     #[arg(long, env = "TOOLSETS", value_delimiter = ',', value_enum)]
     toolsets: Vec<Toolset>,
@@ -128,11 +131,17 @@ async fn run() -> anyhow::Result<()> {
 impl Args {
     fn server(&self, kube: kube::Client) -> Server {
         let sandboxes = Sandboxes::new(kube, &self.namespace);
-        let max_sandboxes = Some(self.max_sandboxes).filter(|most| *most > 0);
-        let config = service::Config { class: self.class.clone(), max_sandboxes };
-        let service = Arc::new(Service::new(sandboxes, config));
+        let service = Arc::new(Service::new(sandboxes, self.config()));
         let tools = toolsets::tools(&self.toolsets);
         Server::new(service, Arc::default(), Shutdown::default()).with(tools)
+    }
+
+    fn config(&self) -> service::Config {
+        service::Config {
+            class: self.class.clone(),
+            limits: self.limits.limits(),
+            default_template: self.default_template.clone(),
+        }
     }
 }
 
@@ -171,6 +180,16 @@ mod tests {
         config.auth_info.exec = serde_json::from_str(r#"{"command": "a"}"#).unwrap();
         let plugin = unattended(config).auth_info.exec.unwrap();
         assert_eq!(plugin.interactive_mode, Some(ExecInteractiveMode::Never));
+    }
+
+    #[test]
+    fn what_bounds_callers_is_what_the_flags_say() {
+        let flags = ["--namespace=a", "--class=b", "--default-template=python", "--max-gpus=1"];
+        let args = Args::parse_from(["mcp-frontend"].iter().chain(&flags));
+        let limits = service::Limits { sandboxes: Some(100), gpus: Some(1), ..Default::default() };
+        let default_template = Some("python".into());
+        let expected = service::Config { class: "b".into(), limits, default_template };
+        assert_eq!(args.config(), expected);
     }
 
     #[test]

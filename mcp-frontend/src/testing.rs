@@ -37,6 +37,11 @@ pub(crate) fn service() -> Arc<Service> {
         }),
         "default",
     );
-    let config = service::Config { class: "codesandbox".into(), max_sandboxes: None };
-    Arc::new(Service::new(Sandboxes::new(kube, "default"), config))
+    Arc::new(Service::new(Sandboxes::new(kube, "default"), config()))
+}
+
+/// Verbs for callers without limits.
+pub(crate) fn config() -> service::Config {
+    let limits = service::Limits::default();
+    service::Config { class: "codesandbox".into(), limits, default_template: None }
 }

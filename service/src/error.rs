@@ -11,7 +11,7 @@ pub enum Code {
     SandboxNotFound,
     /// The name is taken by a sandbox that was asked for differently.
     SandboxExists,
-    /// The caller has as many sandboxes as it may, or the namespace has no room for another.
+    /// The caller has as many sandboxes as it may, or they use as much as they may; or the namespace has no room for another.
     QuotaExceeded,
     /// The sandbox does not run yet.
     SandboxNotReady,

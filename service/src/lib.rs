@@ -6,6 +6,7 @@
 mod error;
 mod extend;
 mod inside;
+mod limits;
 mod principal;
 mod queue;
 mod quota;
@@ -14,6 +15,7 @@ mod session;
 mod verbs;
 
 pub use error::{Code, Error};
+pub use limits::Limits;
 pub use principal::Principal;
 pub use queue::Queue;
 pub use request::Create;

@@ -1,94 +1,112 @@
-//! How many sandboxes a caller may have at once.
+//! Whether a caller may have one sandbox more, or one awake more.
 //!
-//! The watch shows a sandbox a moment after it was made, and several may be made at once. So those that are being made and
-//! those that were made just now are counted as well. What other replicas make at the same moment is not: each may go
-//! beyond the bound by what it makes before its watch shows the others'.
+//! The watch shows what was made or woken a moment later, and several may be at once. So what is being made or woken and
+//! what was just now is counted as well. What other replicas do at the same moment is not: each may go beyond the limits by
+//! what it does before its watch shows the others'.
 
 use std::{
-    collections::{HashMap, HashSet},
-    sync::{Mutex, PoisonError},
+    collections::HashMap,
+    sync::{Mutex, MutexGuard, PoisonError},
     time::{Duration, Instant},
 };
 
-use crate::{Code, Error, Principal};
+use crate::{
+    Code, Error, Limits, Principal,
+    limits::{Taken, Wish},
+};
 
-/// How long the watch may take to show what was made. What it has not shown by then has been deleted, or the watch is
-/// broken.
+/// How long the watch may take to show what was made or woken. What it has not shown by then has been deleted, or the
+/// watch is broken.
 const SHOWN: Duration = Duration::from_secs(10);
 
-/// The bound, and what was made lately.
+/// The limits, and what was made or woken lately.
 #[derive(Debug)]
 pub(crate) struct Quota {
-    most: Option<usize>,
-    made: Mutex<HashMap<String, Made>>,
+    limits: Limits,
+    held: Mutex<HashMap<String, Held>>,
 }
 
-/// A sandbox that is being made, or was made.
+/// What a sandbox takes that is being made or woken, or was just now.
 #[derive(Debug)]
-struct Made {
+struct Held {
     owner: Principal,
-    /// None while it is being made.
+    taken: Taken,
+    /// None while that goes on.
     at: Option<Instant>,
 }
 
-/// A place for a sandbox that is being made. Dropped, it is free again.
+/// A sandbox as the watch shows it.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Shown {
+    pub(crate) taken: Taken,
+    /// Whether it is paused, as far as it shows: one that has just been woken is shown to be for a moment more.
+    pub(crate) paused: bool,
+}
+
+/// What is kept for a sandbox that is being made or woken. Dropped, it is free again.
 #[derive(Debug)]
 pub(crate) struct Place<'a> {
     quota: &'a Quota,
-    name: &'a str,
+    owner: Principal,
+    name: String,
+    taken: Taken,
 }
 
 impl Quota {
-    pub(crate) fn new(most: Option<usize>) -> Self {
-        Self { most, made: Mutex::default() }
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self { limits, held: Mutex::default() }
     }
 
-    /// Takes a place for a sandbox of an owner who is seen to have these.
-    pub(crate) fn take<'a>(
-        &'a self,
+    /// Takes what a sandbox asks for, of an owner who is seen to have these.
+    pub(crate) fn take(
+        &self,
         owner: &Principal,
-        name: &'a str,
-        shown: &HashSet<String>,
+        name: &str,
+        (wish, asks): (Wish<'_>, Taken),
+        shown: &HashMap<String, Shown>,
         now: Instant,
-    ) -> Result<Place<'a>, Error> {
-        let mut made = self.made.lock().unwrap_or_else(PoisonError::into_inner);
-        made.retain(|name, one| one.at.is_none_or(|at| now < at + SHOWN && !shown.contains(name)));
-        let unseen =
-            made.iter().filter(|(name, one)| one.owner == *owner && !shown.contains(*name));
-        let has = shown.len() + unseen.count();
-        if let Some(most) = self.most.filter(|most| has >= *most) {
-            return Err(Error::new(
-                Code::QuotaExceeded,
-                format!(
-                    "you have {has} sandboxes, of at most {most} at once. Delete those that are not needed (sandbox_list has them), or wait for the end of their ttl."
-                ),
-            ));
+    ) -> Result<Place<'_>, Error> {
+        let is_shown = |name: &String| shown.get(name).is_some_and(|one| !one.paused);
+        let mut held = self.held();
+        held.retain(|name, one| one.at.is_none_or(|at| now < at + SHOWN && !is_shown(name)));
+        let mut each: HashMap<_, _> =
+            shown.iter().map(|(name, one)| (name.as_str(), one.taken)).collect();
+        let unseen = held.iter().filter(|(name, one)| one.owner == *owner && !is_shown(name));
+        each.extend(unseen.map(|(name, one)| (name.as_str(), one.taken)));
+        let own = each.get(name).copied().unwrap_or_default();
+        let has = each.into_values().sum();
+        if let Some(refusal) = self.limits.refusal(wish, asks, has, own) {
+            return Err(Error::new(Code::QuotaExceeded, refusal));
         }
-        made.insert(name.to_owned(), Made { owner: owner.clone(), at: None });
-        Ok(Place { quota: self, name })
+        let one = Held { owner: owner.clone(), taken: asks, at: None };
+        // What is asked for twice holds but once, for as long as one of them does.
+        held.entry(name.to_owned()).or_insert(one);
+        Ok(Place { quota: self, owner: owner.clone(), name: name.to_owned(), taken: asks })
     }
 
     /// The sandbox of this name has been deleted. The watch may never have shown it.
     pub(crate) fn free(&self, name: &str) {
-        self.made.lock().unwrap_or_else(PoisonError::into_inner).remove(name);
+        self.held().remove(name);
+    }
+
+    fn held(&self) -> MutexGuard<'_, HashMap<String, Held>> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Place<'_> {
-    /// It is made: until the watch shows it, it keeps its place.
+    /// It is made, or woken: until the watch shows that, it is held.
     pub(crate) fn keep(self, now: Instant) {
-        let mut made = self.quota.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(one) = made.get_mut(self.name) {
-            one.at = Some(now);
-        }
+        let one = Held { owner: self.owner.clone(), taken: self.taken, at: Some(now) };
+        self.quota.held().insert(self.name.clone(), one);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
-        let mut made = self.quota.made.lock().unwrap_or_else(PoisonError::into_inner);
-        if made.get(self.name).is_some_and(|one| one.at.is_none()) {
-            made.remove(self.name);
+        let mut held = self.quota.held();
+        if held.get(&self.name).is_some_and(|one| one.at.is_none()) {
+            held.remove(&self.name);
         }
     }
 }
@@ -97,52 +115,95 @@ impl Drop for Place<'_> {
 mod tests {
     use super::*;
 
-    /// Takes a place for a sandbox of mine; whether there is one.
-    fn takes(quota: &Quota, name: &str, shown: &[&str], now: Instant) -> bool {
-        take(quota, name, shown, now).is_ok()
+    const ONE: Taken = Taken { sandboxes: 1, cpu: 2e3, memory: 1e3, gpus: 1 };
+    const RESTS: Taken = Taken { sandboxes: 1, cpu: 0.0, memory: 0.0, gpus: 0 };
+
+    /// Limits of so many sandboxes, and CPUs for two.
+    fn quota(sandboxes: u32) -> Quota {
+        Quota::new(Limits { sandboxes: Some(sandboxes), cpu: Some(4e3), ..Limits::default() })
     }
 
-    fn take<'a>(
+    /// What the watch shows: sandboxes that take all they may.
+    fn awake(names: &[&str]) -> HashMap<String, Shown> {
+        names.iter().map(|name| ((*name).into(), Shown { taken: ONE, paused: false })).collect()
+    }
+
+    /// Takes a place for a sandbox of mine.
+    fn make<'a>(
         quota: &'a Quota,
-        name: &'a str,
+        name: &str,
         shown: &[&str],
         now: Instant,
     ) -> Result<Place<'a>, Error> {
-        let shown = shown.iter().map(ToString::to_string).collect();
-        quota.take(&Principal::new("me"), name, &shown, now)
+        quota.take(&Principal::new("me"), name, (Wish::Make, ONE), &awake(shown), now)
+    }
+
+    fn takes(quota: &Quota, name: &str, shown: &[&str], now: Instant) -> bool {
+        make(quota, name, shown, now).is_ok()
     }
 
     #[test]
     fn what_is_made_counts_before_the_watch_shows_it_and_once_when_it_does() {
-        let (quota, now) = (Quota::new(Some(2)), Instant::now());
-        take(&quota, "a", &[], now).unwrap().keep(now);
-        let second = take(&quota, "b", &[], now).unwrap();
-        assert!(!takes(&quota, "c", &[], now) && !takes(&quota, "c", &["a"], now));
-        // Another's place is another's.
-        assert!(quota.take(&Principal::new("you"), "d", &HashSet::new(), now).is_ok());
-        // It could not be made.
-        drop(second);
-        take(&quota, "c", &["a"], now).unwrap().keep(now);
-        assert!(!takes(&quota, "e", &["a", "c"], now));
-        assert!(takes(&quota, "e", &["c"], now), "one was deleted");
+        // By its number, and by what it takes.
+        for quota in [quota(2), quota(9)] {
+            let now = Instant::now();
+            make(&quota, "a", &[], now).unwrap().keep(now);
+            let second = make(&quota, "b", &[], now).unwrap();
+            // Another's place is another's.
+            let you = Principal::new("you");
+            assert!(quota.take(&you, "d", (Wish::Make, ONE), &awake(&[]), now).is_ok());
+            assert!(!takes(&quota, "c", &[], now) && !takes(&quota, "c", &["a"], now));
+            // It could not be made.
+            drop(second);
+            make(&quota, "c", &["a"], now).unwrap().keep(now);
+            assert!(!takes(&quota, "e", &["a", "c"], now));
+            assert!(takes(&quota, "e", &["c"], now), "one was deleted");
+        }
     }
 
     #[test]
     fn what_the_watch_never_shows_is_not_counted_for_ever() {
-        let (quota, now) = (Quota::new(Some(1)), Instant::now());
-        take(&quota, "a", &[], now).unwrap().keep(now);
+        let (quota, now) = (quota(1), Instant::now());
+        make(&quota, "a", &[], now).unwrap().keep(now);
         assert!(!takes(&quota, "b", &[], now + Duration::from_secs(9)));
         assert!(takes(&quota, "b", &[], now + SHOWN));
     }
 
     #[test]
-    fn the_words_say_how_many_and_what_to_do() {
-        let now = Instant::now();
-        let error = take(&Quota::new(Some(1)), "b", &["a"], now).unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            "QUOTA_EXCEEDED: you have 1 sandboxes, of at most 1 at once. Delete those that are not needed (sandbox_list has them), or wait for the end of their ttl."
-        );
-        assert!(takes(&Quota::new(None), "b", &["a"], now));
+    fn what_is_asked_for_again_takes_no_second_place_and_loses_not_the_first() {
+        let (quota, now) = (quota(1), Instant::now());
+        make(&quota, "a", &[], now).unwrap().keep(now);
+        assert!(takes(&quota, "a", &[], now));
+        assert!(!takes(&quota, "b", &[], now), "that of a was kept");
+        assert!(takes(&quota, "a", &["a"], now));
+
+        quota.free("a");
+        let (first, second) = (make(&quota, "b", &[], now), make(&quota, "b", &[], now));
+        drop(first.unwrap());
+        second.unwrap().keep(now);
+        assert!(!takes(&quota, "c", &[], now));
+    }
+
+    #[test]
+    fn what_is_woken_counts_before_the_watch_shows_it() {
+        let (quota, now) = (quota(9), Instant::now());
+        let shown = |paused: &[&str], others: &[&str]| {
+            let mut shown = awake(others);
+            let rest = Shown { taken: RESTS, paused: true };
+            shown.extend(paused.iter().map(|name| ((*name).into(), rest)));
+            shown
+        };
+        let me = Principal::new("me");
+        let wake = |name, shown| quota.take(&me, name, (Wish::Wake(name), ONE), &shown, now);
+        let make = |shown| quota.take(&me, "new", (Wish::Make, ONE), &shown, now);
+
+        wake("a", shown(&["a", "b"], &["c"])).unwrap().keep(now);
+        let refused = wake("b", shown(&["a", "b"], &["c"])).unwrap_err();
+        assert_eq!(refused.code, Code::QuotaExceeded);
+        assert!(make(shown(&["a", "b"], &["c"])).is_err());
+        assert!(wake("a", shown(&["a", "b"], &["c"])).is_ok(), "by a second call at once");
+        assert!(make(shown(&["b"], &["a", "c"])).is_err());
+        // Shown awake once, it is what it is shown to be.
+        assert!(make(shown(&["a", "b"], &["c"])).is_ok());
     }
 }

@@ -7,7 +7,7 @@ use client::{Session, is_older};
 use kube::ResourceExt;
 use tokio::time::Instant;
 
-use crate::{Code, Error, Principal, Service};
+use crate::{Code, Error, Principal, Service, limits::Wish};
 
 /// How long a call waits for a sandbox that is being made.
 const READY_DEADLINE: Duration = Duration::from_secs(30);
@@ -50,11 +50,19 @@ impl Service {
         }
     }
 
-    /// Wakes a sandbox if it is paused. That it is to be suspended is the user's word, and stays.
-    pub(crate) async fn wake(&self, sandbox: &CodeSandbox) -> Result<(), Error> {
-        if sandbox.rest() == Some(Rest::Paused) {
-            self.sandboxes.wake(sandbox).await?;
+    /// Wakes a sandbox if it is paused and its owner may have it awake. That it is to be suspended is the user's word, and
+    /// stays.
+    pub(crate) async fn wake(
+        &self,
+        principal: &Principal,
+        sandbox: &CodeSandbox,
+    ) -> Result<(), Error> {
+        if sandbox.rest() != Some(Rest::Paused) {
+            return Ok(());
         }
+        let place = self.place(principal, sandbox, Wish::Wake(&sandbox.name_any())).await?;
+        self.sandboxes.wake(sandbox).await?;
+        place.keep(Instant::now().into_std());
         Ok(())
     }
 
@@ -66,7 +74,7 @@ impl Service {
     ) -> Result<Arc<Session>, Error> {
         let deadline = Instant::now() + READY_DEADLINE;
         let sandbox = self.find(principal, name).await?;
-        let (shown, refusal) = match self.reached(sandbox, deadline).await? {
+        let (shown, refusal) = match self.reached(principal, sandbox, deadline).await? {
             Ok(session) => return Ok(session),
             Err(refused) => refused,
         };
@@ -77,7 +85,7 @@ impl Service {
         // The watch may lag behind a rest that is over, and that is no reason to refuse.
         match self.look(principal, name).await {
             Ok(now) if has_moved_on(&shown, &now) => {
-                self.reached(now, deadline).await?.map_err(|(_, refusal)| refusal)
+                self.reached(principal, now, deadline).await?.map_err(|(_, refusal)| refusal)
             }
             Err(gone) if gone.code == Code::SandboxNotFound => Err(gone),
             Ok(_) | Err(_) => Err(refusal),
@@ -87,12 +95,19 @@ impl Service {
     /// The session with the agent of a sandbox that takes calls by the deadline; or the sandbox that does not, and why.
     async fn reached(
         &self,
+        principal: &Principal,
         mut sandbox: Arc<CodeSandbox>,
         deadline: Instant,
     ) -> Result<Result<Arc<Session>, (Arc<CodeSandbox>, Error)>, Error> {
         // Nobody is woken for a call that is over.
         if !is(&sandbox, condition::READY) && Instant::now() < deadline {
-            self.wake(&sandbox).await?;
+            match self.wake(principal, &sandbox).await {
+                // It may have been woken by another, which the watch does not show yet.
+                Err(refusal) if refusal.code == Code::QuotaExceeded => {
+                    return Ok(Err((sandbox, refusal)));
+                }
+                woken => woken?,
+            }
             sandbox = self.settled(&sandbox, deadline).await;
         }
         let ready = is(&sandbox, condition::READY);

@@ -1,23 +1,32 @@
 //! The verbs about sandboxes. Each authorises the handle it is given: an id is a name, not a capability.
 
 use std::{
+    collections::HashMap,
     sync::Arc,
     time::{Duration, Instant},
 };
 
-use api::{CodeSandbox, condition};
+use api::{CodeSandbox, CodeSandboxTemplate, Rest};
 use client::{End, Sandboxes};
 use kube::ResourceExt;
 
-use crate::{Code, Create, Error, Principal, Queue, queue, quota::Quota, request::is_same};
+use crate::{
+    Code, Create, Error, Limits, Principal, Queue,
+    limits::{Wish, taken, wanted},
+    queue,
+    quota::{Place, Quota, Shown},
+    request::is_same,
+};
 
 /// What the verbs need to know.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Config {
     /// The class of the sandboxes that are made and seen.
     pub class: String,
-    /// How many sandboxes a caller may have at once; none: as many as the namespace takes.
-    pub max_sandboxes: Option<usize>,
+    /// What a caller's sandboxes may take together.
+    pub limits: Limits,
+    /// The template of sandboxes that name none, as the operator has it.
+    pub default_template: Option<String>,
 }
 
 /// What callers may do with the sandboxes of one namespace.
@@ -30,7 +39,7 @@ pub struct Service {
 impl Service {
     /// The verbs over a namespace's sandboxes.
     pub fn new(sandboxes: Arc<Sandboxes>, config: Config) -> Self {
-        let quota = Quota::new(config.max_sandboxes);
+        let quota = Quota::new(config.limits.clone());
         Self { sandboxes, config, quota }
     }
 
@@ -53,7 +62,7 @@ impl Service {
     ) -> Result<Arc<CodeSandbox>, Error> {
         let name = request.name.clone().unwrap_or_else(new_name);
         let object = request.object(&name, principal, &self.config.class);
-        let error = match self.made(principal, &name, &object).await {
+        let error = match self.made(principal, &object).await {
             Ok(created) => return Ok(Arc::new(created)),
             Err(error) => error,
         };
@@ -64,7 +73,7 @@ impl Service {
         }
         match self.found(principal, &name).await {
             Ok(Some(existing)) if is_same(&existing.spec, &object.spec) => {
-                self.wake(&existing).await?;
+                self.wake(principal, &existing).await?;
                 Ok(existing)
             }
             Ok(Some(_)) => Err(Error::new(
@@ -85,19 +94,47 @@ impl Service {
     async fn made(
         &self,
         principal: &Principal,
-        name: &str,
         object: &CodeSandbox,
     ) -> Result<CodeSandbox, Error> {
-        let lives = |sandbox: &Arc<CodeSandbox>| {
-            let status = sandbox.status.as_ref();
-            !status.is_some_and(|status| status.is_true(condition::FINISHED))
-        };
-        let has = self.list(principal).into_iter().filter(lives);
-        let has = has.map(|one| one.name_any()).collect();
-        let place = self.quota.take(principal, name, &has, Instant::now())?;
+        let place = self.place(principal, object, Wish::Make).await?;
         let created = self.sandboxes.create(object).await?;
         place.keep(Instant::now());
         Ok(created)
+    }
+
+    /// What a sandbox takes that is to be made or woken, if its owner may have that, too.
+    pub(crate) async fn place(
+        &self,
+        principal: &Principal,
+        sandbox: &CodeSandbox,
+        wish: Wish<'_>,
+    ) -> Result<Place<'_>, Error> {
+        let default = self.config.default_template.as_deref();
+        let templates = self.templates(principal, sandbox).await?;
+        let shown = |one: Arc<CodeSandbox>| Shown {
+            taken: taken(&one, default, &templates),
+            paused: one.rest() == Some(Rest::Paused),
+        };
+        let has = self.list(principal).into_iter().map(|one| (one.name_any(), shown(one)));
+        let has: HashMap<_, _> = has.collect();
+        let asks = wanted(sandbox, default, &templates);
+        self.quota.take(principal, &sandbox.name_any(), (wish, asks), &has, Instant::now())
+    }
+
+    /// The templates, where they say what there is to count.
+    async fn templates(
+        &self,
+        principal: &Principal,
+        sandbox: &CodeSandbox,
+    ) -> Result<Vec<CodeSandboxTemplate>, Error> {
+        let default = self.config.default_template.as_deref();
+        let awaits = |one: &CodeSandbox| one.awaits_template(default).is_some();
+        let needed = self.config.limits.bound_amounts()
+            && (awaits(sandbox) || self.list(principal).iter().any(|one| awaits(one)));
+        if !needed {
+            return Ok(Vec::new());
+        }
+        Ok(self.sandboxes.templates(&sandbox.name_any()).await?)
     }
 
     /// The caller's sandboxes, by name.

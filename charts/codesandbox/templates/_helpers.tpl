@@ -46,6 +46,18 @@ affinity: {{ toJson . }}
 {{- end }}
 {{- end }}
 
+{{/* The flags that limit what a caller's sandboxes may use, as JSON. */}}
+{{- define "codesandbox.limits" -}}
+{{- $flags := list }}
+{{- range $what, $most := .Values.mcp.limits }}
+{{- if not (has $most (list nil "")) }}
+{{- /* As JSON, since Go writes large numbers with an exponent. */}}
+{{- $flags = append $flags (printf "--max-%s=%s" $what (toJson $most | trimAll "\"")) }}
+{{- end }}
+{{- end }}
+{{- toJson $flags }}
+{{- end }}
+
 {{/* The names of the front end's Service, which clients in the cluster send as Host. */}}
 {{- define "codesandbox.hosts" -}}
 {{- $name := include "codesandbox.mcp" . }}

@@ -68,7 +68,7 @@ fn as_front_end() -> PatchParams {
 }
 
 /// What the API server refused with, if it did.
-fn refusal(error: &Error) -> Option<&Status> {
+pub(super) fn refusal(error: &Error) -> Option<&Status> {
     let Error::Kube { source, .. } = error else { return None };
     let kube::Error::Api(status) = &**source else { return None };
     Some(status)

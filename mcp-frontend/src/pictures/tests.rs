@@ -118,8 +118,7 @@ async fn a_sandbox_that_says_nothing_is_waited_for_once() {
         future::pending::<Result<http::Response<Body>, io::Error>>()
     };
     let kube = kube::Client::new(tower::service_fn(silent), "default");
-    let config = service::Config { class: "codesandbox".into(), max_sandboxes: None };
-    let service = Service::new(Sandboxes::new(kube, "default"), config);
+    let service = Service::new(Sandboxes::new(kube, "default"), testing::config());
     let begun = Instant::now();
     assert_eq!(asked_of(&service).await, unanswered());
     assert_eq!(begun.elapsed().as_secs(), PATIENCE.as_secs());

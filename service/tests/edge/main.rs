@@ -6,5 +6,6 @@
 mod ends;
 mod extend;
 mod lag;
+mod limits;
 mod quota;
 mod support;

@@ -4,7 +4,7 @@ use std::sync::{Arc, Mutex};
 
 use http::Method;
 use serde_json::{Value, json};
-use service::{Code, Config, Create, Service};
+use service::{Code, Create, Limits, Service};
 
 use crate::support::{self, Asked, SANDBOXES, me, refused};
 
@@ -32,8 +32,8 @@ fn service() -> (Service, Arc<Mutex<Vec<Value>>>) {
             named(name).map_or_else(|| refused(404, "NotFound"), |at| (200, stored[at].clone()))
         })
     };
-    let config = Config { class: "codesandbox".into(), max_sandboxes: Some(1) };
-    (Service::new(support::sandboxes(answer), config), stored)
+    let limits = Limits { sandboxes: Some(1), ..Limits::default() };
+    (Service::new(support::sandboxes(answer), support::config(limits)), stored)
 }
 
 fn named(name: Option<&str>) -> Create {

@@ -6,7 +6,7 @@ use client::Sandboxes;
 use http::{Method, Request, Response, Uri};
 use kube::client::Body;
 use serde_json::{Value, json};
-use service::{Config, Principal, Service};
+use service::{Config, Limits, Principal, Service};
 
 pub const SANDBOXES: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes";
 pub const SANDBOX: &str = "/apis/codesandbox.dev/v1alpha1/namespaces/default/codesandboxes/demo";
@@ -45,7 +45,12 @@ where
 
 /// The verbs over them.
 pub fn verbs(sandboxes: Arc<Sandboxes>) -> Service {
-    Service::new(sandboxes, Config { class: "codesandbox".into(), max_sandboxes: None })
+    Service::new(sandboxes, config(Limits::default()))
+}
+
+/// What they need to know, where callers have such limits.
+pub fn config(limits: Limits) -> Config {
+    Config { class: "codesandbox".into(), limits, default_template: None }
 }
 
 pub fn me() -> Principal {
