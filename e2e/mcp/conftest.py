@@ -40,12 +40,12 @@ async def connect(mode="auto", url=URL, token=TOKEN, transport=None):
 
 
 @contextlib.contextmanager
-def frontend(log):
+def frontend(log, *flags):
     """A second front end beside the cluster's, without a token: its URL and its process."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    command = [os.environ["MCP_FRONTEND"], "--listen", f"127.0.0.1:{port}", "--namespace", "codesandbox-sandboxes"]
+    command = [os.environ["MCP_FRONTEND"], "--listen", f"127.0.0.1:{port}", "--namespace", "codesandbox-sandboxes", *flags]
     with log.open("w") as stderr:
         process = subprocess.Popen(command, stderr=stderr)
     try:
