@@ -50,24 +50,30 @@ impl Refused {
     }
 }
 
-/// Refuses names on this port from now on, as long as the agent lives. All else goes on where that cannot be: then
-/// nothing listens there, and names fail as well.
-pub(crate) fn serve(port: u16, refused: Arc<Refused>) {
+/// Refuses names on this port from now on, as long as the agent lives, and gives what will have been refused. Where that
+/// cannot be, as with a runtime that keeps low ports for the privileged, nothing listens there: names fail as well, untold.
+pub(crate) fn serve(port: u16) -> Option<Arc<Refused>> {
     match listen(port).and_then(|socket| Ok((socket.local_addr()?, socket))) {
         Ok((address, socket)) => {
             crate::log(&format!("refuses names on {address}"));
+            let refused = Arc::<Refused>::default();
+            let counted = Arc::clone(&refused);
             tokio::spawn(async move {
-                let Err(error) = refuse(&socket, &refused).await;
-                crate::log(&format!("refuses names no more, which fail all the same: {error}"));
+                let Err(error) = refuse(&socket, &counted).await;
+                crate::log(&format!("refuses names no more; they still fail: {error}"));
             });
+            Some(refused)
         }
-        Err(error) => crate::log(&format!(
-            "could not listen on 127.0.0.1:{port}, so that names fail without a word of which: {error}"
-        )),
+        Err(error) => {
+            crate::log(&format!(
+                "could not listen on 127.0.0.1:{port}; names fail, and nobody is told which: {error}"
+            ));
+            None
+        }
     }
 }
 
-/// UDP alone: by TCP asks who was told by UDP that an answer is cut, and no refusal is.
+/// UDP alone: TCP is for who was told by UDP that the answer is cut, and a refusal never is.
 fn listen(port: u16) -> io::Result<UdpSocket> {
     let socket = StdUdpSocket::bind((Ipv4Addr::LOCALHOST, port))?;
     socket.set_nonblocking(true)?;

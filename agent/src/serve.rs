@@ -71,10 +71,7 @@ async fn run(settings: Arc<Settings>) -> io::Result<ExitCode> {
     let listener = listen(&settings.socket)?;
     crate::log(&format!("version {} serves on @{}", env!("CARGO_PKG_VERSION"), settings.socket));
 
-    let refused = Arc::default();
-    if let Some(port) = settings.resolver_port {
-        names::serve(port, Arc::clone(&refused));
-    }
+    let refused = settings.resolver_port.and_then(names::serve);
     let usage = Usage::new(settings.awaits_call.then(|| settings.runs.join(CALLED)));
     let canary = isolation::canary(settings.canary.as_deref())?;
     let proof = Arc::new(Proof::new(canary, setup::opened(&settings.runs)));

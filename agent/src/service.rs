@@ -52,7 +52,8 @@ pub(crate) struct Service {
     pub(crate) watches: Watches,
     pub(crate) scaling: pictures::Turn,
     pub(crate) asking: gpus::Turn,
-    pub(crate) refused: Arc<Refused>,
+    /// The names that are refused, where the agent listens for them.
+    pub(crate) refused: Option<Arc<Refused>>,
 }
 
 impl Service {
@@ -151,6 +152,7 @@ impl Agent for Service {
             pod_uid: self.settings.pod_uid.clone(),
             pids_max: settings::pids_max(),
             languages: self.languages(),
+            refuses_names: self.refused.is_some(),
         }))
     }
 
@@ -378,7 +380,7 @@ impl Agent for Service {
         &self,
         _: Request<RefusedNamesRequest>,
     ) -> Result<Response<RefusedNamesReply>, Status> {
-        Ok(Response::new(self.refused.told()))
+        Ok(Response::new(self.refused.as_ref().map(|refused| refused.told()).unwrap_or_default()))
     }
 
     async fn upload(

@@ -16,7 +16,7 @@ const SUFFIXES: [(&str, f64); 10] = [
     ("", 1e3),
 ];
 
-/// An amount in thousandths; none where it is written otherwise. Exact up to nine petabytes.
+/// An amount in thousandths; none where it is written otherwise. Exact up to nine terabytes.
 pub fn of(quantity: &Quantity) -> Option<f64> {
     read(&quantity.0)
 }
@@ -29,7 +29,7 @@ pub fn read(text: &str) -> Option<f64> {
     if !number.bytes().all(|byte| byte.is_ascii_digit() || byte == b'.') {
         return None;
     }
-    // Kubernetes knows nothing finer, and 2.01 times 1000 is not quite 2010.
+    // Nobody is given anything finer, and 2.01 times 1000 is not quite 2010.
     Some((number.parse::<f64>().ok()? * factor).round())
 }
 

@@ -8,8 +8,12 @@ use wire::{
 use crate::{Error, Lane, Session, session::Call};
 
 impl Session {
-    /// What names the sandbox was refused since its agent began, by their domains: all, where its egress is Deny.
+    /// What names the sandbox was refused since its agent began, by their domains: all, where its egress is Deny. An agent that does not
+    /// say that it tells is not asked: to one that is too old any call it does not know is a use of the sandbox.
     pub async fn refused_names(&self) -> Result<RefusedNamesReply, Error> {
+        if !self.refuses_names().await? {
+            return Ok(RefusedNamesReply::default());
+        }
         let reply = self
             .call(Call::new("RefusedNames", Lane::Control), |mut agent| async move {
                 agent.refused_names(RefusedNamesRequest {}).await

@@ -69,6 +69,7 @@ struct Connection {
     agent: Agent,
     closed: Closed,
     languages: Vec<String>,
+    refuses_names: bool,
 }
 
 impl Session {
@@ -103,6 +104,13 @@ impl Session {
         self.warm().await?;
         let slot = self.control.lock().await;
         Ok(slot.as_ref().map_or_else(Vec::new, |connection| connection.languages.clone()))
+    }
+
+    /// Whether the agent says that it refuses names and tells which.
+    pub(crate) async fn refuses_names(&self) -> Result<bool, Error> {
+        self.warm().await?;
+        let slot = self.control.lock().await;
+        Ok(slot.as_ref().is_some_and(|connection| connection.refuses_names))
     }
 
     /// Starts a run, or attaches to it if its id is known. The run goes on when the [`Run`] is dropped.
@@ -272,7 +280,7 @@ impl Session {
         let honest = |name: &String| name.len() <= limits::MAX_LANGUAGES;
         let languages = hello.languages.into_iter().filter(honest);
         let languages = languages.take(limits::MAX_LANGUAGES).collect();
-        Ok(Connection { agent, closed, languages })
+        Ok(Connection { agent, closed, languages, refuses_names: hello.refuses_names })
     }
 }
 

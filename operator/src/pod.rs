@@ -3,12 +3,13 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use api::{
-    CodeSandbox, CodeSandboxTemplate, Effective, Egress, OpenPort, Protocol, names, quantity,
+    CodeSandbox, CodeSandboxTemplate, Effective, Egress, OpenPort, PortRange, Protocol, names,
+    quantity,
 };
 use k8s_openapi::{
     api::core::v1::{
         Capabilities, Container, LocalObjectReference, Pod, PodDNSConfig, PodSecurityContext,
-        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Sysctl, Toleration,
+        PodSpec, ResourceRequirements, SeccompProfile, SecurityContext, Toleration,
     },
     apimachinery::pkg::{
         api::resource::Quantity,
@@ -193,7 +194,6 @@ pub(crate) fn hardened(effective: &Effective) -> PodSpec {
                 type_: "RuntimeDefault".into(),
                 ..SeccompProfile::default()
             }),
-            sysctls: refuses_names(effective).then(|| vec![every_port()]),
             ..PodSecurityContext::default()
         }),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
@@ -306,18 +306,19 @@ pub(crate) fn no_dns() -> PodDNSConfig {
     PodDNSConfig { nameservers: Some(vec!["127.0.0.1".into()]), ..PodDNSConfig::default() }
 }
 
-/// Whether the agent is the resolver of what runs in a sandbox. It leaves that port to those who have it opened, and names
-/// fail there for want of anybody.
+/// Whether the agent is the resolver of what runs in a sandbox. It leaves that port to those who have it opened, and to who
+/// may ask a resolver elsewhere and perhaps does so from there; names fail there for want of anybody.
 fn refuses_names(effective: &Effective) -> bool {
     let own = |open: &OpenPort| {
         open.port == RESOLVER_PORT && open.protocol.unwrap_or_default() == Protocol::Udp
     };
-    effective.egress == Egress::Deny && !effective.ports.iter().any(own)
-}
-
-/// That no port of the pod's own network takes privileges, as the agent has none. Newer runtimes begin so by themselves.
-fn every_port() -> Sysctl {
-    Sysctl { name: "net.ipv4.ip_unprivileged_port_start".into(), value: "0".into() }
+    let elsewhere = |ports: &PortRange| {
+        (ports.port..=ports.end_port.unwrap_or(ports.port)).contains(&RESOLVER_PORT)
+            && ports.protocol.unwrap_or_default() == Protocol::Udp
+    };
+    effective.egress == Egress::Deny
+        && !effective.ports.iter().any(own)
+        && !effective.allow.iter().flat_map(|place| &place.ports).any(elsewhere)
 }
 
 #[cfg(test)]

@@ -31,7 +31,9 @@ pub(crate) struct Quota {
 struct Held {
     owner: Principal,
     taken: Taken,
-    /// None while that goes on.
+    /// By how many calls that goes on.
+    calls: u32,
+    /// When the first of them had done it.
     at: Option<Instant>,
 }
 
@@ -78,9 +80,9 @@ impl Quota {
         if let Some(refusal) = self.limits.refusal(wish, asks, has, own) {
             return Err(Error::new(Code::QuotaExceeded, refusal));
         }
-        let one = Held { owner: owner.clone(), taken: asks, at: None };
+        let one = Held { owner: owner.clone(), taken: asks, calls: 0, at: None };
         // What is asked for twice holds but once, for as long as one of them does.
-        held.entry(name.to_owned()).or_insert(one);
+        held.entry(name.to_owned()).or_insert(one).calls += 1;
         Ok(Place { quota: self, owner: owner.clone(), name: name.to_owned(), taken: asks })
     }
 
@@ -95,17 +97,21 @@ impl Quota {
 }
 
 impl Place<'_> {
-    /// It is made, or woken: until the watch shows that, it is held.
+    /// It is made, or woken, or may be: until the watch shows that, it is held.
     pub(crate) fn keep(self, now: Instant) {
-        let one = Held { owner: self.owner.clone(), taken: self.taken, at: Some(now) };
-        self.quota.held().insert(self.name.clone(), one);
+        let mut held = self.quota.held();
+        // None where it was deleted meanwhile.
+        let one = Held { owner: self.owner.clone(), taken: self.taken, calls: 1, at: None };
+        held.entry(self.name.clone()).or_insert(one).at = Some(now);
     }
 }
 
 impl Drop for Place<'_> {
     fn drop(&mut self) {
         let mut held = self.quota.held();
-        if held.get(&self.name).is_some_and(|one| one.at.is_none()) {
+        let Some(one) = held.get_mut(&self.name) else { return };
+        one.calls = one.calls.saturating_sub(1);
+        if one.calls == 0 && one.at.is_none() {
             held.remove(&self.name);
         }
     }
@@ -180,6 +186,7 @@ mod tests {
         quota.free("a");
         let (first, second) = (make(&quota, "b", &[], now), make(&quota, "b", &[], now));
         drop(first.unwrap());
+        assert!(!takes(&quota, "c", &[], now), "the second goes on");
         second.unwrap().keep(now);
         assert!(!takes(&quota, "c", &[], now));
     }

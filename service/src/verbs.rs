@@ -97,9 +97,12 @@ impl Service {
         object: &CodeSandbox,
     ) -> Result<CodeSandbox, Error> {
         let place = self.place(principal, object, Wish::Make).await?;
-        let created = self.sandboxes.create(object).await?;
-        place.keep(Instant::now());
-        Ok(created)
+        let created = self.sandboxes.create(object).await;
+        // Where nobody said no it may be there, and is counted for as long as the watch may take to show it.
+        if created.as_ref().err().is_none_or(|error| !was_refused(error)) {
+            place.keep(Instant::now());
+        }
+        Ok(created?)
     }
 
     /// What a sandbox takes that is to be made or woken, if its owner may have that, too.
@@ -245,6 +248,12 @@ fn new_name() -> String {
     let random: [u8; 8] = rand::random();
     let letters = random.map(|byte| char::from(LETTERS[usize::from(byte) % LETTERS.len()]));
     format!("sbx-{}", letters.iter().collect::<String>())
+}
+
+/// Whether the API server said that it did not do it.
+fn was_refused(error: &client::Error) -> bool {
+    let client::Error::Kube { source, .. } = error else { return false };
+    matches!(&**source, kube::Error::Api(status) if status.code < 500)
 }
 
 #[cfg(test)]

@@ -390,7 +390,10 @@ async fn refused_names_are_told_as_the_agent_tells_them_within_bounds() {
     ] {
         let said = RefusedNamesReply { count: 20, domains, more: true };
         let cluster = Cluster::start().await;
-        cluster.agent.script(|script| script.refused = said.clone());
+        cluster.agent.script(|script| {
+            script.hello.refuses_names = true;
+            script.refused = said.clone();
+        });
         match soon(cluster.session().refused_names()).await {
             Ok(told) => assert!(taken && told == said, "{said:?}"),
             Err(error) => {
@@ -401,8 +404,9 @@ async fn refused_names_are_told_as_the_agent_tells_them_within_bounds() {
             }
         }
     }
+    // Who does not say so is not asked.
     let cluster = Cluster::start().await;
-    cluster.agent.script(|script| script.old = true);
-    let old = soon(cluster.session().refused_names()).await;
-    assert!(matches!(old, Err(Error::TooOld { .. })), "{old:?}");
+    cluster.agent.script(|script| script.refused.count = 20);
+    let told = soon(cluster.session().refused_names()).await;
+    assert_eq!(told.unwrap(), RefusedNamesReply::default());
 }

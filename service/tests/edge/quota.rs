@@ -71,3 +71,17 @@ async fn one_that_is_deleted_makes_room_at_once_whatever_the_watch_has_shown() {
     service.delete(&me(), "first").await.unwrap();
     service.create(&me(), &named(Some("second"))).await.unwrap();
 }
+
+#[tokio::test]
+async fn what_may_have_been_made_takes_a_place_and_what_was_refused_takes_none() {
+    for (code, reason, next) in
+        [(403, "Forbidden", Code::Forbidden), (504, "Timeout", Code::QuotaExceeded)]
+    {
+        let answer = move |_: Asked| std::future::ready(refused(code, reason));
+        let limits = Limits { sandboxes: Some(1), ..Limits::default() };
+        let service = Service::new(support::sandboxes(answer), support::config(limits));
+        service.create(&me(), &named(None)).await.unwrap_err();
+        let error = service.create(&me(), &named(None)).await.unwrap_err();
+        assert_eq!(error.code, next, "{error}");
+    }
+}
