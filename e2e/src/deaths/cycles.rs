@@ -1,6 +1,10 @@
 //! Sandboxes that are created and deleted again and again, and what the node holds before and after. tests.md E16.
 
-use std::{fmt, fs, path::Path, time::Duration};
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::{anyhow, ensure};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -20,7 +24,7 @@ const SETTLES: Duration = Duration::from_mins(2);
 /// How many of each thing a node holds that a pod takes some of.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Census {
-    /// Mounts, control groups, network interfaces, network namespaces, packet filter rules, sockets that listen, and the
+    /// Mounts, control groups of pods, network interfaces, network namespaces, packet filter rules, sockets that listen, and the
     /// watches of the API server on the kinds that a sandbox consists of.
     pub counts: [(&'static str, usize); 7],
 }
@@ -41,7 +45,7 @@ impl Census {
         Ok(Self {
             counts: [
                 ("mounts", lines("/proc/self/mounts", |_| true)),
-                ("control groups", directories(Path::new("/sys/fs/cgroup"))),
+                ("control groups", pods_groups(Path::new("/sys/fs/cgroup"))),
                 ("network interfaces", entries("/sys/class/net")),
                 ("network namespaces", entries("/run/netns")),
                 ("packet filter rules", rules().await?),
@@ -81,10 +85,24 @@ fn is_watch(line: &str) -> bool {
         && kinds.iter().any(|kind| line.contains(&format!("resource=\"{kind}\"")))
 }
 
-fn directories(path: &Path) -> usize {
+/// The control groups of pods: those below the kubelet's own, which every controller has one of in version 1.
+fn pods_groups(path: &Path) -> usize {
+    let is_kubelets = |path: &Path| {
+        path.file_name().is_some_and(|name| name.as_encoded_bytes().starts_with(b"kubepods"))
+    };
+    let below = directories(path).into_iter();
+    below.map(|path| if is_kubelets(&path) { count(&path) } else { pods_groups(&path) }).sum()
+}
+
+/// How many directories there are, this one among them.
+fn count(path: &Path) -> usize {
+    1 + directories(path).iter().map(|path| count(path)).sum::<usize>()
+}
+
+fn directories(path: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(path).into_iter().flatten().flatten();
     let below = entries.filter(|entry| entry.file_type().is_ok_and(|kind| kind.is_dir()));
-    1 + below.map(|entry| directories(&entry.path())).sum::<usize>()
+    below.map(|entry| entry.path()).collect()
 }
 
 impl Matrix {
@@ -179,6 +197,22 @@ mod tests {
         assert_eq!(of(3, 2).grown_since(&of(3, 2)), None);
         assert_eq!(of(2, 1).grown_since(&of(3, 2)), None);
         assert_eq!(of(4, 1).grown_since(&of(3, 2)).as_deref(), Some("mounts: 3 → 4"));
+    }
+
+    #[test]
+    fn only_control_groups_of_pods_are_counted() {
+        let root = std::env::temp_dir().join(format!("groups-{}", std::process::id()));
+        for path in [
+            "memory/kubepods/pod1/a",
+            "memory/kubepods/pod1/b",
+            "pids/user/x",
+            "system.slice/kubepods.slice/p",
+        ] {
+            fs::create_dir_all(root.join(path)).unwrap();
+        }
+        let counted = pods_groups(&root);
+        fs::remove_dir_all(&root).unwrap();
+        assert_eq!(counted, 6);
     }
 
     #[test]
