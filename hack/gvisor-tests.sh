@@ -5,7 +5,7 @@
 # shellcheck source=hack/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-FILES=${FILES:-"append archives bash cells changes commands compiled connect contexts edit files find forks idle interactive isolation javascript journal jshell magics named output r search tree uploads watch"}
+FILES=${FILES:-"append archives bash cells changes commands compiled connect contexts edit files find forks idle interactive isolation javascript journal jshell magics named names output r search tree uploads watch"}
 
 # What gVisor does in another way, and docs say so.
 OTHERWISE=(
@@ -28,6 +28,8 @@ OTHERWISE=(
   an_interrupt_ends_the_command_that_r_waits_for_and_then_the_cell
   # What it says of memory is the whole sandbox's.
   an_agent_at_rest_holds_little_memory_after_much_output
+  # Its /proc does not tell what of a process's memory is its own.
+  a_flood_of_names_takes_no_memory_and_holds_up_no_run
   # They look at an agent's processes from outside, which nobody can whose agents are PID 1.
   what_the_origin_starts_after_a_copy_is_its_own_again
   where_what_is_copied_has_died_another_takes_its_place
