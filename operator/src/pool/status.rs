@@ -2,6 +2,7 @@
 
 use api::{CodeSandboxPool, CodeSandboxPoolStatus, condition, names, reason};
 use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::ResourceExt;
 
 use super::{member::State, plan::Member, source::Source};
@@ -32,20 +33,26 @@ pub(super) fn status(
 }
 
 /// Whether a status says no more than that a pool has a few pods less, or more, than the one before it said: both are of a
-/// pool that has some ready, and nothing else is wrong. That it has as many again as it asks for is more.
+/// pool that has some ready, and nothing else is wrong.
 pub(super) fn is_passing(old: Option<&CodeSandboxPoolStatus>, new: &CodeSandboxPoolStatus) -> bool {
-    let ready = |status: &CodeSandboxPoolStatus| {
-        let ready = status.conditions.iter().find(|one| one.type_ == condition::READY);
-        ready.map_or_else(String::new, |ready| ready.reason.clone())
-    };
     let Some(old) = old.filter(|old| old.observed_generation == new.observed_generation) else {
         return false;
     };
-    let (was, is) = (ready(old), ready(new));
-    let counts =
-        [&was, &is].iter().all(|one| [reason::POOL_READY, reason::FILLING].contains(&one.as_str()));
-    let is_full_again = was == reason::FILLING && is == reason::POOL_READY;
-    counts && !is_full_again && old.ready_replicas > 0 && new.ready_replicas > 0
+    let reason = |status| said(status).map(|ready| ready.reason.as_str());
+    let counts = match (reason(old), reason(new)) {
+        // That it is full again is more.
+        (Some(reason::FILLING), Some(reason::POOL_READY)) => false,
+        (Some(was), Some(is)) => {
+            [was, is].iter().all(|one| [reason::POOL_READY, reason::FILLING].contains(one))
+        }
+        _ => false,
+    };
+    counts && old.ready_replicas > 0 && new.ready_replicas > 0
+}
+
+/// What a status says of Ready.
+fn said(status: &CodeSandboxPoolStatus) -> Option<&Condition> {
+    status.conditions.iter().find(|one| one.type_ == condition::READY)
 }
 
 fn count(pods: usize) -> u32 {
@@ -54,8 +61,7 @@ fn count(pods: usize) -> u32 {
 
 /// Since when a pool has not been ready; none where it is, or nothing is said of it.
 pub(super) fn failing_since(pool: &CodeSandboxPool) -> Option<Timestamp> {
-    let conditions = &pool.status.as_ref()?.conditions;
-    let ready = conditions.iter().find(|one| one.type_ == condition::READY)?;
+    let ready = said(pool.status.as_ref()?)?;
     (ready.status == "False").then_some(ready.last_transition_time.0)
 }
 
