@@ -54,6 +54,7 @@ class Http(http.server.BaseHTTPRequestHandler):
 class Tcp(socketserver.ThreadingTCPServer):
     allow_reuse_address = True
     daemon_threads = True
+    request_queue_size = 1024  # more at once than five, which is the default, are dropped in silence
 
 
 servers = [Tcp(("", 80), Http), Tcp(("", 7), Echo), socketserver.UDPServer(("", 7), EchoDatagram)]

@@ -10,6 +10,7 @@ use e2e::{
     },
 };
 use serde_json::{Value, json};
+use tokio::process::Command;
 
 /// The targets, another sandbox that a policy opens among them, and that an open pod reaches every one of them now.
 async fn control(
@@ -132,6 +133,28 @@ async fn internet_reaches_public_addresses_and_nothing_private() -> anyhow::Resu
     assert!(named["by name"], "names are resolved");
     close(peer).await?;
     sandbox.delete().await
+}
+
+/// Of the cluster rather than of sandboxes: pods that come and go would cut others off for seconds, and every denial seen
+/// meanwhile would be worth nothing.
+#[tokio::test]
+async fn whoever_joins_the_bridge_cuts_no_pod_off() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let image = cluster.ready("bridge-image", e2e::spec()).await?;
+    open_pods(&cluster, &image).await?;
+    image.delete().await?;
+    let internet = json!([["internet", "tcp", INTERNET, 80]]);
+    assert!(from_open_pod(&internet).await?["internet"], "its neighbour table has the gateway");
+
+    // Lower than any address that a pod's end gets by chance.
+    let port = "ip link add e2e-low address 02:00:00:00:00:01 type veth peer name e2e-low-peer && \
+        ip link set e2e-low-peer up && ip link set e2e-low master cni0 up";
+    let sh = async |line: &str| e2e::output(Command::new("sh").args(["-c", line]), "").await;
+    sh(port).await?;
+    let reached = from_open_pod(&internet).await;
+    sh("ip link delete e2e-low").await?;
+    assert!(reached?["internet"]);
+    Ok(())
 }
 
 /// What a test asks for that asks for such a network.
