@@ -54,7 +54,7 @@ pub(crate) async fn apply(shipped: &Shipped, instance: &str, caller: &Caller) ->
             }
         }
     }
-    for gone in there.iter().filter(|one| is_ours(one, instance)) {
+    for gone in there.iter().filter(|one| is_ours(one, instance) && is_applied(one)) {
         let name = gone.name_any();
         if !shipped.0.contains_key(&name) {
             let preconditions = Preconditions { uid: gone.uid(), resource_version: None };
@@ -82,6 +82,16 @@ fn is_ours(template: &CodeSandboxTemplate, instance: &str) -> bool {
         && labels.get(names::INSTANCE).is_some_and(|owner| owner == instance)
 }
 
+/// Whether we have made it. Somebody may have copied one of ours with its labels, and made another of it.
+fn is_applied(template: &CodeSandboxTemplate) -> bool {
+    template.managed_fields().iter().any(|entry| {
+        entry.manager.as_deref() == Some(names::OPERATOR)
+            && entry.operation.as_deref() == Some("Apply")
+            // The verdict on it is ours as well.
+            && entry.subresource.is_none()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use serde_json::{Value, json};
@@ -93,7 +103,8 @@ mod tests {
     };
 
     fn there(name: &str, instance: &str, spec: &Value) -> Value {
-        json!({"metadata": {"name": name, "uid": format!("{name}-uid"),
+        let applied = json!([{"manager": "codesandbox-operator", "operation": "Apply"}]);
+        json!({"metadata": {"name": name, "uid": format!("{name}-uid"), "managedFields": applied,
             "labels": {"app.kubernetes.io/managed-by": "codesandbox", "app.kubernetes.io/instance": instance}}, "spec": spec})
     }
 
@@ -113,6 +124,11 @@ mod tests {
 
     #[tokio::test]
     async fn templates_become_what_the_installation_has() {
+        let mut copied = there("copied", "release", &json!({}));
+        copied["metadata"]["managedFields"] = json!([
+            {"manager": "kubectl-client-side-apply", "operation": "Update"},
+            {"manager": "codesandbox-operator", "operation": "Apply", "subresource": "status"},
+        ]);
         let shipped = r#"{"new": {"description": "x"}, "same": {}, "other": {"trusted": true}, "theirs": {}}"#;
         let (done, log) = applied(
             shipped,
@@ -120,6 +136,7 @@ mod tests {
                 there("same", "release", &json!({})),
                 there("other", "release", &json!({})),
                 there("old", "release", &json!({})),
+                copied,
                 there("theirs", "another", &json!({"description": "y"})),
                 json!({"metadata": {"name": "hand", "uid": "hand-uid"}, "spec": {}}),
             ],
