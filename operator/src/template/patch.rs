@@ -33,8 +33,8 @@ pub(crate) fn check(template: &CodeSandboxTemplateSpec) -> Result<(), String> {
     for kind in ["labels", "annotations"] {
         let keys = metadata.get(kind).and_then(Value::as_object).into_iter().flat_map(Map::keys);
         for key in keys {
-            let security = !template.trusted && is_security(key);
-            if security || OURS.iter().any(|ours| key.starts_with(ours)) {
+            let power = !template.trusted && kind == "annotations" && is_power(key);
+            if power || OURS.iter().any(|ours| key.starts_with(ours)) {
                 return Err(format!(
                     "podPatch.metadata.{kind}: {key} is not the template's to set"
                 ));
@@ -53,9 +53,14 @@ pub(crate) fn check(template: &CodeSandboxTemplateSpec) -> Result<(), String> {
         .map_err(|wrong| format!("{wrong}, unless the template is trusted"))
 }
 
-/// Older runtimes are told their profiles by such annotations.
-fn is_security(key: &str) -> bool {
-    key.split('/').next().is_some_and(|domain| domain.contains("security"))
+/// What the domains of annotations have in them by which runtimes are told profiles and settings, and network plugins further
+/// interfaces, which no policy closes.
+const POWERS: [&str; 7] = ["security", "cni", "network", "kata", "gvisor", "crio", "containerd"];
+
+/// Whether more follows from an annotation than where a pod runs.
+fn is_power(key: &str) -> bool {
+    // Kata's have no domain.
+    key.split('/').next().is_some_and(|domain| POWERS.iter().any(|power| domain.contains(power)))
 }
 
 fn part(patch: &PodPatch, name: &str) -> Map<String, Value> {
@@ -180,6 +185,16 @@ mod tests {
             ),
             (
                 json!({"metadata": {"annotations": {"container.apparmor.security.beta.kubernetes.io/sandbox": "unconfined"}}}),
+                false,
+                "not the template's to set",
+            ),
+            (
+                json!({"metadata": {"annotations": {"k8s.v1.cni.cncf.io/networks": "host"}}}),
+                false,
+                "not the template's to set",
+            ),
+            (
+                json!({"metadata": {"annotations": {"io.katacontainers.config.hypervisor.kernel_params": "x"}}}),
                 false,
                 "not the template's to set",
             ),
