@@ -78,13 +78,13 @@ pub(crate) fn holds(pod: &Pod, sandbox: &CodeSandbox) -> bool {
     of != sandbox.metadata.uid.as_ref() && termination::ended(pod).is_none()
 }
 
-/// Whether a claim is for what is asked for.
+/// Whether a claim is for what is asked for, or was made larger since.
 fn is_like(claim: &PersistentVolumeClaim, workspace: &Workspace) -> bool {
     let spec = claim.spec.clone().unwrap_or_default();
     let requests = spec.resources.and_then(|resources| resources.requests);
     let size = requests.and_then(|requests| requests.get("storage").and_then(quantity::of));
     let class = &workspace.storage_class_name;
-    size == quantity::of(&workspace.size) && (class.is_none() || *class == spec.storage_class_name)
+    size >= quantity::of(&workspace.size) && (class.is_none() || *class == spec.storage_class_name)
 }
 
 fn retains(workspace: &Workspace) -> bool {
@@ -93,15 +93,13 @@ fn retains(workspace: &Workspace) -> bool {
 
 /// Whether a claim was kept for a sandbox of this name, owner and class: by itself before, or by one before it.
 fn is_retained(claim: &ObjectMeta, sandbox: &CodeSandbox, config: &Config) -> bool {
-    let (mut labels, mut expected) =
-        (claim.labels.clone().unwrap_or_default(), pod::labels(sandbox, config));
-    for labels in [&mut labels, &mut expected] {
-        labels.remove(names::SANDBOX_UID);
-    }
+    let (labels, expected) = (claim.labels.as_ref(), pod::labels(sandbox, config));
     let (said, whose) = (claim.annotations.as_ref(), pod::whose(sandbox));
+    // Not all labels: a disk may be older than some that pods have by now.
+    let marked = |key: &str| labels.and_then(|labels| labels.get(key)) == expected.get(key);
     let says = |key: &str| said.and_then(|said| said.get(key)) == whose.get(key);
     may_be_held(claim)
-        && expected.iter().all(|(key, value)| labels.get(key) == Some(value))
+        && [names::MANAGED_BY, names::INSTANCE, names::SANDBOX].into_iter().all(marked)
         && [names::CLASS, names::OWNER].into_iter().all(says)
 }
 
@@ -173,6 +171,9 @@ mod tests {
         let mut other_class = later.clone();
         other_class.spec.class_name = "other".into();
         assert_eq!(whose(&other_class, made(&of(Some("me"), true))), Some(Whose::Other));
+        let mut older = made(&of(Some("me"), true));
+        older.metadata.labels.as_mut().unwrap().remove("sidecar.istio.io/inject");
+        assert_eq!(whose(&later, older), None);
         let mut strange = made(&later);
         strange.metadata.labels = None;
         assert_eq!(whose(&later, strange), Some(Whose::Other));
@@ -185,6 +186,7 @@ mod tests {
             ("10Gi", Some("fast"), true),
             ("10240Mi", None, true),
             ("20Gi", Some("fast"), false),
+            ("5Gi", Some("fast"), true),
             ("10Gi", Some("slow"), false),
         ] {
             let mut asks = later.clone();
