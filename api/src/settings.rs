@@ -33,7 +33,8 @@ pub struct Settings {
     /// The directory in which commands start. Default: /workspace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
-    #[x_kube(validation = Rule::new("self.startsWith('/')").message("must be an absolute path, such as /workspace"))]
+    #[x_kube(validation = Rule::new("self.startsWith('/')").message("must be an absolute path, such as /workspace"),
+        validation = Rule::new("!self.startsWith('/.codesandbox')").message("must not be where the agent is"))]
     pub working_dir: Option<String>,
 
     /// What the sandbox may use at most. Memory and disk are reserved, of CPU a part (chart value `sandbox.cpuRequestPercent`).
@@ -118,7 +119,7 @@ impl ImagePullPolicy {
     }
 }
 
-/// Whether a sandbox whose pod was lost (Evicted, NodeLost, Killed) is made anew, without its files. Default: Recreate.
+/// Whether a sandbox whose pod was lost (Evicted, Rejected, NodeLost, Killed) is made anew, without its files. Default: Recreate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RestartPolicy {
     /// By no other: the sandbox finishes.
@@ -175,7 +176,8 @@ pub struct EnvVar {
     pub name: String,
     /// Its value, taken as it is: nothing in it is expanded.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 32768))]
+    // In bytes four times as many at most, which the kernel takes.
+    #[schemars(length(max = 32000))]
     pub value: Option<String>,
     /// Where its value comes from.
     #[serde(default, skip_serializing_if = "Option::is_none")]

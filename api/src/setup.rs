@@ -10,6 +10,9 @@ use crate::{Duration, Egress, LocalObjectReference};
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.files) || self.files.map(f, has(f.content) ? size(f.content) : 0).sum() <= 64000")
     .message("the contents of all files must be 64000 characters at most; put more into a ConfigMap"))]
+// The agent is told all of them in one variable, as JSON, in which a character takes six bytes at most.
+#[x_kube(validation = Rule::new("!has(self.commands) || self.commands.map(c, size(c)).sum() <= 20000")
+    .message("all commands must be 20000 characters at most; put more into a file"))]
 pub struct Setup {
     /// A repository to clone, with the git of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -157,6 +157,8 @@ pub enum TerminationReason {
     OOMKilled,
     /// The node took its resources back, or the sandbox used more disk than its limit.
     Evicted,
+    /// The node refused the pod: it had less than it seemed to have, or a device plugin was not there yet.
+    Rejected,
     /// The node went away.
     NodeLost,
     /// The pod was deleted by somebody else.
@@ -269,6 +271,8 @@ pub mod reason {
     pub const NAME_TAKEN: &str = "NameTaken";
     /// Not Ready: the pod went away; another is made.
     pub const POD_LOST: &str = "PodLost";
+    /// Not Ready: the disk on which the setup was done was deleted; it is done anew on another.
+    pub const DISK_LOST: &str = "DiskLost";
     /// Not Ready: the pod is being deleted; another is made.
     pub const TERMINATING: &str = "Terminating";
     /// Suspended, and not Ready: the user wants no pod.

@@ -22,10 +22,13 @@
 //! | `networking.k8s.io/networkpolicies` | delete | one that only a setup needed, and what a sweep finds: one that has outlived its sandbox |
 //! | `events.k8s.io/events` | create, patch | patch counts repeats |
 //! | `events` | create, patch | the last word about a sandbox; server-side apply |
+//!
+//! And `/version`, which everybody may get, for the time at which it is answered.
 
 use std::fmt::Debug;
 
 use api::{CodeSandbox, names};
+use jiff::Timestamp;
 use k8s_openapi::api::{core::v1::Pod, networking::v1::NetworkPolicy};
 use kube::{
     Api, Resource, ResourceExt,
@@ -42,6 +45,7 @@ use crate::{
 };
 
 pub(crate) mod claim;
+mod clock;
 
 /// What came of an action.
 #[derive(Debug, PartialEq, Eq)]
@@ -68,6 +72,10 @@ pub(crate) async fn act(
     observed: &mut Observed,
 ) -> Result<Done, Error> {
     match action {
+        Action::AskTime => {
+            observed.server_time = Some(clock::ask(caller).await?.unwrap_or(Timestamp::MAX));
+            Ok(Done::Observed)
+        }
         Action::Apply(policy) => match apply(caller, policy).await? {
             Ok(live) => {
                 observed.see(live);

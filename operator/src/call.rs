@@ -36,6 +36,7 @@ pub(crate) enum Kind {
     NetworkPolicy,
     Event,
     Lease,
+    Version,
 }
 
 /// Something did not work and is to be tried again later. Nothing else is an error here.

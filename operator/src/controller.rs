@@ -220,7 +220,7 @@ async fn settle(
         failure = Some(Error::Unsettled { object: name.clone() });
     }
     if plan.events.iter().any(|notice| notice.reason == reason::AGENT_INJECTION_FAILED) {
-        runtimes.doubt(sandbox);
+        runtimes.doubt(sandbox, now);
     }
     // Even after a failure to make something: what was seen is true all the same, and isolation may have been lost.
     if !plan.deletes() {

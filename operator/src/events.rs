@@ -1,7 +1,6 @@
 //! What users are told in events: the turns in a sandbox's life, each once.
 
-use api::{CodeSandbox, CodeSandboxStatus, StartMode, condition, names, reason};
-use jiff::Timestamp;
+use api::{CodeSandboxStatus, StartMode, condition, names, reason};
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::{
     Client,
@@ -12,6 +11,7 @@ use tracing::{debug, warn};
 
 use crate::{
     call::{Kind, Verb},
+    expiry::End,
     leaks::{Leak, Marked, Why},
     metrics::Metrics,
     probe::Verdict,
@@ -115,16 +115,23 @@ pub(crate) fn judged(verdict: &Verdict) -> Option<Notice> {
     })
 }
 
-/// That a sandbox is deleted soon.
-pub(crate) fn expiring(sandbox: &CodeSandbox, end: Timestamp) -> Notice {
-    let ttl = sandbox.effective().ttl;
+/// That a sandbox ends soon.
+pub(crate) fn ending(end: &End) -> Notice {
+    let End { at, whole, .. } = end;
+    let note = if end.of_pod {
+        format!(
+            "the sandbox ends at {at}, when its pod has run for as long as the administrator lets pods run ({whole}); save what is to be kept, and create another to go on"
+        )
+    } else {
+        format!(
+            "the sandbox is deleted at {at}, when its ttl ({whole}) is over, with all in it that is not on a disk to be retained; a longer spec.ttl keeps it"
+        )
+    };
     Notice {
         warning: true,
         reason: "ExpiringSoon".into(),
         action: "Expire",
-        note: format!(
-            "the sandbox is deleted at {end}, when its ttl ({ttl}) is over, with all in it that is not on a disk to be retained; a longer spec.ttl keeps it"
-        ),
+        note,
         pod: None,
         last: None,
     }
@@ -161,6 +168,7 @@ fn is_trouble(reason: &str) -> bool {
             | reason::QUOTA_EXCEEDED
             | reason::RUNTIME_CLASS_NOT_FOUND
             | reason::NAME_TAKEN
+            | reason::DISK_LOST
             | reason::POD_LOST
             | reason::TERMINATING
     )

@@ -3,7 +3,10 @@
 use std::time::Duration;
 
 use api::{CodeSandbox, condition};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+use k8s_openapi::api::core::v1::Pod;
+
+use crate::time;
 
 /// When a finished sandbox's object goes.
 pub(crate) fn finished_until(sandbox: &CodeSandbox) -> Option<Timestamp> {
@@ -17,22 +20,49 @@ pub(crate) fn ends_at(sandbox: &CodeSandbox) -> Option<Timestamp> {
     sandbox.expires_at().into_iter().chain(finished_until(sandbox)).min()
 }
 
-/// The longest that a warning comes before the end of a ttl.
+/// The longest that a warning comes before an end.
 const WARNING: Duration = Duration::from_mins(5);
 
-/// When it is told that a sandbox's ttl ends soon: a tenth of it before, and at most five minutes.
-pub(crate) fn warns_at(sandbox: &CodeSandbox) -> Option<Timestamp> {
-    let before = WARNING.min(sandbox.effective().ttl.as_std() / 10);
-    sandbox.expires_at()?.checked_sub(before).ok()
+/// An end that can be seen coming, of which is warned before: a tenth of the whole time, and at most five minutes.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct End {
+    /// When it is.
+    pub(crate) at: Timestamp,
+    /// Since when the warning is due.
+    pub(crate) warns_at: Timestamp,
+    /// How long it is from the beginning to the end, for people.
+    pub(crate) whole: String,
+    /// Whether it is the pod's, which may run for so long, and not the sandbox's.
+    pub(crate) of_pod: bool,
 }
 
-/// How long it is until a time; nothing once it is over.
-pub(crate) fn until(time: Timestamp, now: Timestamp) -> Duration {
-    Duration::try_from(time.duration_since(now)).unwrap_or_default()
+impl End {
+    fn new(at: Timestamp, whole: Duration, said: String, of_pod: bool) -> Option<Self> {
+        let warns_at = at.checked_sub(WARNING.min(whole / 10)).ok()?;
+        Some(Self { at, warns_at, whole: said, of_pod })
+    }
+
+    /// The nearest end of a sandbox and its pod, if it has one: of the ttl, or of the time for which a pod may run.
+    pub(crate) fn next(sandbox: &CodeSandbox, pod: Option<&Pod>) -> Option<Self> {
+        let ttl = sandbox.effective().ttl;
+        let of_sandbox =
+            sandbox.expires_at().and_then(|at| Self::new(at, ttl.as_std(), ttl.to_string(), false));
+        of_sandbox.into_iter().chain(pod.and_then(Self::of_pod)).min()
+    }
+
+    fn of_pod(pod: &Pod) -> Option<Self> {
+        let seconds = pod.spec.as_ref()?.active_deadline_seconds?;
+        let whole = Duration::from_secs(seconds.try_into().ok()?);
+        let said = format!("{:#}", SignedDuration::from_secs(seconds));
+        let since = pod.status.as_ref()?.start_time.as_ref()?.0;
+        Self::new(time::later(since, whole), whole, said, true)
+    }
 }
 
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
     use crate::testing::{at, finished, sandbox};
 
@@ -62,13 +92,32 @@ mod tests {
         for (ttl, seconds) in [("168h", 604_800 - 300), ("1h", 3300), ("10m", 540), ("20s", 18)] {
             let mut sandbox = sandbox();
             sandbox.spec.settings.ttl = Some(ttl.into());
-            assert_eq!(warns_at(&sandbox), Some(at(seconds)), "{ttl}");
+            assert_eq!(End::next(&sandbox, None).unwrap().warns_at, at(seconds), "{ttl}");
         }
     }
 
     #[test]
-    fn what_is_over_needs_no_waiting() {
-        assert_eq!(until(at(5), at(2)), Duration::from_secs(3));
-        assert_eq!(until(at(2), at(5)), Duration::ZERO);
+    fn the_end_that_comes_first_is_warned_of() {
+        let sandbox = sandbox();
+        let pod = |lifetime: i64, started: Option<i64>| -> Pod {
+            let started = started.map(|seconds| at(seconds).to_string());
+            serde_json::from_value(
+                json!({"spec": {"containers": [], "activeDeadlineSeconds": lifetime},
+                "status": {"startTime": started}}),
+            )
+            .unwrap()
+        };
+        let of_sandbox = (at(3600), at(3300), false);
+        for (pod, expected) in [
+            (pod(600, Some(100)), (at(700), at(640), true)),
+            (pod(3400, Some(100)), (at(3500), at(3200), true)),
+            (pod(3600, Some(100)), of_sandbox),
+            (pod(600, None), of_sandbox),
+            (pod(-1, Some(100)), of_sandbox),
+            (Pod::default(), of_sandbox),
+        ] {
+            let End { at, warns_at, of_pod, .. } = End::next(&sandbox, Some(&pod)).unwrap();
+            assert_eq!((at, warns_at, of_pod), expected, "{pod:?}");
+        }
     }
 }

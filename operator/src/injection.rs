@@ -17,7 +17,13 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
 
-use crate::{news::News, pod, probe::Verdict, starting};
+use crate::{
+    news::News,
+    pod,
+    probe::Verdict,
+    starting,
+    time::{later, waits},
+};
 
 /// How long a sandbox has to find out: the probe's own deadline, and some time to be told of it.
 const PATIENCE: Duration = Duration::from_secs(75);
@@ -25,6 +31,9 @@ const PATIENCE: Duration = Duration::from_secs(75);
 const LATE: Duration = Duration::from_secs(15);
 /// How long nobody asks again where a probe gave no answer.
 const PAUSE: Duration = Duration::from_mins(1);
+/// How long what a probe showed is not doubted: that the agent does not start in some pod may be that pod's own fault, and each
+/// doubt costs all others of the runtime a wait.
+const TRUST: Duration = Duration::from_mins(10);
 
 /// What the administrator chose.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -75,8 +84,8 @@ pub(crate) struct Runtimes {
 enum Known {
     /// A sandbox, by namespace and name, has until then to find out.
     Asked { by: (String, String), until: Timestamp },
-    /// It was found out.
-    Settled(Way),
+    /// It was found out: by a probe at that time, or from a pod that ran.
+    Settled(Way, Option<Timestamp>),
     /// There was no answer, and until then nobody asks again.
     Unclear(Timestamp),
     /// What worked has failed since: only a probe can tell, not the pods that run already.
@@ -118,8 +127,8 @@ impl Runtimes {
     /// Takes note of what a sandbox found out.
     pub(crate) fn settle(&self, sandbox: &CodeSandbox, verdict: &Verdict, now: Timestamp) {
         let known = match verdict {
-            Verdict::Works => Known::Settled(Way::ImageVolume),
-            Verdict::Fails(_) => Known::Settled(Way::InitContainer),
+            Verdict::Works => Known::Settled(Way::ImageVolume, Some(now)),
+            Verdict::Fails(_) => Known::Settled(Way::InitContainer, Some(now)),
             Verdict::Unclear(_) => Known::Unclear(later(now, PAUSE)),
         };
         self.lock().insert(class(sandbox), known);
@@ -130,13 +139,16 @@ impl Runtimes {
     /// starts over sandboxes that run needs no probe.
     pub(crate) fn saw(&self, sandbox: &CodeSandbox, pod: Option<&Pod>) {
         if pod.is_some_and(|pod| proves(pod, sandbox)) {
-            self.lock().entry(class(sandbox)).or_insert(Known::Settled(Way::ImageVolume));
+            self.lock().entry(class(sandbox)).or_insert(Known::Settled(Way::ImageVolume, None));
         }
     }
 
     /// Takes note that the agent did not get into a sandbox's pod.
-    pub(crate) fn doubt(&self, sandbox: &CodeSandbox) {
-        if let Some(known @ Known::Settled(Way::ImageVolume)) = self.lock().get_mut(&class(sandbox))
+    pub(crate) fn doubt(&self, sandbox: &CodeSandbox, now: Timestamp) {
+        let mut runtimes = self.lock();
+        let Some(known) = runtimes.get_mut(&class(sandbox)) else { return };
+        if let Known::Settled(Way::ImageVolume, probed) = known
+            && !probed.is_some_and(|at| waits(later(at, TRUST), TRUST, now))
         {
             *known = Known::Doubted;
         }
@@ -168,10 +180,16 @@ impl Runtimes {
 /// What something known means for a sandbox.
 fn judge(known: Option<&Known>, sandbox: &CodeSandbox, now: Timestamp) -> Injection {
     match known {
-        Some(Known::Settled(way)) => Injection::By(*way),
-        Some(Known::Unclear(until)) if *until > now => Injection::By(Way::InitContainer),
-        Some(Known::Asked { by, until }) if *by == key(sandbox) => Injection::Asking(*until),
-        Some(Known::Asked { until, .. }) if later(*until, LATE) > now => {
+        Some(Known::Settled(way, _)) => Injection::By(*way),
+        Some(Known::Unclear(until)) if waits(*until, PAUSE, now) => {
+            Injection::By(Way::InitContainer)
+        }
+        Some(Known::Asked { by, until })
+            if *by == key(sandbox) && *until <= later(now, PATIENCE) =>
+        {
+            Injection::Asking(*until)
+        }
+        Some(Known::Asked { until, .. }) if waits(later(*until, LATE), PATIENCE + LATE, now) => {
             Injection::Waiting(later(*until, LATE))
         }
         Some(Known::Asked { .. } | Known::Unclear(_) | Known::Doubted) | None => Injection::Unknown,
@@ -189,10 +207,6 @@ fn proves(pod: &Pod, sandbox: &CodeSandbox) -> bool {
 
 fn key(sandbox: &CodeSandbox) -> (String, String) {
     (sandbox.namespace().unwrap_or_default(), sandbox.name_any())
-}
-
-fn later(time: Timestamp, pause: Duration) -> Timestamp {
-    time.checked_add(pause).unwrap_or(Timestamp::MAX)
 }
 
 #[cfg(test)]

@@ -41,6 +41,7 @@ mod template;
 mod termination;
 #[cfg(test)]
 mod testing;
+mod time;
 mod watch;
 mod watched;
 

@@ -12,7 +12,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
 use kube::ResourceExt;
 
-use crate::{call::Kind, events::Notice, observe::Refusal};
+use crate::{call::Kind, events::Notice, observe::Refusal, time};
 
 /// The first pause after a failure.
 const FIRST: Duration = Duration::from_millis(5);
@@ -90,7 +90,8 @@ impl Memory {
 
     /// The refusal that still holds.
     pub(crate) fn refusal(&self, name: &str, now: Timestamp) -> Option<Refusal> {
-        self.lock().get(name)?.refusal.clone().filter(|refusal| refusal.retry_at > now)
+        let refusal = self.lock().get(name)?.refusal.clone()?;
+        time::waits(refusal.retry_at, LONGEST, now).then_some(refusal)
     }
 
     /// Takes note of a refusal. Each in a row holds twice as long as the one before.
@@ -105,7 +106,7 @@ impl Memory {
         self.with(name, |entry| {
             let pause = pause(FIRST_REFUSED, entry.refusals);
             entry.refusals = entry.refusals.saturating_add(1);
-            let retry_at = now.checked_add(pause).unwrap_or(Timestamp::MAX);
+            let retry_at = time::later(now, pause);
             let refusal = Refusal { kind, object, words, retry_at };
             entry.refusal = Some(refusal.clone());
             refusal
@@ -239,6 +240,7 @@ mod tests {
         assert_eq!([refused(), refused(), refused()], [at(1), at(2), at(4)]);
         assert!(memory.refusal("box", at(3)).is_some());
         assert!(memory.refusal("box", at(4)).is_none());
+        assert!(memory.refusal("box", at(-3600)).is_none(), "the clock was set back");
         memory.succeeded("box", true);
         assert_eq!(refused(), at(8));
         memory.succeeded("box", false);

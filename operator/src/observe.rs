@@ -58,6 +58,8 @@ pub(crate) struct Observed {
     pub(crate) warnings: Vec<Event>,
     /// The namespace's templates, where the sandbox has to do with one and they are known.
     pub(crate) templates: Option<Vec<Arc<CodeSandboxTemplate>>>,
+    /// What time it is for the API server, where it was asked; the end of time where it does not say.
+    pub(crate) server_time: Option<Timestamp>,
     /// That the API server will not have something, and when to ask again.
     pub(crate) refusal: Option<Refusal>,
 }
@@ -167,6 +169,7 @@ pub(crate) async fn observe(
         policies,
         warnings,
         templates,
+        server_time: None,
         refusal: None,
     })
 }

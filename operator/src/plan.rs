@@ -19,14 +19,14 @@ use crate::{
     claim,
     config::Config,
     events::{self, Notice},
-    expiry,
+    expiry::{self, End},
     injection::Injection,
     observe::Observed,
     pod,
     pool::claim::Claim,
     probe::Verdict,
     starting::{self, hindrance},
-    status, termination,
+    status, termination, time,
 };
 
 pub(crate) mod pods;
@@ -54,7 +54,7 @@ pub(crate) struct Plan {
     pub(crate) status: Option<CodeSandboxStatus>,
     /// What to tell about, once that is done.
     pub(crate) events: Vec<Notice>,
-    /// That the sandbox ends soon, and when: to be told once, whatever becomes of the status.
+    /// That the sandbox ends soon, and when: to be told once for each end, whatever becomes of the status.
     pub(crate) warning: Option<(Notice, Timestamp)>,
     /// When to look again without having been told to.
     pub(crate) requeue: Option<Duration>,
@@ -75,6 +75,8 @@ impl Plan {
 /// A write, to the cluster or to what is remembered of it.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) enum Action {
+    /// Ask what time it is for the API server.
+    AskTime,
     /// Apply a network policy.
     Apply(Box<NetworkPolicy>),
     /// Create the claim for the sandbox's disk.
@@ -141,7 +143,7 @@ pub(crate) fn plan(
         // Everything of it has an owner reference and goes with it.
         return Plan::default();
     }
-    if let Some(plan) = expired(sandbox, now) {
+    if let Some(plan) = expired(sandbox, observed, now) {
         return plan;
     }
     let situation = situation::situation(sandbox, observed, config, now);
@@ -155,22 +157,28 @@ pub(crate) fn plan(
     }
 }
 
-/// The warning that a sandbox's ttl ends soon, from when that is. One that has finished has nothing to lose by it.
+/// The warning that a sandbox ends soon, from when that is. One that has finished has nothing to lose by it.
 fn warning(
     sandbox: &CodeSandbox,
     situation: &Situation<'_>,
     now: Timestamp,
 ) -> Option<(Notice, Timestamp)> {
-    let due = !matches!(situation, Situation::Over | Situation::Ended(..))
-        && expiry::warns_at(sandbox)? <= now;
-    let end = sandbox.expires_at().filter(|_| due)?;
-    Some((events::expiring(sandbox, end), end))
+    if matches!(situation, Situation::Over | Situation::Ended(..)) {
+        return None;
+    }
+    let end = End::next(sandbox, situation.alive()).filter(|end| end.warns_at <= now)?;
+    Some((events::ending(&end), end.at))
 }
 
-/// The end of a sandbox whose time is over.
-fn expired(sandbox: &CodeSandbox, now: Timestamp) -> Option<Plan> {
-    if expiry::ends_at(sandbox)? > now {
-        return None;
+/// The end of a sandbox whose time is over. That is not believed of our own clock alone, which may have jumped, and a sandbox that is
+/// deleted too soon is lost: the time of its creation is of the API server's clock, and so is its end.
+fn expired(sandbox: &CodeSandbox, observed: &Observed, now: Timestamp) -> Option<Plan> {
+    let end = expiry::ends_at(sandbox).filter(|end| *end <= now)?;
+    let Some(theirs) = observed.server_time else {
+        return Some(Plan { action: Some(Action::AskTime), ..Plan::default() });
+    };
+    if end > theirs {
+        return Some(Plan { requeue: Some(time::until(end, theirs)), ..Plan::default() });
     }
     let ttl_over = sandbox.expires_at().is_some_and(|time| time <= now);
     let delete = Action::DeleteSandbox {
@@ -205,7 +213,8 @@ fn action(
         | Situation::Taken(_)
         // The status says first that it is to go, so that nobody takes it for lost.
         | Situation::Retiring(..)
-        | Situation::Forgoing(_) => None,
+        | Situation::Forgoing(_)
+        | Situation::Emptied => None,
         // Of ours the status says first that it is over and why, which nobody could tell once it is gone.
         Situation::Lost(pod, _) | Situation::Ended(pod, _) => {
             pod.filter(|pod| is_another(sandbox, pod)).and_then(removal)
@@ -221,7 +230,11 @@ fn action(
         Situation::Absent => {
             let first =
                 former_removal(sandbox, observed).or_else(|| policies::deny(sandbox, observed));
-            if first.is_some() || awaited(sandbox, observed).is_some() {
+            // While another's probe is waited for, the pod before is not even looked for, and the network that a setup may
+            // reach would be open to what runs in it.
+            let waits = matches!(observed.injection, Injection::Waiting(_));
+            let looked = !waits || pods::may_be_claimed(sandbox);
+            if first.is_some() || !looked || awaited(sandbox, observed).is_some() {
                 return first;
             }
             policies::missing(sandbox, observed, config)
@@ -289,8 +302,9 @@ fn requeue(
         Situation::Lost(..)
         | Situation::Unbound(_)
         | Situation::Retiring(..)
-        | Situation::Forgoing(_) => Some(Duration::ZERO),
-        Situation::BackingOff(next) => Some(expiry::until(*next, now)),
+        | Situation::Forgoing(_)
+        | Situation::Emptied => Some(Duration::ZERO),
+        Situation::BackingOff(next) => Some(time::until(*next, now)),
         Situation::Taken(taken) if matches!(taken.whose, Whose::Other | Whose::Unlike) => {
             Some(TAKEN_RETRY)
         }
@@ -298,27 +312,22 @@ fn requeue(
         // Of templates that come, the watch tells.
         Situation::Barred(_) if observed.templates.is_none() => Some(UNKNOWN_RETRY),
         _ => match (&observed.refusal, observed.injection) {
-            (Some(refusal), _) => Some(expiry::until(refusal.retry_at, now)),
+            (Some(refusal), _) => Some(time::until(refusal.retry_at, now)),
             (None, Injection::Asking(until) | Injection::Waiting(until))
                 if matches!(situation, Situation::Absent) =>
             {
-                Some(expiry::until(until, now))
+                Some(time::until(until, now))
             }
             _ => None,
         },
     };
-    let proof = match situation {
-        Situation::Alive(pod) => starting::proven_at(pod).filter(|proven| *proven > now),
-        _ => None,
-    };
+    let proof = situation.alive().and_then(starting::proven_at).filter(|proven| *proven > now);
     let judged = CodeSandbox { status: Some(status.clone()), ..sandbox.clone() };
-    let warns = expiry::warns_at(sandbox).filter(|warns| *warns > now);
-    let look = match situation {
-        Situation::Alive(pod) => hindrance::look_at(pod, now),
-        _ => None,
-    };
+    let warns =
+        End::next(sandbox, situation.alive()).map(|end| end.warns_at).filter(|warns| *warns > now);
+    let look = situation.alive().and_then(|pod| hindrance::look_at(pod, now));
     let times = proof.into_iter().chain(look).chain(warns).chain(expiry::ends_at(&judged));
-    soon.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
+    soon.into_iter().chain(times.map(|time| time::until(time, now))).min()
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use api::{
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
-use crate::termination;
+use crate::{termination, time};
 
 /// How long the second replacement waits, as a Job's does; each that follows waits twice as long.
 const BACKOFF: SignedDuration = SignedDuration::from_secs(10);
@@ -67,18 +67,19 @@ pub(crate) fn finish(sandbox: &CodeSandbox, end: &Termination) -> Option<Termina
 fn due(losses: u32, since: Timestamp) -> Timestamp {
     let Some(waited) = losses.checked_sub(LOSSES_TO_WAIT) else { return since };
     let wait = 2_i32.checked_pow(waited).and_then(|times| BACKOFF.checked_mul(times));
-    since + wait.map_or(MAX_BACKOFF, |wait| wait.min(MAX_BACKOFF))
+    time::later(since, wait.map_or(MAX_BACKOFF, |wait| wait.min(MAX_BACKOFF)))
 }
 
-/// When the pod is made that a sandbox waits for after a loss, though nothing else keeps it.
+/// When the pod is made that a sandbox waits for after a loss, though nothing else keeps it; nothing where it need not wait.
 ///
 /// `NetworkIsolated` is Unknown exactly while there is no pod, and so tells since when. `Ready` does not: it stays False when
 /// a pod is lost that never was ready.
-pub(crate) fn next(status: &CodeSandboxStatus) -> Option<Timestamp> {
+pub(crate) fn next(status: &CodeSandboxStatus, now: Timestamp) -> Option<Timestamp> {
     let ready = status.condition(condition::READY)?;
     let isolated = status.condition(condition::NETWORK_ISOLATED)?;
     (tells_loss(ready) && isolated.status == "Unknown")
         .then(|| due(status.lost_pods(), isolated.last_transition_time.0))
+        .filter(|due| time::waits(*due, MAX_BACKOFF, now))
 }
 
 /// Whether Ready says that a pod was lost, which it does until there is another one.

@@ -12,6 +12,7 @@ use crate::{
     termination::{
         NOT_ENFORCED, ends, last_end, never_ran, restarted, says_open, seen_open, terminated,
     },
+    time,
 };
 
 pub(crate) mod hindrance;
@@ -55,7 +56,7 @@ pub(crate) fn proven_at(pod: &Pod) -> Option<Timestamp> {
         return None;
     }
     let started = state.and_then(|state| state.running.as_ref()?.started_at.as_ref());
-    Some(started.map_or(Timestamp::MAX, |started| started.0 + PROOF))
+    Some(started.map_or(Timestamp::MAX, |started| time::later(started.0, PROOF)))
 }
 
 /// What keeps the init container from having installed the agent, where a pod has one that has not. Nothing of the

@@ -93,6 +93,10 @@ pub(crate) fn status(
             Verdicts::resting(sandbox, *rest, plan::leaving(sandbox, observed).is_none())
         }
         Situation::Absent => Verdicts::without_pod(pending::absent(sandbox, observed)),
+        Situation::Emptied => {
+            new.set_up = false;
+            Verdicts::without_pod(pending::emptied(sandbox))
+        }
         Situation::Unbound(template) => {
             new.template = Some(template.clone());
             let said = format!("the sandbox is made from CodeSandboxTemplate {}", template.name);
@@ -332,6 +336,15 @@ pub(crate) fn words(text: &str) -> String {
     format!("{} [cut]", &text[..text.floor_char_boundary(MAX_WORDS)])
 }
 
+/// The same of words of which the end says most, as that of a log.
+pub(crate) fn last_words(text: &str) -> String {
+    let text = text.trim();
+    match text.len().checked_sub(MAX_WORDS) {
+        None | Some(0) => text.into(),
+        Some(more) => format!("[cut] {}", &text[text.ceil_char_boundary(more)..]),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -386,5 +399,11 @@ mod tests {
         assert_eq!(words(" short. "), "short");
         let cut = words(&"ä".repeat(400));
         assert!(cut.ends_with("ä [cut]") && cut.len() <= MAX_WORDS + 6, "{}", cut.len());
+
+        assert_eq!(last_words(" done. "), "done.");
+        assert_eq!(last_words(&"ä".repeat(300)), "ä".repeat(300));
+        let cut = last_words(&format!("{}no such package", "ä".repeat(400)));
+        assert!(cut.starts_with("[cut] ä") && cut.ends_with("no such package"), "{cut}");
+        assert!(cut.len() <= MAX_WORDS + 6, "{}", cut.len());
     }
 }

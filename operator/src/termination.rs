@@ -1,6 +1,6 @@
 //! What ended a sandbox's pod or container: judged here and nowhere else, from what the kubelet and the node controllers say.
 
-use api::{Termination, TerminationReason as Reason};
+use api::{Termination, TerminationReason as Reason, names};
 use k8s_openapi::api::core::v1::{
     ContainerState, ContainerStateTerminated, ContainerStatus, Pod, PodCondition,
 };
@@ -9,13 +9,16 @@ use serde::Deserialize;
 
 use crate::{
     pod,
-    status::{container, pod_condition, words},
+    status::{container, last_words, pod_condition, words},
 };
 
 /// What the agent leaves as its container's termination message when nobody has used the sandbox for its idle timeout.
 const IDLE: &str = r#"{"reason":"IdleTimeout"}"#;
 /// And when the network was open for longer than nodes take to close it.
 const NOT_ISOLATED: &str = r#"{"reason":"NotIsolated"}"#;
+
+/// What happened to who used more memory than there was.
+const NO_MEMORY: &str = "more memory was used than spec.resources.memory";
 
 /// What to do about an open network.
 pub(crate) const NOT_ENFORCED: &str = "the agent reached what the sandbox's network policy denies, so nothing is run in it; it is tried again by itself, so have the administrator install a network plugin that enforces NetworkPolicy, or name another address for the proof (chart value network.canary)";
@@ -45,7 +48,7 @@ pub(crate) fn ended(pod: &Pod) -> Option<Termination> {
     Some(Termination {
         reason,
         exit_code: exit.map(|exit| exit.exit_code),
-        message: message(reason, status.message.as_deref(), exit),
+        message: message(reason, status.message.as_deref(), Some(pod), exit),
     })
 }
 
@@ -62,10 +65,10 @@ struct Failed {
 pub(crate) fn setup_failed(pod: &Pod) -> Option<Termination> {
     let exit = last_end(pod::setup::status_of(pod)?)?;
     let how = if exit.reason.as_deref() == Some("OOMKilled") {
-        "more memory was used than spec.resources.memory".into()
+        out_of_memory(pod)
     } else {
         let Failed { command, how, tail } = serde_json::from_str(exit.message.as_deref()?).ok()?;
-        format!("`{}` {}, and said at last: {}", words(&command), words(&how), words(&tail))
+        format!("`{}` {}, and said at last: {}", words(&command), words(&how), last_words(&tail))
     };
     Some(Termination {
         reason: Reason::SetupFailed,
@@ -95,9 +98,10 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
         _ => Reason::Unknown,
     };
     let message = match reason {
-        Reason::OOMKilled => {
-            "more memory was used than spec.resources.memory; the sandbox was started again, its files are kept and what ran is gone".into()
-        }
+        Reason::OOMKilled => format!(
+            "{}; the sandbox was started again, its files are kept and what ran is gone",
+            out_of_memory(pod)
+        ),
         Reason::NotIsolated => NOT_ENFORCED.into(),
         _ => format!(
             "the sandbox's container ended with exit code {} and was started again; its files are kept and what ran is gone",
@@ -111,12 +115,13 @@ pub(crate) fn restarted(pod: &Pod) -> Option<Termination> {
 pub(crate) fn lost(pod: Option<&Pod>) -> Termination {
     let reason = pod.and_then(taken_away).unwrap_or(Reason::Killed);
     let kubelet = pod.and_then(|pod| pod.status.as_ref()?.message.as_deref());
-    Termination { reason, exit_code: None, message: message(reason, kubelet, None) }
+    let message = message(reason, kubelet, pod, None);
+    Termination { reason, exit_code: None, message }
 }
 
 /// Whether a sandbox that ends so has lost its pod, though nothing in it came to an end: another pod can go on for it.
 pub(crate) fn is_loss(reason: Reason) -> bool {
-    matches!(reason, Reason::Evicted | Reason::NodeLost | Reason::Killed)
+    matches!(reason, Reason::Evicted | Reason::Rejected | Reason::NodeLost | Reason::Killed)
 }
 
 /// Why a pod was taken away, where the kubelet or a controller of the cluster says so.
@@ -126,8 +131,16 @@ fn taken_away(pod: &Pod) -> Option<Reason> {
         Some("Evicted" | "Preempting") => Some(Reason::Evicted),
         // Terminated, NodeShutdown: the node was shut down in good order.
         Some("NodeLost" | "NodeShutdown" | "Shutdown" | "Terminated") => Some(Reason::NodeLost),
+        Some(reason) if is_rejection(reason) => Some(Reason::Rejected),
         _ => disrupted(pod),
     }
+}
+
+/// Whether a kubelet gives this reason where it does not admit a pod that was scheduled to it, or not again after its own restart:
+/// `OutOfcpu` or of any other resource, a device that its plugin does not have yet, a node that has been given other labels.
+fn is_rejection(reason: &str) -> bool {
+    matches!(reason, "UnexpectedAdmissionError" | "NodeAffinity" | "TopologyAffinityError")
+        || reason.starts_with("OutOf")
 }
 
 /// Why a pod is being taken away, where its conditions say so.
@@ -170,11 +183,21 @@ pub(crate) fn terminated(state: &ContainerState) -> Option<&ContainerStateTermin
     state.terminated.as_ref()
 }
 
+/// That a pod was out of memory, and how much it had. It has used all of that, or the kernel would not have ended it.
+fn out_of_memory(pod: &Pod) -> String {
+    let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+    let limit = containers
+        .filter(|one| one.name == names::CONTAINER)
+        .find_map(|one| one.resources.as_ref()?.limits.as_ref()?.get("memory"));
+    limit.map_or_else(|| NO_MEMORY.into(), |limit| format!("{NO_MEMORY} ({})", limit.0))
+}
+
 /// What happened and what to do next, which after a loss depends on what is left and whether another pod follows (`restart`). What the container
 /// itself wrote is not repeated: it may be the user's data.
 fn message(
     reason: Reason,
     kubelet: Option<&str>,
+    pod: Option<&Pod>,
     exit: Option<&ContainerStateTerminated>,
 ) -> String {
     let said = kubelet.map(|text| format!(" ({})", words(text))).unwrap_or_default();
@@ -187,11 +210,13 @@ fn message(
             "the administrator's maximum lifetime is over; create another sandbox to go on".into()
         }
         Reason::OOMKilled => {
-            "more memory was used than spec.resources.memory; create a sandbox with more".into()
+            let said = pod.map_or_else(|| NO_MEMORY.into(), out_of_memory);
+            format!("{said}; create a sandbox with more")
         }
         // Said where it is found out.
         Reason::SetupFailed => "spec.setup failed".into(),
         Reason::Evicted => format!("the pod was evicted{said}"),
+        Reason::Rejected => format!("the node refused the pod{said}"),
         Reason::NodeLost => format!("the node went away{said}"),
         Reason::Killed => "the pod was deleted".into(),
         Reason::NotIsolated => format!("{NOT_ENFORCED}; create another sandbox then"),
@@ -279,9 +304,18 @@ mod tests {
             ),
             (
                 json!({"phase": "Failed", "reason": "OutOfcpu", "message": "no cpu"}),
-                Reason::Unknown,
+                Reason::Rejected,
                 None,
             ),
+            (json!({"phase": "Failed", "reason": "OutOfnvidia.com/gpu"}), Reason::Rejected, None),
+            (
+                json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
+                Reason::Rejected,
+                None,
+            ),
+            (json!({"phase": "Failed", "reason": "NodeAffinity"}), Reason::Rejected, None),
+            (json!({"phase": "Failed", "reason": "TopologyAffinityError"}), Reason::Rejected, None),
+            (json!({"phase": "Failed", "reason": "SysctlForbidden"}), Reason::Unknown, None),
         ] {
             let end = ended(&pod_with(&status)).unwrap();
             assert_eq!((end.reason, end.exit_code), (reason, exit_code), "{status}");
@@ -289,6 +323,26 @@ mod tests {
             let next = if is_loss(reason) { "" } else { "create" };
             assert!(end.message.contains(next), "{}", end.message);
         }
+    }
+
+    #[test]
+    fn who_was_out_of_memory_is_told_how_much_there_was() {
+        let limits = json!([{"name": "other", "resources": {"limits": {"memory": "9Gi"}}},
+            {"name": "sandbox", "resources": {"limits": {"memory": "64Mi"}}}]);
+        let failed = json!({"phase": "Failed", "containerStatuses": exited(137, "OOMKilled")});
+        let mut pod = pod_with(&failed);
+        let said = |pod: &Pod| ended(pod).unwrap().message;
+        let bare = "more memory was used than spec.resources.memory; create a sandbox with more";
+        assert_eq!(said(&pod), bare);
+        pod.spec = serde_json::from_value(json!({"containers": limits})).unwrap();
+        let full =
+            "more memory was used than spec.resources.memory (64Mi); create a sandbox with more";
+        assert_eq!(said(&pod), full);
+        pod.status =
+            pod_with(&json!({"phase": "Running", "containerStatuses": exited(137, "OOMKilled")}))
+                .status;
+        let again = restarted(&pod).unwrap().message;
+        assert!(again.starts_with("more memory was used than spec.resources.memory (64Mi); the sandbox was started again"), "{again}");
     }
 
     #[test]

@@ -54,12 +54,13 @@ impl Service {
 }
 
 /// Whether it is known how long a sandbox lives: its own word, or what its template says, which is taken down before anything
-/// is made.
+/// is made, and while it is suspended unless there is none of that name.
 fn has_ttl(sandbox: &CodeSandbox) -> bool {
+    let unnamed = sandbox.spec.template_ref.is_none();
     let bound = |status: &CodeSandboxStatus| {
         status.template.is_some()
             || status.pod_name.is_some()
-            || status.condition(condition::SUSPENDED).is_some()
+            || (unnamed && status.condition(condition::SUSPENDED).is_some())
     };
     sandbox.spec.settings.ttl.is_some() || sandbox.status.as_ref().is_some_and(bound)
 }
@@ -78,6 +79,29 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn a_ttl_that_is_a_templates_is_not_known_before_the_template_is() {
+        let suspended = json!([{"type": "Suspended", "status": "True", "reason": "Suspended", "message": "",
+            "lastTransitionTime": "2026-01-01T00:00:00Z"}]);
+        let template = json!({"name": "a", "generation": 1, "spec": {}});
+        for (spec, status, known) in [
+            (json!({"ttl": "1h"}), json!({}), true),
+            (json!({}), json!({}), false),
+            (json!({}), json!({"podName": "a-1"}), true),
+            (json!({}), json!({"conditions": suspended}), true),
+            (json!({"templateRef": {"name": "a"}}), json!({"conditions": suspended}), false),
+            (
+                json!({"templateRef": {"name": "a"}}),
+                json!({"conditions": suspended, "template": template}),
+                true,
+            ),
+        ] {
+            let said = format!("{spec} {status}");
+            let sandbox = json!({"metadata": {"name": "a"}, "spec": spec, "status": status});
+            assert_eq!(has_ttl(&serde_json::from_value(sandbox).unwrap()), known, "{said}");
+        }
+    }
 
     #[test]
     fn a_ttl_counts_from_the_creation_and_only_grows() {

@@ -20,6 +20,7 @@ const CREATE_POD: &str = "POST pods";
 const GET_POD: &str = "GET pods/box-1";
 const WRITE_STATUS: &str = "PATCH codesandboxes/box/status";
 const DELETE: &str = "DELETE codesandboxes/box";
+const ASK_TIME: &str = "GET /version";
 
 /// A context whose requests are answered so, and whose watch shows these policies.
 fn context(
@@ -54,6 +55,7 @@ fn well(request: &str) -> Answer {
             Answer::Object(json!({"kind": "Status", "apiVersion": "v1", "status": "Success"}))
         }
         GET_POD => Answer::Object(our_pod()),
+        ASK_TIME => Answer::Object(json!({})),
         other => panic!("unexpected {other}"),
     }
 }
@@ -690,7 +692,8 @@ async fn an_expired_sandbox_is_deleted_if_it_is_still_the_one_that_was_judged() 
     let (context, log) = context(deny(), well);
     // Created in the past of all tests, with a ttl of an hour.
     let action = run(&context, sandbox()).await.unwrap();
-    assert_eq!((log.requests(), action), (vec![DELETE.to_owned()], Action::await_change()));
+    let asked = vec![ASK_TIME.to_owned(), DELETE.to_owned()];
+    assert_eq!((log.requests(), action), (asked, Action::await_change()));
     let body = log.last_body();
     assert_eq!(body["preconditions"], json!({"uid": "sandbox-uid", "resourceVersion": "1"}));
     assert_eq!(body["propagationPolicy"], "Background");
@@ -779,7 +782,7 @@ async fn deleting_what_is_gone_is_done_and_what_has_changed_is_looked_at_again()
         context(deny(), but(DELETE, || Answer::Refuse(409, "Conflict", "precondition")));
     let error = run(&changed, sandbox()).await.unwrap_err();
     assert!(matches!(error, Error::Conflict { .. }), "{error}");
-    assert_eq!(log.requests(), [DELETE], "and no status is written");
+    assert_eq!(log.requests(), [ASK_TIME, DELETE], "and no status is written");
 }
 
 #[tokio::test]

@@ -89,6 +89,18 @@ fn without_an_answer_the_init_container_does_and_it_is_asked_again_later() {
 }
 
 #[test]
+fn no_wait_outlives_a_clock_that_was_set_back() {
+    let (first, second) = (named("a", None), named("b", None));
+    for sandbox in [&first, &second] {
+        let runtimes = auto();
+        runtimes.ask(&first, at(7200));
+        assert_eq!(runtimes.injection(sandbox, at(0)), Injection::Unknown);
+        runtimes.settle(&first, &Verdict::Unclear("0/1 nodes".into()), at(7200));
+        assert_eq!(runtimes.injection(sandbox, at(0)), Injection::Unknown);
+    }
+}
+
+#[test]
 fn a_sandbox_that_runs_from_an_image_volume_answers_for_free() {
     let sandbox = sandbox();
     let mut unready = ready_pod(&sandbox, Way::ImageVolume);
@@ -116,13 +128,20 @@ fn what_failed_since_is_probed_again_whatever_runs_still() {
     let (runtimes, sandbox) = (auto(), sandbox());
     let pod = ready_pod(&sandbox, Way::ImageVolume);
     runtimes.saw(&sandbox, Some(&pod));
-    runtimes.doubt(&sandbox);
+    runtimes.doubt(&sandbox, at(0));
     runtimes.saw(&sandbox, Some(&pod));
     assert_eq!(runtimes.injection(&sandbox, at(0)), Injection::Unknown);
 
+    // What a probe has shown holds for a while: the pod may be to blame.
+    runtimes.settle(&sandbox, &Verdict::Works, at(0));
+    runtimes.doubt(&sandbox, at(599));
+    assert_eq!(runtimes.injection(&sandbox, at(599)), IMAGE);
+    runtimes.doubt(&sandbox, at(600));
+    assert_eq!(runtimes.injection(&sandbox, at(600)), Injection::Unknown);
+
     // Where the init container is the way, a failure says nothing about image volumes.
     runtimes.settle(&sandbox, &Verdict::Fails("noexec".into()), at(0));
-    runtimes.doubt(&sandbox);
+    runtimes.doubt(&sandbox, at(9999));
     runtimes.saw(&sandbox, Some(&pod));
     assert_eq!(runtimes.injection(&sandbox, at(0)), INIT);
 }

@@ -28,6 +28,8 @@ pub(crate) enum Situation<'a> {
     Barred(crate::status::Verdict),
     /// No pod has been made, and none will be: its network would have to reach what no sandbox may.
     Forbidden(crate::status::Verdict),
+    /// The disk on which the setup was done is gone: it is to be done anew on the next.
+    Emptied,
     /// No pod of this attempt has been made.
     Absent,
     /// The pod of this attempt was lost, of which there may be something left, and another follows.
@@ -46,6 +48,16 @@ pub(crate) enum Situation<'a> {
     Ended(Option<&'a Pod>, Termination),
     /// The pod runs or is on its way to.
     Alive(&'a Pod),
+}
+
+impl<'a> Situation<'a> {
+    /// The pod that runs or is on its way to.
+    pub(crate) fn alive(&self) -> Option<&'a Pod> {
+        match self {
+            Self::Alive(pod) => Some(pod),
+            _ => None,
+        }
+    }
 }
 
 /// An object that has a name we need and is not to be used.
@@ -142,11 +154,15 @@ fn unmade<'a>(
     config: &Config,
     now: Timestamp,
 ) -> Situation<'a> {
+    let binding = template::binding(sandbox, observed, config);
     if let Some(rest) = sandbox.rest() {
-        return Situation::Resting(rest);
+        // How long it lives may be its template's to say, and it does so while it rests.
+        return match binding {
+            Binding::Bind(template) => Situation::Unbound(template),
+            _ => Situation::Resting(rest),
+        };
     }
-    let next = sandbox.status.as_ref().and_then(restart::next);
-    if let Some(next) = next.filter(|next| *next > now) {
+    if let Some(next) = sandbox.status.as_ref().and_then(|status| restart::next(status, now)) {
         return Situation::BackingOff(next);
     }
     if let Some(taken) =
@@ -154,12 +170,21 @@ fn unmade<'a>(
     {
         return Situation::Taken(taken);
     }
-    match template::binding(sandbox, observed, config) {
+    if is_emptied(sandbox, observed) {
+        return Situation::Emptied;
+    }
+    match binding {
         Binding::Settled => network::forbidden::verdict(sandbox, config)
             .map_or(Situation::Absent, Situation::Forbidden),
         Binding::Bind(template) => Situation::Unbound(template),
         Binding::Barred(verdict) => Situation::Barred(verdict),
     }
+}
+
+/// Whether the disk is gone on which a sandbox's setup was done.
+fn is_emptied(sandbox: &CodeSandbox, observed: &Observed) -> bool {
+    let set_up = sandbox.status.as_ref().is_some_and(|status| status.set_up);
+    set_up && sandbox.effective().workspace.is_some() && observed.claim.is_none()
 }
 
 /// The situation of a sandbox whose pod is over: another one follows, or none, or none for now.

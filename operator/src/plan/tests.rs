@@ -49,6 +49,9 @@ struct World {
     pool: Option<Arc<CodeSandboxPool>>,
     templates: Option<Vec<Arc<CodeSandboxTemplate>>>,
     taken: BTreeSet<String>,
+    /// What the API server says what time it is, once it was asked, where it does not agree.
+    server_time: Option<Timestamp>,
+    asked: bool,
     log: Vec<String>,
 }
 
@@ -80,6 +83,7 @@ impl World {
             probe: self.pods.get("box-probe").cloned(),
             claim: self.claim.clone(),
             warnings: self.warnings.clone(),
+            server_time: self.asked.then_some(self.server_time.unwrap_or(Timestamp::MAX)),
             ..observed(pod, self.policies.values().cloned().collect())
         }
     }
@@ -114,6 +118,10 @@ impl World {
 
     fn act(&mut self, action: Action) {
         match action {
+            Action::AskTime => {
+                self.log.push("ask what time it is".into());
+                self.asked = true;
+            }
             Action::Apply(policy) => {
                 self.log.push(format!("apply {}", policy.name_any()));
                 let mut policy = policy;
@@ -750,7 +758,18 @@ fn ttl_over_means_the_sandbox_itself_is_deleted_whatever_its_state() {
     let mut running = sandbox();
     World::running(&mut running);
     for sandbox in [sandbox(), running] {
-        let plan = plan(&sandbox, &Observed::default(), &config(), at(3600));
+        let mut observed = Observed::default();
+        let asks = plan(&sandbox, &observed, &config(), at(3600));
+        assert!(!asks.deletes());
+        assert_eq!((asks.action, asks.status), (Some(Action::AskTime), None));
+        // Our clock has jumped: the server's is behind it, and that of the sandbox's creation.
+        observed.server_time = Some(at(3590));
+        let waits = plan(&sandbox, &observed, &config(), at(3600));
+        assert_eq!((waits.action, waits.status), (None, None));
+        assert_eq!((waits.events, waits.requeue), (vec![], Some(Duration::from_secs(10))));
+
+        observed.server_time = Some(at(3600));
+        let plan = plan(&sandbox, &observed, &config(), at(3600));
         let expected = Action::DeleteSandbox {
             name: "box".into(),
             uid: "sandbox-uid".into(),
@@ -770,7 +789,23 @@ fn the_end_of_the_ttl_is_warned_of_unless_there_is_nothing_to_lose() {
     let mut world = World::running(&mut sandbox);
     assert_eq!(world.reconcile(&mut sandbox, 3299).warning, None);
     let (warning, end) = world.reconcile(&mut sandbox, 3300).warning.unwrap();
-    assert_eq!((warning, end), (events::expiring(&sandbox, at(3600)), at(3600)));
+    assert_eq!(end, at(3600));
+    assert!(
+        warning.note.contains("is deleted at 2026-01-01T01:00:00Z, when its ttl (1h)"),
+        "{warning:?}"
+    );
+
+    // Its pod may end before.
+    let mut status = running();
+    status["startTime"] = at(1).to_string().into();
+    world.kubelet("box-1", &status);
+    world.pods.get_mut("box-1").unwrap().spec.as_mut().unwrap().active_deadline_seconds = Some(600);
+    let before = world.reconcile(&mut sandbox, 500);
+    assert_eq!((before.warning, before.requeue), (None, Some(Duration::from_secs(41))));
+    let (warning, end) = world.reconcile(&mut sandbox, 541).warning.unwrap();
+    assert_eq!(end, at(601));
+    assert!(warning.note.contains("ends at 2026-01-01T00:10:01Z"), "{warning:?}");
+    assert!(warning.note.contains("lets pods run (10m)"), "{warning:?}");
 
     // One that is suspended has something to lose, too.
     let mut suspended = sandbox.clone();
@@ -805,7 +840,8 @@ fn ttl_after_finished_ends_with_a_word_about_how_it_had_finished() {
     sandbox.status = Some(finished(at(60)));
     let before = plan(&sandbox, &Observed::default(), &config(), at(60 + 599));
     assert_eq!((before.action, before.requeue), (None, Some(Duration::from_secs(1))));
-    let after = plan(&sandbox, &Observed::default(), &config(), at(60 + 600));
+    let sure = Observed { server_time: Some(at(60 + 600)), ..Observed::default() };
+    let after = plan(&sandbox, &sure, &config(), at(60 + 600));
     assert!(after.ends());
     assert_eq!(after.events, [events::ended(&sandbox, false, at(60 + 600))]);
 }

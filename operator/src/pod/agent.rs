@@ -67,8 +67,14 @@ pub(crate) fn has_image_volume(pod: &Pod) -> bool {
     volumes(pod).any(|volume| volume.image.is_some())
 }
 
-/// Whether the kubelet speaks of the agent's volume, its image or its program, and not of the user's image.
+/// What a runtime says of a program whose arguments and variables are more than the kernel takes, and those are the user's.
+const TOO_LONG: &str = "argument list too long";
+
+/// Whether the kubelet speaks of the agent's volume, its image or its program, and not of what is the user's.
 pub(crate) fn is_meant(pod: &Pod, said: &str) -> bool {
+    if said.contains(TOO_LONG) {
+        return false;
+    }
     let mounted = volumes(pod).find_map(|volume| volume.image.as_ref()?.reference.as_deref());
     let installed = pod.spec.iter().flat_map(|spec| spec.init_containers.iter().flatten());
     let image = mounted.or_else(|| {
@@ -76,7 +82,7 @@ pub(crate) fn is_meant(pod: &Pod, said: &str) -> bool {
             .filter(|one| one.name == names::INSTALL_CONTAINER)
             .find_map(|one| one.image.as_deref())
     });
-    let quoted = format!("\"{VOLUME}\"");
+    let quoted = format!("volume \"{VOLUME}\"");
     [Some(names::AGENT_DIR), image, Some(&*quoted)].iter().flatten().any(|mark| said.contains(mark))
 }
 

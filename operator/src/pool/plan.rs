@@ -17,7 +17,7 @@ use super::{
     status,
 };
 use crate::{
-    call::Kind, config::Config, expiry, isolation, network, observe::Refusal, starting, template,
+    call::Kind, config::Config, isolation, network, observe::Refusal, starting, template, time,
 };
 
 /// The least and the most that a pod which ended holds its place.
@@ -242,7 +242,7 @@ fn requeue(observed: &Observed, members: &[Member<'_>], now: Timestamp) -> Optio
     // What has the end of time is told of by the watch.
     let times = refusal.into_iter().chain(members);
     let times = times.filter(|time| *time > now && *time < Timestamp::MAX);
-    unknown.into_iter().chain(times.map(|time| expiry::until(time, now))).min()
+    unknown.into_iter().chain(times.map(|time| time::until(time, now))).min()
 }
 
 #[cfg(test)]

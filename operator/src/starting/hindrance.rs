@@ -5,7 +5,10 @@ use api::reason;
 use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{Event, Pod};
 
-use crate::status::{Verdict, pod_condition, words};
+use crate::{
+    status::{Verdict, pod_condition, words},
+    time::later,
+};
 
 /// How long a pod may be starting before its node's words are looked for. Most have started by then.
 const PATIENCE: SignedDuration = SignedDuration::from_secs(10);
@@ -34,7 +37,7 @@ const NUMBER: usize = 32;
 /// When to look at a pod again that is being started, though no watch tells of it.
 pub(crate) fn look_at(pod: &Pod, now: Timestamp) -> Option<Timestamp> {
     let first = slow_at(pod, now)?;
-    Some(if first > now { first } else { now + AGAIN })
+    Some(if first > now { first } else { later(now, AGAIN) })
 }
 
 /// Whether a pod takes long to start.
@@ -45,7 +48,7 @@ pub(crate) fn is_slow(pod: &Pod, now: Timestamp) -> bool {
 fn slow_at(pod: &Pod, now: Timestamp) -> Option<Timestamp> {
     let scheduled = pod_condition(pod, "PodScheduled").filter(|one| one.status == "True")?;
     let scheduled = scheduled.last_transition_time.as_ref()?.0;
-    is_hindered(pod, now).then_some(scheduled + PATIENCE)
+    is_hindered(pod, now).then_some(later(scheduled, PATIENCE))
 }
 
 /// Whether a pod may be one of those: volumes and the pod's sandbox are made before anything of a container is, and what comes
@@ -72,11 +75,12 @@ pub(crate) fn told(pod: &Pod, ready: Verdict, events: &[Event], now: Timestamp) 
     Verdict::no(reason::START_FAILED, format!("{why}: {}; {next}", words(&said)))
 }
 
-/// The event that tells the cause: the newest, and of what is said at once the cause. A pod has had no other node.
+/// The event that tells the cause: the newest, and of what is said at once the cause. A pod has had no other node. Whoever may
+/// create events may date one at the end of time: one that is further ahead than clocks may differ tells nothing.
 fn newest(events: &[Event], now: Timestamp) -> Option<&Event> {
     let tell = events.iter().filter(|event| {
         let known = event.reason.as_deref().is_some_and(|reason| REASONS.contains(&reason));
-        known && seen(event).is_some_and(|at| at + FRESH > now)
+        known && seen(event).is_some_and(|at| now.duration_since(at).abs() < FRESH)
     });
     let waited =
         |event: &Event| event.message.as_deref().is_some_and(|said| said.starts_with(WAITED));
@@ -108,6 +112,7 @@ fn steady(said: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use k8s_openapi::apimachinery::pkg::apis::meta::v1::Time;
     use serde_json::{Value, json};
 
     use super::*;
@@ -193,6 +198,17 @@ mod tests {
         let once = [event("FailedMount", "not found", 20)];
         assert_eq!(judge(&starting(None), &once, 469).reason, reason::START_FAILED);
         assert_eq!(judge(&starting(None), &once, 470).reason, reason::STARTING, "it was mended");
+        let mut forged = event("FailedMount", "forged", 20);
+        for (seen, reason) in [
+            (at(31), reason::START_FAILED),
+            (at(7200), reason::STARTING),
+            (Timestamp::MAX, reason::STARTING),
+            (Timestamp::MIN, reason::STARTING),
+        ] {
+            forged.last_timestamp = Some(Time(seen));
+            let events = std::slice::from_ref(&forged);
+            assert_eq!(judge(&starting(None), events, 30).reason, reason, "{seen}");
+        }
     }
 
     #[test]

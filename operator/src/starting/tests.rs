@@ -135,6 +135,20 @@ fn the_users_image_is_not_blamed_on_the_agent_behind_an_init_container_either() 
 }
 
 #[test]
+fn what_is_the_users_is_not_blamed_on_the_agent() {
+    for (why, said, expected) in [
+        ("ErrImagePull", "failed to pull image \"agent\": not found", reason::IMAGE_PULL),
+        (
+            "RunContainerError",
+            "exec /.codesandbox/bin/agent: argument list too long",
+            reason::START_FAILED,
+        ),
+    ] {
+        assert_eq!(judge(&waiting(why, said)).reason, expected, "{said}");
+    }
+}
+
+#[test]
 fn what_is_about_the_agent_is_not_blamed_on_the_users_image() {
     let image = config().agent_image;
     for status in [

@@ -14,6 +14,15 @@ use crate::{
 /// What the API server says of an object that a ResourceQuota has no room for. It has no reason of its own.
 const EXCEEDED: &str = "exceeded quota: ";
 
+/// Ready's verdict where somebody has deleted the disk on which the setup was done.
+pub(super) fn emptied(sandbox: &CodeSandbox) -> Verdict {
+    let claim = names::workspace(&sandbox.name_any());
+    let said = format!(
+        "PersistentVolumeClaim {claim} was deleted, and with it all that was on the disk; the sandbox gets another, on which spec.setup is done anew"
+    );
+    Verdict::no(reason::DISK_LOST, said)
+}
+
 /// Ready's verdict where no pod has been made yet.
 pub(super) fn absent(sandbox: &CodeSandbox, observed: &Observed) -> Verdict {
     if let Some(refusal) = &observed.refusal {

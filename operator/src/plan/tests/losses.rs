@@ -57,6 +57,12 @@ impl World {
             "on a node that shut down" => {
                 self.kubelet("box-1", &json!({"phase": "Failed", "reason": "Terminated"}));
             }
+            "refused by its node" => {
+                self.kubelet(
+                    "box-1",
+                    &json!({"phase": "Failed", "reason": "UnexpectedAdmissionError"}),
+                );
+            }
             "on a node that went away" => {
                 self.kubelet("box-1", &disrupted("DeletionByTaintManager"));
             }
@@ -66,7 +72,7 @@ impl World {
         let pod = self.pods.get_mut("box-1").unwrap();
         match fate {
             "gone" => drop(self.pods.remove("box-1")),
-            "evicted by its node" | "on a node that shut down" => {}
+            "evicted by its node" | "refused by its node" | "on a node that shut down" => {}
             _ => pod.metadata.deletion_timestamp = Some(Time(at(10))),
         }
     }
@@ -77,6 +83,7 @@ fn each_way_to_lose_a_pod_is_answered_as_the_policy_says() {
     for (fate, reason, ready, deleted) in [
         ("evicted by its node", TerminationReason::Evicted, reason::POD_LOST, true),
         ("evicted by a drain", TerminationReason::Evicted, reason::POD_LOST, false),
+        ("refused by its node", TerminationReason::Rejected, reason::POD_LOST, true),
         ("on a node that shut down", TerminationReason::NodeLost, reason::POD_LOST, true),
         ("on a node that went away", TerminationReason::NodeLost, reason::POD_LOST, false),
         ("being deleted", TerminationReason::Killed, reason::TERMINATING, false),
@@ -108,6 +115,24 @@ fn each_way_to_lose_a_pod_is_answered_as_the_policy_says() {
             assert_eq!(world.done(), [""; 0], "{fate}: nothing comes back");
         }
     }
+}
+
+#[test]
+fn no_replacement_waits_for_a_clock_that_was_set_back() {
+    let mut sandbox = of(RestartPolicy::Recreate, 9);
+    let mut world = World::running(&mut sandbox);
+    for next in [2, 3] {
+        world.lose(&mut sandbox, 7200);
+        world.settle(&mut sandbox, 7200);
+        if next == 2 {
+            world.kubelet("box-2", &running());
+            world.settle(&mut sandbox, 7200);
+        }
+    }
+    world.done();
+    assert_eq!(world.reconcile(&mut sandbox, 7209).requeue, Some(Duration::from_secs(1)));
+    world.settle(&mut sandbox, 100);
+    assert_eq!(world.done(), ["create box-3", "status 3 False Creating"]);
 }
 
 #[test]
@@ -248,14 +273,16 @@ fn the_time_that_is_said_is_the_one_that_is_kept() {
     let lost = |world: &World, sandbox: &CodeSandbox, now| {
         let status = plan(sandbox, &world.observe(sandbox), &config(), now).status.unwrap();
         let ready = status.condition(condition::READY).unwrap();
-        let said = ready.message.rsplit(' ').next().unwrap().parse::<Timestamp>();
-        assert_eq!(said.ok(), restart::next(&status), "{}", ready.message);
+        let said = ready.message.rsplit(' ').next().unwrap().parse::<Timestamp>().unwrap();
+        let before = said - jiff::SignedDuration::from_secs(1);
+        assert_eq!(Some(said), restart::next(&status, before), "{}", ready.message);
+        assert_eq!(restart::next(&status, said), None);
         status
     };
     // Kubernetes keeps no fractions of seconds.
     let now = at(100) + jiff::SignedDuration::from_millis(345);
     let status = lost(&world, &sandbox, now);
-    assert_eq!(restart::next(&status), Some(at(110)));
+    assert_eq!(restart::next(&status, now), Some(at(110)));
 
     // Of a pod that nobody had written down, it is not known how long it was there.
     sandbox.status = Some(status);
@@ -266,7 +293,8 @@ fn the_time_that_is_said_is_the_one_that_is_kept() {
     let isolated = isolated.unwrap();
     (isolated.status, isolated.last_transition_time) = ("Unknown".into(), Time(at(100)));
     world.kubelet("box-3", &evicted());
-    assert_eq!(restart::next(&lost(&world, &sandbox, at(150))), Some(at(120)));
+    let status = lost(&world, &sandbox, at(150));
+    assert_eq!(restart::next(&status, at(119)), Some(at(120)));
 }
 
 #[test]

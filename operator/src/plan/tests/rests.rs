@@ -39,6 +39,25 @@ impl World {
     }
 }
 
+/// How long it lives may be the template's to say.
+#[test]
+fn one_that_is_suspended_from_its_creation_takes_down_its_template_all_the_same() {
+    let mut sandbox = sandbox();
+    sandbox.spec.template_ref = Some(api::LocalObjectReference { name: "a".into() });
+    sandbox.spec.suspend = Some(true);
+    let template = Arc::new(crate::testing::template("a", &json!({"defaults": {"ttl": "24h"}})));
+    let mut world = World { templates: Some(vec![template]), ..World::default() };
+    world.settle(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False TemplateBound", "status 1 False Suspended"]);
+    assert_eq!(sandbox.status.as_ref().unwrap().expires_at, Some(Time(at(24 * 3600))));
+
+    // Where there is none, it rests as well.
+    sandbox.status = None;
+    world.templates = Some(Vec::new());
+    world.settle(&mut sandbox, 1);
+    assert_eq!(world.done(), ["status 1 False Suspended"]);
+}
+
 #[test]
 fn the_disk_comes_before_the_pod_and_only_where_one_is_asked_for() {
     let (mut world, mut sandbox) = (World::default(), kept());

@@ -128,7 +128,7 @@ fn a_setup_that_takes_too_much_memory_fails() {
     let last = sandbox.status.as_ref().unwrap().last_termination.as_ref().unwrap();
     assert_eq!(
         last.message,
-        "spec.setup failed: more memory was used than spec.resources.memory; correct it and create the sandbox anew"
+        "spec.setup failed: more memory was used than spec.resources.memory (1Gi); correct it and create the sandbox anew"
     );
 }
 
@@ -186,6 +186,11 @@ fn the_network_is_not_opened_for_the_next_setup_while_the_pod_before_is_there() 
     world.settle(&mut sandbox, 10);
     sandbox.spec.suspend = Some(false);
     world.done();
+    // Nor where it is not looked for, since another's probe is waited for.
+    world.injection = Some(Injection::Waiting(at(90)));
+    world.settle(&mut sandbox, 11);
+    assert_eq!(world.done(), ["status 2 False Probing"]);
+    world.injection = None;
     world.settle(&mut sandbox, 11);
     assert_eq!(world.done(), ["status 2 False Creating"]);
     world.pods.remove("box-1");
@@ -225,6 +230,29 @@ fn what_was_set_up_on_a_disk_is_set_up_for_all_later_pods() {
     assert_eq!(world.done(), ["status 2 False PodLost", "create box-2", "status 2 False Creating"]);
     let spec = world.pods["box-2"].spec.as_ref().unwrap();
     assert_eq!(spec.init_containers, None);
+
+    // Somebody deletes the disk: nothing of it is left.
+    world.kubelet("box-2", &running());
+    world.settle(&mut sandbox, 11);
+    (world.claim, world.pods) = (None, BTreeMap::new());
+    world.done();
+    world.reconcile(&mut sandbox, 20);
+    let plan = world.reconcile(&mut sandbox, 40);
+    assert_eq!(plan.requeue, Some(Duration::ZERO));
+    let told: Vec<_> = plan.events.iter().map(|event| (event.warning, &*event.reason)).collect();
+    assert_eq!(told, [(true, "DiskLost")]);
+    world.settle(&mut sandbox, 40);
+    let done = [
+        "status 3 False PodLost",
+        "status 3 False DiskLost",
+        "apply box-internet",
+        "create box-workspace",
+        "create box-3",
+        "status 3 False Creating",
+    ];
+    assert_eq!(world.done(), done);
+    assert!(!sandbox.status.as_ref().unwrap().set_up);
+    assert!(world.pods["box-3"].spec.as_ref().unwrap().init_containers.is_some());
 
     // Without a disk all of it is done anew.
     let mut sandbox = of(Egress::Deny, Egress::Internet);
