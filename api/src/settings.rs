@@ -119,7 +119,8 @@ impl ImagePullPolicy {
     }
 }
 
-/// Whether a sandbox whose pod was lost (Evicted, Rejected, NodeLost, Killed) is made anew, without its files. Default: Recreate.
+/// Whether a sandbox whose pod was lost (Evicted, Rejected, NodeLost, Killed) is made anew, without its contexts and runs, and
+/// without its files unless it has a workspace. Default: Recreate.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub enum RestartPolicy {
     /// By no other: the sandbox finishes.

@@ -114,7 +114,7 @@ pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
 pub struct Start {
     /// From a pool (Warm) or with a pod of its own (Cold).
     pub mode: StartMode,
-    /// Why: Claimed; or NoPool, PoolNotFound, TemplateDiffers, SettingsDiffer, NoPodReady, ClaimRefused, LaterAttempt.
+    /// Why: Claimed; or NoPool, PoolNotFound, PoolUnknown, TemplateDiffers, SettingsDiffer, NoPodReady, ClaimRefused, LaterAttempt.
     pub reason: String,
 }
 

@@ -58,7 +58,7 @@ pub struct CodeSandboxTemplateSpec {
 
     /// What else the pods of such sandboxes have: `metadata` and `spec` as in a pod, merged into what the operator makes. Of
     /// `spec` only what decides where a pod runs (nodeSelector, affinity, tolerations, topologySpreadConstraints, priorityClassName,
-    /// preemptionPolicy, schedulerName), unless the template is trusted.
+    /// preemptionPolicy, schedulerName) and `hostUsers: false`, unless the template is trusted.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_patch: Option<PodPatch>,
 
@@ -99,7 +99,7 @@ pub struct Allow {
     )]
     pub network: Vec<String>,
 
-    /// Secrets that env may name beside those whose name begins with `sandbox-`.
+    /// Secrets that env and setup.git may name beside those whose name begins with `sandbox-`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 32), inner(length(min = 1, max = 253)))]
     pub secrets: Vec<String>,
