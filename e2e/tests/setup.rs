@@ -203,3 +203,32 @@ async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
     assert_eq!(sandbox.says("cat count").await?, "again\n");
     sandbox.delete().await
 }
+
+#[tokio::test]
+async fn a_setup_is_done_anew_where_its_disk_was_deleted() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let workspace =
+        Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
+    let settings = Settings {
+        workspace: Some(workspace),
+        ..with_setup(&["echo made > made"], Egress::Internet)
+    };
+    let sandbox = cluster.ready("setup-anew", settings).await?;
+    assert_eq!(sandbox.says("echo mine > mine; cat made").await?, "made\n");
+    drop(sandbox);
+    cluster.suspend("setup-anew", true).await?;
+    cluster.wait("setup-anew", "suspended", |one| is(one, condition::SUSPENDED)).await?;
+    kubectl(&["delete", "pvc", &names::workspace("setup-anew"), "-n", NAMESPACE]).await?;
+
+    cluster.suspend("setup-anew", false).await?;
+    let object = cluster.wait("setup-anew", "Ready", |one| is(one, condition::READY)).await?;
+    let sandbox = cluster.sandbox(object);
+    assert_eq!(sandbox.says("cat made; cat mine 2>/dev/null || echo gone").await?, "made\ngone\n");
+    let selector = format!("involvedObject.name=setup-anew,reason={}", reason::DISK_LOST);
+    e2e::until("it is told", async || {
+        let events = ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, "-o", "name"];
+        Ok(kubectl(&events).await?.lines().count() == 1)
+    })
+    .await?;
+    sandbox.delete().await
+}
