@@ -226,7 +226,8 @@ async fn a_setup_is_done_anew_where_its_disk_was_deleted() -> anyhow::Result<()>
     assert_eq!(sandbox.says("cat made; cat mine 2>/dev/null || echo gone").await?, "made\ngone\n");
     let selector = format!("involvedObject.name=setup-anew,reason={}", reason::DISK_LOST);
     e2e::until("it is told", async || {
-        let events = ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, "-o", "name"];
+        let events =
+            ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, "-o", "name"];
         Ok(kubectl(&events).await?.lines().count() == 1)
     })
     .await?;

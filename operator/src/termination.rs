@@ -326,6 +326,22 @@ mod tests {
     }
 
     #[test]
+    fn of_a_setup_that_failed_the_end_of_what_it_said_is_told() {
+        let tail = format!("{}no such package", "Collecting x. ".repeat(100));
+        let left = json!({"reason": "SetupFailed", "command": "pip install x", "how": "ended with exit code 1", "tail": tail});
+        let pod = pod_with(
+            &json!({"phase": "Pending", "initContainerStatuses": [{"name": "setup", "image": "", "imageID": "",
+            "ready": false, "restartCount": 0, "state": {"terminated": {"exitCode": 1, "message": left.to_string()}}}]}),
+        );
+        let said = setup_failed(&pod).unwrap().message;
+        assert!(
+            said.contains("and said at last: [cut] ")
+                && said.contains("no such package; correct it"),
+            "{said}"
+        );
+    }
+
+    #[test]
     fn who_was_out_of_memory_is_told_how_much_there_was() {
         let limits = json!([{"name": "other", "resources": {"limits": {"memory": "9Gi"}}},
             {"name": "sandbox", "resources": {"limits": {"memory": "64Mi"}}}]);
