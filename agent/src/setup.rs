@@ -5,6 +5,7 @@
 
 mod files;
 mod git;
+mod installs;
 mod kept;
 mod opened;
 mod steps;

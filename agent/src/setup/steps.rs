@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::files::Planned;
 use super::git::{Credentials, Git, Target};
+use super::installs::{Install, installs};
 use super::{Failure, Plan};
 use crate::settings::{self, Settings};
 
@@ -45,10 +46,21 @@ impl<'a> Steps<'a> {
         for line in &plan.commands {
             self.line(line).await?;
         }
-        // Only now: what they look for may be what the others have brought.
-        let found = |name: &str| plan.auto && self.settings.workspace.join(name).is_file();
-        for line in installs(found) {
-            self.line(line).await?;
+        if plan.auto {
+            self.install(&plan.files).await?;
+        }
+        Ok(())
+    }
+
+    /// Installs what is needed. Last: what that follows from may be what the other steps have brought.
+    async fn install(&mut self, files: &[Planned]) -> Result<(), (String, Failure)> {
+        let workspace = &self.settings.workspace;
+        let given: Vec<_> = files.iter().map(|file| file.path.as_str()).collect();
+        for install in installs(|name| workspace.join(name).is_file(), &given) {
+            match install {
+                Install::Line(line) => self.line(line).await?,
+                Install::Imports(imports) => self.run(&imports.said(), imports.command()).await?,
+            }
         }
         Ok(())
     }
@@ -146,21 +158,6 @@ fn why(error: &io::Error, program: &str) -> String {
     }
 }
 
-/// What installs what a project's files name, of those that are there.
-fn installs(is_there: impl Fn(&str) -> bool) -> Vec<&'static str> {
-    let python = is_there("requirements.txt").then_some(
-        "python3 -m pip install --no-input --disable-pip-version-check -r requirements.txt",
-    );
-    let node = is_there("package.json").then(|| {
-        if is_there("package-lock.json") {
-            "npm ci --no-audit --no-fund"
-        } else {
-            "npm install --no-audit --no-fund"
-        }
-    });
-    python.into_iter().chain(node).collect()
-}
-
 /// Ends what a command has left, so that it does not go on beside the next one. What has left its group ends with the container.
 fn end_all(child: &Child) {
     if let Ok(group) = i32::try_from(child.id()) {
@@ -174,28 +171,5 @@ fn judge(status: ExitStatus) -> Result<(), Failure> {
         (Some(0), _) => Ok(()),
         (Some(code), _) => Err(Failure::Exited(code)),
         (None, signal) => Err(Failure::Signaled(signal.unwrap_or_default())),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn what_is_installed_follows_from_the_files_that_are_there() {
-        let pip =
-            "python3 -m pip install --no-input --disable-pip-version-check -r requirements.txt";
-        for (files, expected) in [
-            (&[][..], &[][..]),
-            (&["requirements.txt"], &[pip]),
-            (&["package.json"], &["npm install --no-audit --no-fund"]),
-            (&["package-lock.json"], &[]),
-            (
-                &["package-lock.json", "package.json", "requirements.txt"],
-                &[pip, "npm ci --no-audit --no-fund"],
-            ),
-        ] {
-            assert_eq!(installs(|name| files.contains(&name)), expected, "{files:?}");
-        }
     }
 }
