@@ -2,8 +2,8 @@
 
 use anyhow::Context;
 use api::{
-    CodeSandbox, Egress, Network, Settings, Setup, TerminationReason, Workspace, condition, names,
-    reason,
+    CodeSandbox, Egress, Network, Settings, Setup, SetupFile, TerminationReason, Workspace,
+    condition, names, reason,
 };
 use e2e::{
     Cluster, NAMESPACE, is, kubectl,
@@ -16,7 +16,7 @@ use k8s_openapi::{
 };
 use kube::Api;
 use serde_json::json;
-use wire::v1::{Command, RunSpec, run_spec::What};
+use wire::v1::{Code, Command, RunSpec, run_spec::What};
 
 /// Says whether somebody answers on a port, tried again and again for as many seconds as it is told.
 const REACHES: &str = r#"
@@ -29,6 +29,20 @@ while True:
     except OSError:
         if time.monotonic() > end:
             sys.exit(print("not reached"))
+"#;
+
+/// Makes a distribution of a module and a program, as pip installs it without a network.
+const WHEEL: &str = r#"
+import zipfile
+with zipfile.ZipFile("/tmp/madehere-1.0-py3-none-any.whl", "w") as wheel:
+    def write(name, *lines):
+        wheel.writestr(name, "\n".join(lines) + "\n")
+    info = "madehere-1.0.dist-info/"
+    write("madehere.py", "WORD = \"here\"", "def main():", "    print(WORD)")
+    write(info + "METADATA", "Metadata-Version: 2.1", "Name: madehere", "Version: 1.0")
+    write(info + "WHEEL", "Wheel-Version: 1.0", "Generator: e2e", "Root-Is-Purelib: true", "Tag: py3-none-any")
+    write(info + "entry_points.txt", "[console_scripts]", "madehere = madehere:main")
+    write(info + "RECORD", *[name + ",," for name in wheel.namelist()], info + "RECORD,,")
 "#;
 
 fn with_setup(commands: &[&str], egress: Egress) -> Settings {
@@ -156,6 +170,40 @@ async fn what_a_setup_has_made_is_there_and_nothing_of_it_runs() -> anyhow::Resu
     assert_eq!(log, format!("$ {}\nsaid\n$ {}\n", commands[0], commands[1]));
     let running = sandbox.says("cat /proc/[0-9]*/cmdline 2>/dev/null | tr '\\0' ' '").await?;
     assert!(!running.contains("4321"), "{running}");
+    sandbox.delete().await
+}
+
+/// Also for what looks in the same setup for imports that nobody has, and finds none.
+#[tokio::test]
+async fn what_pip_installs_in_a_setup_is_there_for_contexts_and_commands() -> anyhow::Result<()> {
+    let cluster = Cluster::connect().await?;
+    let commands = [
+        &*format!("python3 -c '{WHEEL}'"),
+        "pip install --no-index --disable-pip-version-check /tmp/madehere-1.0-py3-none-any.whl",
+    ];
+    let mut settings = with_setup(&commands, Egress::Deny);
+    let setup = settings.setup.as_mut().context("it has one")?;
+    let main = "import json, numpy, madehere\nprint(madehere.WORD)\n";
+    setup.files = vec![SetupFile {
+        path: "main.py".into(),
+        content: Some(main.into()),
+        config_map_key_ref: None,
+    }];
+    setup.auto = Some(true);
+    let sandbox = cluster.ready("setup-pip", settings).await?;
+    let log = sandbox.says("cat /tmp/setup.log").await?;
+    assert!(log.ends_with("\n$ install the imports of main.py\nnothing to install\n"), "{log}");
+    let lines = "python3 main.py; python3 -c 'import madehere; print(madehere.WORD)'; madehere";
+    assert_eq!(sandbox.says(lines).await?, "here\n".repeat(3));
+    let source = "import madehere; print(madehere.WORD)".into();
+    let code = Code { language: "python".into(), source, ..Code::default() };
+    let spec = RunSpec { what: Some(What::Code(code)), ..RunSpec::default() };
+    assert_eq!(run(&sandbox.session(), spec).await?.text(), "here\n");
+    // What it brings does not come before what the image has.
+    let git =
+        ": > ~/.local/bin/git; chmod +x ~/.local/bin/git; command -v git; command -v madehere";
+    let found = "/usr/bin/git\n/home/sandbox/.local/bin/madehere\n";
+    assert_eq!(sandbox.says(git).await?, found);
     sandbox.delete().await
 }
 
