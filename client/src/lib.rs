@@ -16,6 +16,7 @@ mod files;
 #[doc(hidden)]
 pub mod fuzzing;
 mod gpus;
+mod greeting;
 mod names;
 mod run;
 mod runs;
@@ -27,6 +28,7 @@ pub use connect::{client, infer};
 pub use ends::End;
 pub use error::Error;
 pub use files::{Contents, Found, Piece};
+pub use greeting::Greeting;
 pub use run::Run;
 pub use sandboxes::Sandboxes;
 pub use session::{Lane, Session};

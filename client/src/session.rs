@@ -18,7 +18,7 @@ use wire::{
 };
 
 use crate::{
-    Error, Run,
+    Error, Greeting, Run,
     exec::{self, Closed},
 };
 
@@ -68,7 +68,7 @@ impl Call {
 struct Connection {
     agent: Agent,
     closed: Closed,
-    languages: Vec<String>,
+    greeting: Greeting,
     refuses_names: bool,
 }
 
@@ -98,12 +98,11 @@ impl Session {
         self.agent(Lane::Control).await.map(drop)
     }
 
-    /// The languages whose programs the sandbox had when its stream was opened, which costs nothing while that is
-    /// open; none from an agent that does not say.
-    pub async fn languages(&self) -> Result<Vec<String>, Error> {
+    /// What the agent said when its stream was opened, which costs nothing while that is open.
+    pub async fn greeting(&self) -> Result<Greeting, Error> {
         self.warm().await?;
         let slot = self.control.lock().await;
-        Ok(slot.as_ref().map_or_else(Vec::new, |connection| connection.languages.clone()))
+        Ok(slot.as_ref().map(|connection| connection.greeting.clone()).unwrap_or_default())
     }
 
     /// Whether the agent says that it refuses names and tells which.
@@ -276,11 +275,8 @@ impl Session {
                 client: wire::PROTOCOL,
             });
         }
-        // No more than there are, whatever it says; a later agent may well know more.
-        let honest = |name: &String| name.len() <= limits::MAX_LANGUAGES;
-        let languages = hello.languages.into_iter().filter(honest);
-        let languages = languages.take(limits::MAX_LANGUAGES).collect();
-        Ok(Connection { agent, closed, languages, refuses_names: hello.refuses_names })
+        let refuses_names = hello.refuses_names;
+        Ok(Connection { agent, closed, greeting: Greeting::from(hello), refuses_names })
     }
 }
 

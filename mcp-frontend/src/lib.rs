@@ -16,6 +16,7 @@ mod hex;
 mod http;
 mod limits;
 mod linger;
+mod looked;
 mod metrics;
 mod outcome;
 mod outputs;

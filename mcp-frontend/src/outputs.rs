@@ -4,12 +4,9 @@ use api::{CodeSandbox, Effective, Egress, condition};
 use kube::ResourceExt;
 use rmcp::schemars::JsonSchema;
 use serde::Serialize;
-use wire::v1::{EditReply, Entry, RefusedNamesReply, RunInfo, entry::Kind, outcome::How};
+use wire::v1::{EditReply, Entry, RunInfo, entry::Kind, outcome::How};
 
-use crate::{
-    gpus::{Gpus, Queue},
-    hex, outcome,
-};
+use crate::{hex, outcome};
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
 #[expect(clippy::struct_field_names, reason = "the tools' argument has this name")]
@@ -34,37 +31,6 @@ pub(crate) struct Sandbox {
     /// How it, or its pod before, ended last.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) last_termination: Option<String>,
-}
-
-#[derive(Debug, PartialEq, Serialize, JsonSchema)]
-pub(crate) struct LookedAt {
-    #[serde(flatten)]
-    pub(crate) sandbox: Sandbox,
-    /// Those that run_code speaks there; absent where it does not say.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(crate) languages: Option<Vec<String>>,
-    /// Where GPUs were asked for. Not in the schema: few sandboxes have any, and every client pays for that.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub(crate) gpu: Option<Gpus>,
-    /// Where it waits for a GPU. Not in the schema either.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub(crate) queue: Option<Queue>,
-    /// What names it asked for and was refused. Not in the schema either.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    #[schemars(skip)]
-    pub(crate) refused_names: Option<RefusedNames>,
-}
-
-#[derive(Debug, PartialEq, Serialize)]
-pub(crate) struct RefusedNames {
-    count: u64,
-    /// The last two labels of each.
-    domains: Vec<String>,
-    /// Whether there were others.
-    #[serde(skip_serializing_if = "std::ops::Not::not")]
-    more: bool,
 }
 
 #[derive(Debug, PartialEq, Serialize, JsonSchema)]
@@ -183,15 +149,6 @@ fn reach(effective: &Effective) -> &'static str {
     }
 }
 
-impl RefusedNames {
-    /// `None` where there are none.
-    pub(crate) fn some(
-        RefusedNamesReply { count, domains, more }: RefusedNamesReply,
-    ) -> Option<Self> {
-        (count > 0).then_some(Self { count, domains, more })
-    }
-}
-
 impl From<RunInfo> for Run {
     fn from(info: RunInfo) -> Self {
         let ended = info.outcome.as_ref();
@@ -262,17 +219,5 @@ mod tests {
             .unwrap();
             assert_eq!(Sandbox::from(&sandbox).network, said, "{network}");
         }
-    }
-
-    #[test]
-    fn names_that_were_refused_are_told_where_there_are_some() {
-        let told = |count, more| {
-            let domains = vec!["evil.test".into()];
-            serde_json::to_value(RefusedNames::some(RefusedNamesReply { count, domains, more }))
-                .unwrap()
-        };
-        assert_eq!(told(0, false), json!(null));
-        assert_eq!(told(2, false), json!({"count": 2, "domains": ["evil.test"]}));
-        assert_eq!(told(20, true), json!({"count": 20, "domains": ["evil.test"], "more": true}));
     }
 }

@@ -1,6 +1,7 @@
 //! The verbs about what is in a sandbox: runs, contexts and files. Each finds the sandbox by its handle, which
 //! authorises it, and asks the agent.
 
+use client::Greeting;
 use wire::v1::{
     ContextInfo, CreateContextRequest, Display, EditReply, Entry, GpusReply, InputReply,
     InputRequest, ListRequest, OutputReply, OutputRequest, PictureReply, PictureRequest,
@@ -11,13 +12,9 @@ use wire::v1::{
 use crate::{Code, Error, Principal, Service};
 
 impl Service {
-    /// The languages whose programs a sandbox had when its stream was opened; none where its agent is too old to say.
-    pub async fn languages(
-        &self,
-        principal: &Principal,
-        sandbox: &str,
-    ) -> Result<Vec<String>, Error> {
-        Ok(self.session(principal, sandbox).await?.languages().await?)
+    /// What the agent of a sandbox said when its stream was opened.
+    pub async fn greeting(&self, principal: &Principal, sandbox: &str) -> Result<Greeting, Error> {
+        Ok(self.session(principal, sandbox).await?.greeting().await?)
     }
 
     /// The GPUs that a sandbox has now, and their driver.

@@ -47,6 +47,8 @@ pub const MAX_LINE: usize = 64 << 10;
 pub const MAX_OUTPUT_WAIT: Duration = Duration::from_secs(50);
 /// How many languages an agent may name, and the longest name, in bytes: more than there are.
 pub const MAX_LANGUAGES: usize = 32;
+/// The most processes that an agent may say its sandbox may have: what Linux takes for `pids.max`.
+pub const MAX_PIDS: u64 = 1 << 22;
 /// How many GPUs an agent may name: more than a node has.
 pub const MAX_GPUS: usize = 64;
 /// The longest name, UUID or version of a driver that is told of a GPU, in bytes.

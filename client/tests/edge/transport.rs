@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use client::{Error, Lane};
+use client::{Error, Greeting, Lane};
 use tokio::time::Instant;
 use tonic::Status;
 use wire::{
@@ -337,19 +337,23 @@ fn a_dropped_session_leaves_no_exec_and_no_task() {
 }
 
 #[tokio::test]
-async fn the_languages_are_those_of_the_greeting_within_bounds() {
+async fn what_the_agent_says_of_its_sandbox_is_that_of_the_greeting_within_bounds() {
     let names = |length, count| vec!["x".repeat(length); count];
-    for (said, told) in [
-        (vec![], vec![]),
-        (vec!["python".to_owned(), "go".to_owned()], vec!["python".to_owned(), "go".to_owned()]),
-        (names(32, 33), names(32, 32)),
-        (names(33, 1), vec![]),
+    for (languages, told, pids_max, limit) in [
+        (vec![], vec![], 0, None),
+        (names(6, 2), names(6, 2), 1, Some(1)),
+        (names(32, 33), names(32, 32), 4_194_304, Some(4_194_304)),
+        (names(33, 1), vec![], 4_194_305, None),
     ] {
         let cluster = Cluster::start().await;
         let session = cluster.session();
-        cluster.agent.script(|script| script.hello.languages = said);
+        cluster.agent.script(|script| {
+            script.hello.languages = languages;
+            script.hello.pids_max = pids_max;
+        });
+        let told = Greeting { languages: told, pids_max: limit };
         for _ in 0..2 {
-            assert_eq!(soon(session.languages()).await.unwrap(), told);
+            assert_eq!(soon(session.greeting()).await.unwrap(), told);
         }
         // An open stream is asked nothing.
         assert_eq!(cluster.asked(), 1);

@@ -11,7 +11,8 @@ use super::{Context, ToolResult, waits};
 use crate::{
     args::{MAX_WAIT, NetworkAccess, OnIdle, SandboxCreate, SandboxExtend, SandboxId, SandboxList},
     gpus::Gpus,
-    outputs::{self, RefusedNames},
+    looked::{LookedAt, RefusedNames},
+    outputs,
     server::Server,
 };
 
@@ -80,7 +81,7 @@ impl Server {
 
     /// Look at one sandbox: whether it is ready, why not, when it expires, how it ended last, its languages.
     #[tool(
-        output_schema = rmcp::handler::server::tool::schema_for_type::<outputs::LookedAt>(),
+        output_schema = rmcp::handler::server::tool::schema_for_type::<LookedAt>(),
         annotations(title = "Get sandbox", read_only_hint = true, open_world_hint = false)
     )]
     async fn sandbox_get(
@@ -91,15 +92,10 @@ impl Server {
         let principal = self.principal(&context)?;
         let looked = async {
             let sandbox = self.service.get(&principal, &args.sandbox_id).await?;
-            let mut looked = outputs::LookedAt {
-                sandbox: outputs::Sandbox::from(&*sandbox),
-                languages: None,
-                gpu: Gpus::forgone(&sandbox),
-                queue: self.service.queue(&sandbox).map(Into::into),
-                refused_names: None,
-            };
+            let queue = self.service.queue(&sandbox).map(Into::into);
+            let mut looked = LookedAt::new(&sandbox, queue);
             if looked.sandbox.ready {
-                let languages = self.service.languages(&principal, &args.sandbox_id);
+                let greeting = self.service.greeting(&principal, &args.sandbox_id);
                 let effective = sandbox.effective();
                 let gpus = async {
                     let seen = self.service.gpus(&principal, &args.sandbox_id);
@@ -113,12 +109,9 @@ impl Server {
                     let refused = self.service.refused_names(&principal, &args.sandbox_id);
                     RefusedNames::some(timeout(PATIENCE, refused).await.ok()?.ok()?)
                 };
-                // All else is known without the sandbox, and is wanted most when that does not answer.
-                let (languages, gpus, refused) =
-                    tokio::join!(timeout(PATIENCE, languages), gpus, refused);
-                // None are named by an agent that is too old to look.
-                looked.languages =
-                    languages.ok().and_then(Result::ok).filter(|languages| !languages.is_empty());
+                let (greeting, gpus, refused) =
+                    tokio::join!(timeout(PATIENCE, greeting), gpus, refused);
+                looked.greeted(greeting.ok().and_then(Result::ok).unwrap_or_default());
                 looked.gpu = gpus.or(looked.gpu);
                 looked.refused_names = refused;
             }

@@ -73,7 +73,7 @@ fn suspended(version: u32) -> Value {
 /// What a caller is told, and which pods were asked.
 async fn told(shown: Value, now: Option<Value>) -> (Error, Vec<String>) {
     let (service, Asked(asked)) = service(shown, now).await;
-    let error = service.languages(&me(), "demo").await.unwrap_err();
+    let error = service.greeting(&me(), "demo").await.unwrap_err();
     let mut pods = asked.lock().unwrap().clone();
     pods.retain(|path| path.ends_with("/exec"));
     pods.dedup();
@@ -131,7 +131,7 @@ async fn what_is_known_is_told_though_the_api_server_does_not_answer() {
     let mut finished = sandbox(5, 0, 0);
     finished["status"]["conditions"][0]["type"] = "Finished".into();
     let (service, Asked(asked)) = service(finished, Some(Value::Null)).await;
-    let error = service.languages(&me(), "demo").await.unwrap_err();
+    let error = service.greeting(&me(), "demo").await.unwrap_err();
     assert_eq!(error.code, Code::SandboxFinished);
     let asked = asked.lock().unwrap();
     assert!(!asked.iter().any(|path| path == SANDBOX), "it is over, whatever comes: {asked:?}");

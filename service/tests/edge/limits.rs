@@ -185,7 +185,7 @@ async fn one_that_is_paused_stays_so_where_there_is_no_room() {
     let server = Server::showing(vec![paused(), using("a", "4")]);
     let service = server.service().await;
     let said = "QUOTA_EXCEEDED: sandbox demo is paused and cannot be woken now: your sandboxes have 4 of at most 4 CPUs, and this one asks for 1. Delete those that are not needed (sandbox_list has them), or wait until others end or are paused.";
-    let error = service.languages(&me(), "demo").await.unwrap_err();
+    let error = service.greeting(&me(), "demo").await.unwrap_err();
     assert_eq!(error.to_string(), said);
     let demo = Create { name: Some("demo".into()), ..Create::default() };
     let error = service.create(&me(), &demo).await.unwrap_err();
@@ -203,7 +203,7 @@ async fn one_that_somebody_else_has_woken_is_not_refused_for_a_watch_that_lags()
     let shown = vec![paused(), using("a", "4")];
     let server = Server { now: Some(awake), ..Server::showing(shown) };
     let service = server.service().await;
-    let error = service.languages(&me(), "demo").await.unwrap_err();
+    let error = service.greeting(&me(), "demo").await.unwrap_err();
     assert_ne!(error.code, Code::QuotaExceeded, "{error}");
     let exec = "GET /api/v1/namespaces/default/pods/demo-1/exec";
     assert!(server.times(exec) > 0, "its agent is asked");
