@@ -5,8 +5,12 @@ use std::process::Command;
 use std::time::Duration;
 use std::{env, fs};
 
+use wire::v1::OomKilled;
+
 /// What begins the name of every variable that is ours.
 const RESERVED: &str = "CODESANDBOX_";
+/// Where the container's own cgroup is, as the container sees it.
+const CGROUP: &str = "/sys/fs/cgroup";
 
 /// Where things are.
 #[derive(Clone, Debug)]
@@ -77,10 +81,11 @@ pub(crate) fn hide_ours(command: &mut Command) {
 
 /// How many processes the cgroup allows; 0 where that is not known or not limited.
 pub(crate) fn pids_max() -> u64 {
-    ["/sys/fs/cgroup/pids.max", "/sys/fs/cgroup/pids/pids.max"]
-        .iter()
-        .find_map(|path| fs::read_to_string(path).ok()?.trim().parse().ok())
-        .unwrap_or(0)
+    pids_max_of(Path::new(CGROUP))
+}
+
+fn pids_max_of(cgroup: &Path) -> u64 {
+    amount_of(cgroup, ["pids.max", "pids/pids.max"])
 }
 
 /// How many processes of the cgroup the kernel has killed for memory; 0 where it does not say.
@@ -91,6 +96,29 @@ pub(crate) fn oom_kills() -> u64 {
         .unwrap_or(0)
 }
 
+/// How much memory the cgroup may hold, and the most that it has held.
+pub(crate) fn memory() -> OomKilled {
+    memory_of(Path::new(CGROUP))
+}
+
+fn memory_of(cgroup: &Path) -> OomKilled {
+    OomKilled {
+        limit_bytes: amount_of(cgroup, ["memory.max", "memory/memory.limit_in_bytes"]),
+        peak_bytes: amount_of(cgroup, ["memory.peak", "memory/memory.max_usage_in_bytes"]),
+    }
+}
+
+/// The amount that the cgroup's file says, of one version or the other; 0 where none says any.
+fn amount_of(cgroup: &Path, names: [&str; 2]) -> u64 {
+    let said = |name: &str| amount(&fs::read_to_string(cgroup.join(name)).ok()?);
+    names.into_iter().find_map(said).unwrap_or(0)
+}
+
+/// Where there is no limit, the word `max` says so, or of memory in the first version a number that is beyond any machine.
+fn amount(text: &str) -> Option<u64> {
+    text.trim().parse().ok().filter(|bytes| *bytes < 1 << 62)
+}
+
 fn oom_count(text: &str) -> Option<u64> {
     text.lines().find_map(|line| line.strip_prefix("oom_kill ")?.trim().parse().ok())
 }
@@ -98,6 +126,69 @@ fn oom_count(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_amount_that_is_no_limit_is_none() {
+        for (text, expected) in [
+            ("268435456\n", Some(268_435_456)),
+            ("0\n", Some(0)),
+            ("max\n", None),
+            ("4611686018427387903\n", Some((1 << 62) - 1)),
+            ("4611686018427387904\n", None),
+            ("9223372036854771712\n", None),
+            ("", None),
+        ] {
+            assert_eq!(amount(text), expected, "{text}");
+        }
+    }
+
+    #[test]
+    fn how_many_processes_are_allowed_is_read_in_both_cgroup_versions() {
+        for (name, text, expected) in [
+            ("pids.max", "100\n", 100),
+            // As where the limit is the pod's, or nobody's.
+            ("pids.max", "max\n", 0),
+            ("pids/pids.max", "100\n", 100),
+            ("another", "100\n", 0),
+        ] {
+            let cgroup = tempfile::tempdir().unwrap();
+            fs::create_dir(cgroup.path().join("pids")).unwrap();
+            fs::write(cgroup.path().join(name), text).unwrap();
+            assert_eq!(pids_max_of(cgroup.path()), expected, "{name} {text}");
+        }
+    }
+
+    #[test]
+    fn limit_and_peak_of_memory_are_read_in_both_cgroup_versions() {
+        let none = "9223372036854771712\n";
+        for (files, limit_bytes, peak_bytes) in [
+            (&[("memory.max", "2\n"), ("memory.peak", "1\n")][..], 2, 1),
+            (&[("memory.max", "max\n"), ("memory.peak", "1\n")], 0, 1),
+            // Linux before 5.19.
+            (&[("memory.max", "2\n")], 2, 0),
+            (
+                &[
+                    ("memory/memory.limit_in_bytes", "2\n"),
+                    ("memory/memory.max_usage_in_bytes", "1\n"),
+                ],
+                2,
+                1,
+            ),
+            (&[("memory/memory.limit_in_bytes", none)], 0, 0),
+            (&[], 0, 0),
+        ] {
+            let cgroup = tempfile::tempdir().unwrap();
+            fs::create_dir(cgroup.path().join("memory")).unwrap();
+            for (name, text) in files {
+                fs::write(cgroup.path().join(name), text).unwrap();
+            }
+            assert_eq!(
+                memory_of(cgroup.path()),
+                OomKilled { limit_bytes, peak_bytes },
+                "{files:?}"
+            );
+        }
+    }
 
     #[test]
     fn kills_for_memory_are_counted_in_both_cgroup_versions() {

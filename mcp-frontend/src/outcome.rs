@@ -1,6 +1,6 @@
 //! How a run ended, in words.
 
-use wire::v1::{Outcome, outcome::How};
+use wire::v1::{OomKilled, Outcome, outcome::How};
 
 /// What an answer about a lost run says.
 pub(crate) const RUN_LOST: &str = "RUN_LOST";
@@ -24,12 +24,22 @@ pub(crate) fn advice(outcome: &Outcome) -> Option<String> {
         Some(How::Lost(_)) => format!(
             "{RUN_LOST}: the sandbox was restarted while it ran (often out of memory); it may have had effects, look before running it again"
         ),
-        Some(How::OomKilled(_)) => {
-            "it used more memory than the sandbox has; use less, or create a sandbox with more memory"
-                .into()
-        }
+        Some(How::OomKilled(memory)) => format!(
+            "it used more memory than the sandbox has{}; use less, or create a sandbox with more memory",
+            amounts(memory)
+        ),
         _ => return None,
     })
+}
+
+/// How much that is, as far as the agent says.
+fn amounts(OomKilled { limit_bytes, peak_bytes }: OomKilled) -> String {
+    let known = [("limit", limit_bytes), ("peak", peak_bytes)].into_iter();
+    let said: Vec<_> = known
+        .filter(|(_, bytes)| *bytes > 0)
+        .map(|(what, bytes)| format!("{what} {} MiB", bytes.div_ceil(1 << 20)))
+        .collect();
+    if said.is_empty() { String::new() } else { format!(" ({})", said.join(", ")) }
 }
 
 fn how(outcome: &Outcome) -> String {
@@ -55,4 +65,28 @@ pub(crate) fn kind(outcome: &Outcome) -> &'static str {
 
 fn seconds(ms: u64) -> String {
     format!("{}.{:03}", ms / 1000, ms % 1000)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn who_had_too_little_memory_is_told_how_much_that_was_where_it_is_known() {
+        for (limit_bytes, peak_bytes, said) in [
+            (256 << 20, 256 << 20, " (limit 256 MiB, peak 256 MiB)"),
+            ((256 << 20) + 1, 1, " (limit 257 MiB, peak 1 MiB)"),
+            (256 << 20, 0, " (limit 256 MiB)"),
+            (0, 256 << 20, " (peak 256 MiB)"),
+            // As of an older agent.
+            (0, 0, ""),
+            (u64::MAX, 0, " (limit 17592186044416 MiB)"),
+        ] {
+            let how = Some(How::OomKilled(OomKilled { limit_bytes, peak_bytes }));
+            let expected = format!(
+                "it used more memory than the sandbox has{said}; use less, or create a sandbox with more memory"
+            );
+            assert_eq!(advice(&Outcome { how, ..Outcome::default() }), Some(expected));
+        }
+    }
 }

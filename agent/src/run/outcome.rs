@@ -34,7 +34,7 @@ impl Run {
             (Some(Cause::Cancelled), _) => How::Cancelled(Empty {}),
             (None, Some(Status::Exited(code))) => How::Exited(code),
             (None, Some(Status::Signaled(9))) if settings::oom_kills() > self.oom_kills => {
-                How::OomKilled(Empty {})
+                How::OomKilled(settings::memory())
             }
             (None, Some(Status::Signaled(signal))) => How::Signaled(signal),
             (None, None) => How::Lost(Empty {}),
