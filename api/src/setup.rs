@@ -9,10 +9,10 @@ use crate::{Duration, Egress, LocalObjectReference};
 /// What is done before a sandbox takes calls, in an init container of the same image and files: git, then files, then commands.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, KubeSchema)]
 #[x_kube(validation = Rule::new("!has(self.files) || self.files.map(f, has(f.content) ? size(f.content) : 0).sum() <= 64000")
-    .message("the contents of all files must be 64000 characters at most; put more into a ConfigMap"))]
+    .message("the contents of all files must be 64000 characters at most; use a ConfigMap for more"))]
 // The agent is told all of them in one variable, as JSON, in which a character takes six bytes at most.
 #[x_kube(validation = Rule::new("!has(self.commands) || self.commands.map(c, size(c)).sum() <= 20000")
-    .message("all commands must be 20000 characters at most; put more into a file"))]
+    .message("commands must be 20000 characters at most; use a file for more"))]
 pub struct Setup {
     /// A repository to clone, with the git of the image.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,7 +25,7 @@ pub struct Setup {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 4096)))]
     pub commands: Vec<String>,
-    /// Whether to install then what requirements.txt and package.json in workingDir name. Default: false.
+    /// Whether to install then what requirements.txt and package.json name, or else what files import. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub auto: Option<bool>,
     /// What this may reach, if more than the sandbox. It is closed again before the sandbox takes calls. Default: network.egress.

@@ -14,7 +14,7 @@ pub(crate) struct SandboxCreate {
     pub(crate) name: Option<String>,
     /// A template's name.
     pub(crate) template: Option<String>,
-    /// Container image. Default: Python with numpy, pandas, matplotlib; node, bash, git, curl.
+    /// Container image. Default: Python with pip, numpy, pandas, matplotlib; node, bash, git, curl.
     pub(crate) image: Option<String>,
     /// Environment variables.
     #[serde(default)]
