@@ -55,7 +55,11 @@ async fn a_new_operator_makes_the_templates_what_the_chart_says() -> anyhow::Res
     };
     let ours = json!({names::MANAGED_BY: names::MANAGER, names::INSTANCE: "codesandbox"});
     let others = json!({names::MANAGED_BY: names::MANAGER, names::INSTANCE: "another"});
-    for one in [template("e2e-ours", ours), template("e2e-others", others)] {
+    // As the operator applies them, and as somebody does who has copied one of them with its labels.
+    let manager = format!("--field-manager={}", names::OPERATOR);
+    let by_operator = ["apply", "--server-side", &manager, "-f", "-"];
+    kubectl_with(&by_operator, &template("e2e-ours", ours.clone())).await?;
+    for one in [template("e2e-copied", ours), template("e2e-others", others)] {
         kubectl_with(&["apply", "-f", "-"], &one).await?;
     }
     let description =
@@ -73,7 +77,9 @@ async fn a_new_operator_makes_the_templates_what_the_chart_says() -> anyhow::Res
     kubectl(&["wait", &back, "csbt/python", "-n", NAMESPACE, "--timeout=60s"]).await?;
     let gone = ["wait", "--for=delete", "csbt/e2e-ours", "-n", NAMESPACE, "--timeout=60s"];
     kubectl(&gone).await?;
-    kubectl(&["delete", "csbt", "e2e-others", "-n", NAMESPACE]).await.map(drop)
+    // Both are there.
+    let left = ["delete", "csbt", "e2e-copied", "e2e-others", "-n", NAMESPACE];
+    kubectl(&left).await.map(drop)
 }
 
 #[tokio::test]
