@@ -14,7 +14,7 @@ use k8s_openapi::{
     api::{core::v1::Pod, networking::v1::NetworkPolicy},
     apimachinery::pkg::api::resource::Quantity,
 };
-use kube::Api;
+use kube::{Api, ResourceExt};
 use serde_json::json;
 use wire::v1::{Code, Command, RunSpec, run_spec::What};
 
@@ -49,6 +49,13 @@ fn with_setup(commands: &[&str], egress: Egress) -> Settings {
     let commands = commands.iter().map(ToString::to_string).collect();
     let setup = Setup { commands, egress: Some(egress), ..Setup::default() };
     Settings { setup: Some(setup), ..spec() }
+}
+
+/// The same on a disk, with the Internet.
+fn on_a_disk(commands: &[&str]) -> Settings {
+    let workspace =
+        Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
+    Settings { workspace: Some(workspace), ..with_setup(commands, Egress::Internet) }
 }
 
 /// The first instruction of a sandbox, sent as soon as its container runs: the operator may not have heard of that yet, and
@@ -232,13 +239,7 @@ async fn a_setup_that_fails_ends_the_sandbox_which_says_why() -> anyhow::Result<
 #[tokio::test]
 async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let workspace =
-        Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
-    let settings = Settings {
-        workspace: Some(workspace),
-        ..with_setup(&["echo again >> count"], Egress::Internet)
-    };
-    let sandbox = cluster.ready("setup-once", settings).await?;
+    let sandbox = cluster.ready("setup-once", on_a_disk(&["echo again >> count"])).await?;
     for suspend in [true, false] {
         cluster.suspend("setup-once", suspend).await?;
         let condition = if suspend { condition::SUSPENDED } else { condition::READY };
@@ -255,13 +256,7 @@ async fn a_setup_is_done_once_on_a_disk() -> anyhow::Result<()> {
 #[tokio::test]
 async fn a_setup_is_done_anew_where_its_disk_was_deleted() -> anyhow::Result<()> {
     let cluster = Cluster::connect().await?;
-    let workspace =
-        Workspace { size: Quantity("64Mi".into()), storage_class_name: None, retain: None };
-    let settings = Settings {
-        workspace: Some(workspace),
-        ..with_setup(&["echo made > made"], Egress::Internet)
-    };
-    let sandbox = cluster.ready("setup-anew", settings).await?;
+    let sandbox = cluster.ready("setup-anew", on_a_disk(&["echo made > made"])).await?;
     assert_eq!(sandbox.says("echo mine > mine; cat made").await?, "made\n");
     drop(sandbox);
     cluster.suspend("setup-anew", true).await?;
@@ -270,9 +265,11 @@ async fn a_setup_is_done_anew_where_its_disk_was_deleted() -> anyhow::Result<()>
 
     cluster.suspend("setup-anew", false).await?;
     let object = cluster.wait("setup-anew", "Ready", |one| is(one, condition::READY)).await?;
-    let sandbox = cluster.sandbox(object);
+    let sandbox = cluster.sandbox(object.clone());
     assert_eq!(sandbox.says("cat made; cat mine 2>/dev/null || echo gone").await?, "made\ngone\n");
-    let selector = format!("involvedObject.name=setup-anew,reason={}", reason::DISK_LOST);
+    // Not of one before it that had its name.
+    let uid = object.uid().context("it has one")?;
+    let selector = format!("involvedObject.uid={uid},reason={}", reason::DISK_LOST);
     e2e::until("it is told", async || {
         let events =
             ["get", "events", "-n", NAMESPACE, "--field-selector", &selector, "-o", "name"];
