@@ -132,7 +132,7 @@ fn members<'a>(pool: &CodeSandboxPool, observed: &'a Observed, now: Timestamp) -
 /// once waits twice as long as the one before, whoever the operator is by then, and one that ends after hours not at all.
 fn replaced_at(made: Timestamp, since: Timestamp) -> Timestamp {
     let wait = made.duration_since(since).clamp(SHORTEST, LONGEST);
-    made.checked_add(wait).unwrap_or(Timestamp::MAX)
+    time::later(made, wait)
 }
 
 /// The first thing that is to be done. The order is the safety: the policy, then pods.
