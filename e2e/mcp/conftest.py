@@ -30,10 +30,10 @@ def anyio_backend():
 
 
 @contextlib.asynccontextmanager
-async def connect(mode="auto", url=URL, token=TOKEN, transport=None):
-    """A client of the front end."""
+async def connect(mode="auto", url=URL, token=TOKEN, transport=None, patience=30):
+    """A client of the front end, which waits so many seconds for a connection."""
     headers = {"Authorization": f"Bearer {token}"} if token else {}
-    limits = httpx2.Timeout(30, read=120)
+    limits = httpx2.Timeout(30, connect=patience, read=120)
     async with httpx2.AsyncClient(headers=headers, timeout=limits, transport=transport) as http:
         async with Client(streamable_http_client(url, http_client=http), mode=mode) as client:
             yield client
